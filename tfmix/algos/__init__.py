@@ -1,0 +1,30 @@
+"""The algorithms: `make(name, spec, config)` builds one."""
+
+from __future__ import annotations
+
+import importlib
+
+from tfmix.config import Config, UserError, nearest
+from tfmix.types import EnvSpec
+
+# name: (module, class), so that names are known without importing TensorFlow.
+REGISTRY: dict[str, tuple[str, str]] = {
+    "iql": ("tfmix.algos.mixing", "Iql"),
+    "vdn": ("tfmix.algos.mixing", "Vdn"),
+    "qmix": ("tfmix.algos.mixing", "Qmix"),
+    "qtran_base": ("tfmix.algos.qtran", "QtranBase"),
+    "qtran_alt": ("tfmix.algos.qtran", "QtranAlt"),
+}
+
+
+def check(name: str) -> None:
+    """Raises UserError, with the nearest name, where there is no such algorithm."""
+    if name not in REGISTRY:
+        raise UserError(f"there is no algorithm {name!r}{nearest(name, REGISTRY)}")
+
+
+def make(name: str, spec: EnvSpec, config: Config):  # type: ignore[no-untyped-def]
+    """Builds an algorithm; returns a `tfmix.algos.base.Algorithm`."""
+    check(name)
+    module, kind = REGISTRY[name]
+    return getattr(importlib.import_module(module), kind)(spec, config)

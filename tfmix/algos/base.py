@@ -1,0 +1,81 @@
+"""What every algorithm has: live and target networks, a way to act, a loss."""
+
+from __future__ import annotations
+
+import abc
+
+import tensorflow as tf
+
+from tfmix import ops
+from tfmix.config import Config
+from tfmix.networks.agent import AgentLayout, RecurrentAgent, policy_carry
+from tfmix.networks.layers import Networks, reset_weights
+from tfmix.types import EnvSpec, Episode
+
+Metrics = dict[str, tf.Tensor]
+
+
+class Algorithm(tf.Module, abc.ABC):
+    """An algorithm for tasks of one shape.
+
+    Attributes:
+      spec: the task's shape.
+      config: the settings.
+      live: the networks that learn; `live.agent` is the decentralised policy.
+      target: the same networks, which the learner lets follow.
+    """
+
+    def __init__(self, spec: EnvSpec, config: Config):
+        super().__init__()
+        self.spec, self.config = spec, config
+        self.layout = AgentLayout(
+            obs_size=spec.obs_size,
+            n_agents=spec.n_agents,
+            n_actions=spec.n_actions,
+            hidden_size=config.hidden_size,
+            last_action=config.last_action,
+            agent_id=config.agent_id,
+        )
+        self.live, self.target = self.build(), self.build()
+
+    @abc.abstractmethod
+    def build(self) -> Networks:
+        """Makes the networks, `agent` among them."""
+
+    @abc.abstractmethod
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """The loss of a batch of episodes, whose padding is zero, and its parts by name."""
+
+    def new_agent(self) -> RecurrentAgent:
+        """An agent network of the right size."""
+        return RecurrentAgent(self.layout)
+
+    def reset(self, seed: tf.Tensor) -> None:
+        """Draws all weights anew from `seed` [2]; the target starts as a copy."""
+        reset_weights(self.live, seed)
+        for target, live in zip(self.target.variables, self.live.variables, strict=True):
+            target.assign(live)
+
+    def act(
+        self,
+        obs: tf.Tensor,
+        legal: tf.Tensor,
+        carry: tf.Tensor,
+        epsilon: tf.Tensor | float = 0.0,
+        seed: tf.Tensor | tuple[int, int] = (0, 0),
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One step of the team's decentralised policy.
+
+        Args:
+          obs: [B, N, O].
+          legal: [B, N, A] bool.
+          carry: [B, N, K], zeros at the start of an episode.
+          epsilon: [] float, the chance of a random legal action.
+          seed: [2] int.
+
+        Returns:
+          action [B, N] int32, q [B, N, A], carry [B, N, K].
+        """
+        q, hidden = self.live.agent(obs, carry)
+        action = ops.select_actions(q, legal, epsilon, seed)
+        return action, q, policy_carry(self.layout, hidden, action)

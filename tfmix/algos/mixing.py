@@ -1,0 +1,75 @@
+"""IQL, VDN and QMIX: one loss, and a mixer each."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmix import ops
+from tfmix.algos.base import Algorithm, Metrics
+from tfmix.networks.layers import Networks
+from tfmix.networks.mixers import AdditiveMixer, IndependentMixer, MonotonicMixer
+from tfmix.types import Episode
+
+
+class ValueMixing(Algorithm):
+    """Q-learning on a mixture of the agents' values."""
+
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """L = sum m (Q_tot(s_t, u_t) - y_t)^2 / sum m, over real steps.
+
+        y_t = r_t + gamma (1 - d_t) Q_tot'(s_{t+1}, u'), where ' is the target
+        network and u' each agent's best legal action, by the live network with
+        double Q (van Hasselt et al. 2016). Rashid et al. 2018, equation 6;
+        Sunehag et al. 2017 with the sum as mixer. IQL has one Q_tot an agent,
+        gives every agent the team's reward and averages over agents too.
+        """
+        q, _ = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A]
+        target_q, _ = self.target.agent.unroll(batch.obs, batch.action)
+        taken_q = ops.take(q[:, :-1], batch.action)  # [B, T, N]
+        q_tot = self.live.mixer(taken_q, batch.state[:, :-1])  # [B, T], IQL: [B, T, N]
+
+        chooser = q if self.config.double_q else target_q
+        next_action = ops.legal_argmax(chooser[:, 1:], batch.legal[:, 1:])  # [B, T, N]
+        next_q = ops.take(target_q[:, 1:], next_action)
+        next_q_tot = self.target.mixer(next_q, batch.state[:, 1:])
+
+        reward, terminated, mask = batch.reward, batch.terminated, batch.mask  # [B, T]
+        if q_tot.shape.rank == 3:  # one value an agent
+            reward, terminated, mask = (
+                tf.broadcast_to(x[..., None], tf.shape(q_tot)) for x in (reward, terminated, mask)
+            )
+        target = ops.one_step_target(reward, terminated, next_q_tot, self.config.gamma)
+        loss = ops.masked_mean(tf.square(q_tot - target), mask)
+        return loss, {
+            "loss": loss,
+            "q_tot": ops.masked_mean(q_tot, mask),
+            "target": ops.masked_mean(target, mask),
+        }
+
+
+class Iql(ValueMixing):
+    """Independent Q-learning (Tan 1993), with the DQN machinery of the others."""
+
+    def build(self) -> Networks:
+        return Networks(agent=self.new_agent(), mixer=IndependentMixer())
+
+
+class Vdn(ValueMixing):
+    """Value-decomposition networks (Sunehag et al. 2017)."""
+
+    def build(self) -> Networks:
+        return Networks(agent=self.new_agent(), mixer=AdditiveMixer())
+
+
+class Qmix(ValueMixing):
+    """QMIX (Rashid et al. 2018, 2020)."""
+
+    def build(self) -> Networks:
+        mixer = MonotonicMixer(
+            self.spec.n_agents,
+            self.spec.state_size,
+            self.config.mixer_embed,
+            self.config.hypernet_embed,
+            self.config.hypernet_layers,
+        )
+        return Networks(agent=self.new_agent(), mixer=mixer)

@@ -1,0 +1,158 @@
+"""QTRAN-base and QTRAN-alt (Son et al. 2019, arXiv:1905.05408).
+
+A joint network learns Q_jt without any constraint. The agents' values are
+made to agree with it: with Q'_jt = sum_i Q_i and V_jt to make up for partial
+observation, Q'_jt - Q_jt + V_jt is to be zero at the agents' own best
+actions (condition 4a) and at least zero elsewhere (4b); then both have the
+same best joint action.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfmix import ops
+from tfmix.algos.base import Algorithm, Metrics
+from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
+from tfmix.networks.layers import Networks
+from tfmix.types import Episode
+
+
+class QtranBase(Algorithm):
+    """QTRAN-base, the form of PyMARL with arch `qtran_paper`."""
+
+    def build(self) -> Networks:
+        spec, config = self.spec, self.config
+        sizes = spec.state_size, config.hidden_size
+        return Networks(
+            agent=self.new_agent(),
+            joint=JointQ(*sizes, spec.n_actions, config.qtran_embed),
+            value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
+        )
+
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """L = L_td + opt_loss L_opt + nopt_min_loss L_nopt, over real steps.
+
+        With u* each agent's best legal action by the live network, ' the target
+        networks and sg() constant to the gradient (Son et al. 2019, section 3.3):
+
+        L_td   = (Q_jt(u) - y)^2, y = r + gamma (1 - d) Q_jt'(s_{t+1}, u*_{t+1})
+        L_opt  = (sum_i Q_i(u*_i) - sg Q_jt(u*) + V)^2
+        L_nopt = min(sum_i Q_i(u_i) - sg Q_jt(u) + V, 0)^2
+        """
+        q, hidden = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A], [.., H]
+        target_q, target_hidden = self.target.agent.unroll(batch.obs, batch.action)
+        state, next_state = batch.state[:, :-1], batch.state[:, 1:]
+        best = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
+        q, hidden, greedy = q[:, :-1], hidden[:, :-1], best[:, :-1]
+        next_best = best[:, 1:]
+        if not self.config.double_q:
+            next_best = ops.legal_argmax(target_q[:, 1:], batch.legal[:, 1:])
+
+        joint = self.live.joint(state, hidden, batch.action)  # [B, T]
+        next_joint = self.target.joint(next_state, target_hidden[:, 1:], next_best)
+        target = ops.one_step_target(
+            batch.reward, batch.terminated, next_joint, self.config.gamma
+        )
+        td_loss = ops.masked_mean(tf.square(joint - target), batch.mask)
+
+        value = self.live.value(state, hidden)  # [B, T]
+        greedy_joint = tf.stop_gradient(self.live.joint(state, hidden, greedy))
+        greedy_sum = tf.reduce_sum(ops.take(q, greedy), -1)
+        opt_error = greedy_sum - greedy_joint + value
+        opt_loss = ops.masked_mean(tf.square(opt_error), batch.mask)
+
+        taken_sum = tf.reduce_sum(ops.take(q, batch.action), -1)
+        nopt_error = tf.minimum(taken_sum - tf.stop_gradient(joint) + value, 0.0)
+        nopt_loss = ops.masked_mean(tf.square(nopt_error), batch.mask)
+
+        loss = (
+            td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
+        )
+        return loss, {
+            "loss": loss,
+            "loss_td": td_loss,
+            "loss_opt": opt_loss,
+            "loss_nopt": nopt_loss,
+            "q_tot": ops.masked_mean(joint, batch.mask),
+            "target": ops.masked_mean(target, batch.mask),
+        }
+
+
+class QtranAlt(Algorithm):
+    """QTRAN-alt, recurrent, with a counterfactual joint network for each agent."""
+
+    def build(self) -> Networks:
+        spec, config = self.spec, self.config
+        sizes = spec.state_size, config.hidden_size
+        return Networks(
+            agent=self.new_agent(),
+            joint=CounterfactualQ(spec.n_agents, *sizes, spec.n_actions, config.qtran_embed),
+            value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
+        )
+
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """L = L_td + opt_loss L_opt + nopt_min_loss L_nopt-min, over real steps and agents.
+
+        Condition 4b is only an inequality and leaves Q' loose; condition 7
+        (Son et al. 2019, theorem 2) asks that for every agent, beside the
+        others' actions as taken, at least one own action meets it with
+        equality. Q_jt,i(., u_-i) is agent i's network, all its actions at once:
+
+        L_td       = mean_i (Q_jt,i(u_i, u_-i) - y_i)^2,
+                     y_i = r + gamma (1 - d) Q_jt,i'(s_{t+1}, u*_{t+1})
+        L_opt      = mean_i (sum_j Q_j(u*_j) - sg Q_jt,i(u*) + V)^2
+        L_nopt-min = mean_i (min_a D_i(a))^2 over agent i's legal actions a,
+                     D_i(a) = Q_i(a) + sum_{j!=i} Q_j(u_j) - sg Q_jt,i(a, u_-i) + V
+        """
+        q, hidden = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A], [.., H]
+        target_q, target_hidden = self.target.agent.unroll(batch.obs, batch.action)
+        state, next_state = batch.state[:, :-1], batch.state[:, 1:]
+        best = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
+        q, hidden, greedy = q[:, :-1], hidden[:, :-1], best[:, :-1]
+        next_best = best[:, 1:]
+        if not self.config.double_q:
+            next_best = ops.legal_argmax(target_q[:, 1:], batch.legal[:, 1:])
+
+        counterfactual = self.live.joint(state, hidden, batch.action)  # [B, T, N, A]
+        joint = ops.take(counterfactual, batch.action)  # [B, T, N]
+        next_joint = ops.take(
+            self.target.joint(next_state, target_hidden[:, 1:], next_best), next_best
+        )
+        target = ops.one_step_target(
+            batch.reward[..., None], batch.terminated[..., None], next_joint, self.config.gamma
+        )
+        td_loss = self._mean(tf.square(joint - target), batch.mask)
+
+        value = self.live.value(state, hidden)[..., None]  # [B, T, 1]
+        greedy_joint = ops.take(self.live.joint(state, hidden, greedy), greedy)
+        greedy_sum = tf.reduce_sum(ops.take(q, greedy), -1, keepdims=True)
+        opt_error = greedy_sum - tf.stop_gradient(greedy_joint) + value  # [B, T, N]
+        opt_loss = self._mean(tf.square(opt_error), batch.mask)
+
+        taken = ops.take(q, batch.action)  # [B, T, N]
+        others = tf.reduce_sum(taken, -1, keepdims=True) - taken
+        gap = q + (others + value)[..., None] - tf.stop_gradient(counterfactual)
+        gap = tf.where(batch.legal[:, :-1], gap, tf.fill(tf.shape(gap), gap.dtype.max))
+        smallest = tf.reduce_min(gap, -1)  # [B, T, N]
+        # Padded rows have no legal action: their minimum must not be squared.
+        real = tf.broadcast_to(batch.mask[..., None] > 0, tf.shape(smallest))
+        nopt_loss = self._mean(
+            tf.square(tf.where(real, smallest, tf.zeros_like(smallest))), batch.mask
+        )
+
+        loss = (
+            td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
+        )
+        return loss, {
+            "loss": loss,
+            "loss_td": td_loss,
+            "loss_opt": opt_loss,
+            "loss_nopt_min": nopt_loss,
+            "q_tot": self._mean(joint, batch.mask),
+            "target": self._mean(target, batch.mask),
+        }
+
+    def _mean(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """The mean of x [B, T, N] over real steps and agents."""
+        return ops.masked_mean(tf.reduce_mean(x, -1), mask)

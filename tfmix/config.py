@@ -1,0 +1,304 @@
+"""Every setting, declared once: default, unit, help and bounds.
+
+The flags of the command line, `docs/settings.md`, `--help` and the checks of
+a value's type and range are all made from the fields of `Config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+FLAGS_FOLDER = Path(__file__).resolve().parent.parent / "flags"
+MODES = ("train", "resume", "evaluate", "export", "list")
+
+
+class UserError(Exception):
+    """A wrong request: one line that says what is wrong and what to do."""
+
+
+def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any) -> Any:
+    """A field of `Config`; bounds are `low`, `high` (both allowed) or `choices`."""
+    return dataclasses.field(
+        default=default, metadata={"help": text, "group": group, "unit": unit, **bounds}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The settings of a run. See docs/settings.md, which is made from this class."""
+
+    algo: str = _setting("qmix", "Algorithm; --mode=list names them.", "run")
+    env: str = _setting("mpe/simple_spread", "Environment; --mode=list names them.", "run")
+    env_arg: tuple[str, ...] = _setting(
+        (),
+        "Argument of the environment, name=value with the value in JSON; repeats, and the "
+        "later value of a name wins.",
+        "run",
+    )
+    seed: int = _setting(
+        0, "Seed of everything that is random.", "run", low=0, high=2**31 - 1
+    )
+    run_dir: str = _setting("", "Run folder; empty: runs/<env>/<algo>/<seed and time>.", "run")
+    env_steps: int = _setting(1_000_000, "Length of the training.", "run", "env steps", low=1)
+
+    n_envs: int = _setting(8, "Environments stepped side by side.", "collection", low=1)
+    epsilon_start: float = _setting(
+        1.0, "Chance of a random action at the start.", "collection", low=0.0, high=1.0
+    )
+    epsilon_end: float = _setting(
+        0.05, "Chance of a random action behind the anneal.", "collection", low=0.0, high=1.0
+    )
+    epsilon_anneal_env_steps: int = _setting(
+        50_000, "Length of epsilon's linear way down.", "collection", "env steps", low=0
+    )
+    team_reward: str = _setting(
+        "sum",
+        "How agents' rewards become the team's: added, averaged, or one copy of the number "
+        "that all receive.",
+        "collection",
+        choices=("sum", "mean", "one"),
+    )
+    time_limit: str = _setting(
+        "bootstrap",
+        "Where the clock cuts an episode: count on the future (bootstrap) or not (terminal).",
+        "collection",
+        choices=("bootstrap", "terminal"),
+    )
+    episode_limit: int = _setting(
+        0, "Longest episode; 0: the environment's own limit.", "collection", "env steps", low=0
+    )
+
+    buffer_episodes: int = _setting(5_000, "Room of the replay.", "learning", "episodes", low=1)
+    batch_episodes: int = _setting(32, "Episodes in an update.", "learning", "episodes", low=1)
+    updates_per_episode: float = _setting(
+        1.0,
+        "Updates for each collected episode; one happens whenever it adds up to 1.",
+        "learning",
+        "updates",
+        low=0.0,
+    )
+    gamma: float = _setting(0.99, "Discount of the future.", "learning", low=0.0, high=1.0)
+    learning_rate: float = _setting(5e-4, "Step size at the start.", "learning", low=0.0)
+    learning_rate_decay: str = _setting(
+        "none",
+        "Way of the step size over env_steps: constant, or linearly to 0.",
+        "learning",
+        choices=("none", "linear"),
+    )
+    optimizer: str = _setting(
+        "adam", "Optimiser.", "learning", choices=("adam", "rmsprop")
+    )
+    grad_clip_norm: float = _setting(
+        10.0, "Longest gradient, over all weights together; 0: no clipping.", "learning", low=0.0
+    )
+    target_period_updates: int = _setting(
+        200, "Updates between copies to the target networks.", "learning", "updates", low=1
+    )
+    target_tau: float = _setting(
+        0.0,
+        "Share of the way that the target networks go at every update; 0: copies instead.",
+        "learning",
+        low=0.0,
+        high=1.0,
+    )
+    double_q: bool = _setting(
+        True, "The live networks choose the next action that the target's value.", "learning"
+    )
+    standardise_rewards: bool = _setting(
+        False,
+        "Shift and scale rewards by the mean and deviation of all that were collected.",
+        "learning",
+    )
+
+    hidden_size: int = _setting(64, "Units of the agents' GRU.", "networks", "units", low=1)
+    last_action: bool = _setting(True, "Agents read their last action.", "networks")
+    agent_id: bool = _setting(True, "Agents read their own index.", "networks")
+    mixer_embed: int = _setting(32, "Units of QMIX's mixing layer.", "networks", "units", low=1)
+    hypernet_embed: int = _setting(
+        64, "Hidden units of QMIX's hypernetworks.", "networks", "units", low=1
+    )
+    hypernet_layers: int = _setting(
+        2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
+    )
+    qtran_embed: int = _setting(
+        64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1
+    )
+    qtran_state_value: str = _setting(
+        "state",
+        "What QTRAN's V_jt reads: the state, nothing (it is 0), or the agents' features.",
+        "networks",
+        choices=("state", "zero", "features"),
+    )
+    opt_loss: float = _setting(1.0, "Weight of QTRAN's L_opt.", "networks", low=0.0)
+    nopt_min_loss: float = _setting(
+        0.1, "Weight of QTRAN's L_nopt (base) or L_nopt-min (alt).", "networks", low=0.0
+    )
+
+    eval_episodes: int = _setting(
+        100, "Greedy episodes of an evaluation.", "output", "episodes", low=1
+    )
+    eval_period_env_steps: int = _setting(
+        50_000, "Distance between evaluations.", "output", "env steps", low=1
+    )
+    log_period_env_steps: int = _setting(
+        0, "Distance between rows of metrics; 0: a 200th of env_steps.", "output", "env steps",
+        low=0,
+    )
+    checkpoint_period_seconds: float = _setting(
+        60.0, "Time between checkpoints; one is always written at the end.", "output", "seconds",
+        low=0.0,
+    )
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(Config)}
+_TYPES = typing.get_type_hints(Config)
+
+
+def define_flags(values: flags.FlagValues) -> flags.FlagValues:
+    """Makes an absl flag of every setting in `values`."""
+    for name, field in FIELDS.items():
+        kind, default, meta = _TYPES[name], field.default, field.metadata
+        text = meta["help"] + (f" [{meta['unit']}]" if meta["unit"] else "")
+        if "choices" in meta:
+            flags.DEFINE_enum(name, default, list(meta["choices"]), text, flag_values=values)
+        elif kind is bool:
+            flags.DEFINE_boolean(name, default, text, flag_values=values)
+        elif kind is int:
+            flags.DEFINE_integer(
+                name, default, text, meta.get("low"), meta.get("high"), flag_values=values
+            )
+        elif kind is float:
+            flags.DEFINE_float(
+                name, default, text, meta.get("low"), meta.get("high"), flag_values=values
+            )
+        elif kind is str:
+            flags.DEFINE_string(name, default, text, flag_values=values)
+        else:
+            flags.DEFINE_multi_string(name, list(default), text, flag_values=values)
+    return values
+
+
+def split_flagfiles(arguments: Iterable[str]) -> list[str]:
+    """Puts --flagfile arguments first, so that what was typed wins over them."""
+    files: list[str] = []
+    rest: list[str] = []
+    pending = list(arguments)
+    while pending:
+        word = pending.pop(0)
+        if word in ("--flagfile", "-flagfile") and pending:
+            files.append(f"--flagfile={pending.pop(0)}")
+        elif word.startswith(("--flagfile=", "-flagfile=")):
+            files.append(word)
+        else:
+            rest.append(word)
+    return files + rest
+
+
+def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> dict[str, Any]:
+    """Reads command-line words, flagfiles included, and returns what they set.
+
+    Args:
+      arguments: words such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
+      values: flags of the caller beside the settings, `define_flags` done.
+
+    Raises:
+      UserError: an unknown flag, a stray word, a value of the wrong type or
+        out of bounds, an unreadable flagfile.
+    """
+    values = values if values is not None else define_flags(flags.FlagValues())
+    try:
+        left = values(["tfmix", *split_flagfiles(arguments)])
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    except OSError as error:
+        raise UserError(f"cannot read a flagfile: {error}") from error
+    if len(left) > 1:
+        raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
+    return {name: values[name].value for name in values if values[name].present}
+
+
+def layers(algo: str, env: str) -> list[Path]:
+    """The flagfiles that belong to an environment and an algorithm, in order.
+
+    First the environment's family (`mpe`), then the task (`mpe_simple_spread`),
+    then the algorithm, then the pair (`mpe_simple_spread.qtran_alt`).
+    """
+    task = env.replace("/", "_")
+    names = [f"env/{env.split('/')[0]}", f"env/{task}", f"algo/{algo}", f"env/{task}.{algo}"]
+    files = [FLAGS_FOLDER / f"{name}.flags" for name in dict.fromkeys(names)]
+    return [file for file in files if file.is_file()]
+
+
+def resolve(settings: Mapping[str, Any]) -> Config:
+    """A full configuration from what was asked for.
+
+    Defaults, then the flagfiles of `layers`, then `settings`.
+
+    Raises:
+      UserError: a setting that does not exist or does not fit.
+    """
+    files = layers(settings.get("algo", Config.algo), settings.get("env", Config.env))
+    below = parse(f"--flagfile={file}" for file in files)
+    above = parse(_as_words(settings))
+    found = {name: value for name, value in {**below, **above}.items() if name in FIELDS}
+    found["env_arg"] = (*below.get("env_arg", ()), *above.get("env_arg", ()))
+    return Config(**found)
+
+
+def _as_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings from Python as command-line words, so that one parser judges both."""
+    words = []
+    for name, value in settings.items():
+        if name not in FIELDS:
+            raise UserError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
+        many = value if isinstance(value, list | tuple) else [value]
+        words += [f"--{name}={one}" for one in many]
+    return words
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing where no name is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def env_arguments(config: Config) -> dict[str, Any]:
+    """--env_arg words as a dictionary; a value that is not JSON stays a string.
+
+    Raises:
+      UserError: a word without `=`.
+    """
+    arguments: dict[str, Any] = {}
+    for word in config.env_arg:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UserError(f"--env_arg={word}: write it as name=value")
+        try:
+            arguments[name] = json.loads(text)
+        except json.JSONDecodeError:
+            arguments[name] = text
+    return arguments
+
+
+def from_dict(stored: Mapping[str, Any]) -> Config:
+    """The configuration of a run folder's run.json.
+
+    Raises:
+      UserError: a field this version does not know, or one of the wrong type.
+    """
+    for name, value in stored.items():
+        if name not in FIELDS:
+            raise UserError(f"run.json holds a setting {name!r} that this version does not know")
+        kind = list if name == "env_arg" else _TYPES[name]
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UserError(f"run.json: setting {name!r} has a value of the wrong type")
+    return Config(**{n: tuple(v) if n == "env_arg" else v for n, v in stored.items()})

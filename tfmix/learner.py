@@ -1,0 +1,116 @@
+"""One update: loss, gradient, clipping, optimiser step, target networks."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+from tfmix import ops
+from tfmix.algos.base import Algorithm
+from tfmix.types import Episode
+
+
+class RewardScale(tf.Module):
+    """Mean and deviation of every reward collected so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self.mean = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self.square = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+
+    def observe(self, reward: tf.Tensor, mask: tf.Tensor) -> None:
+        """Counts the real steps of reward [B, T] in (Chan et al. 1983, pairwise update)."""
+        mask = tf.cast(mask, tf.float64)
+        reward = tf.where(mask > 0, tf.cast(reward, tf.float64), tf.zeros_like(mask))
+        added = tf.reduce_sum(mask)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(reward), added)
+        square = tf.reduce_sum(mask * tf.square(reward - mean))
+        total = self.count + added
+        delta = mean - self.mean
+        self.square.assign_add(
+            square + tf.math.divide_no_nan(delta * delta * self.count * added, total)
+        )
+        self.mean.assign_add(tf.math.divide_no_nan(delta * added, total))
+        self.count.assign(total)
+
+    def apply(self, reward: tf.Tensor) -> tf.Tensor:
+        """(reward - mean) / deviation; a constant reward becomes 0."""
+        deviation = tf.sqrt(tf.math.divide_no_nan(self.square, self.count))
+        scale = tf.where(deviation > 1e-6, 1.0 / deviation, tf.zeros_like(deviation))
+        return tf.cast(
+            (tf.cast(reward, tf.float64) - self.mean) * scale, tf.float32
+        )
+
+    def reset(self) -> None:
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable))
+
+
+class Learner(tf.Module):
+    """Updates an algorithm's live networks and lets its target networks follow.
+
+    Args:
+      algorithm: what learns.
+    """
+
+    def __init__(self, algorithm: Algorithm):
+        super().__init__()
+        config = algorithm.config
+        self.algorithm, self.config = algorithm, config
+        self.weights = algorithm.live.trainable_variables
+        # A variable, so that the schedule can set it inside the compiled update.
+        rate = config.learning_rate
+        self.optimizer = (
+            tf_keras.optimizers.Adam(rate, epsilon=1e-8)
+            if config.optimizer == "adam"
+            else tf_keras.optimizers.RMSprop(rate, rho=0.99, epsilon=1e-10)
+        )
+        self.optimizer.build(self.weights)
+        self.reward_scale = RewardScale()
+
+    def reset(self) -> None:
+        """Forgets everything but the algorithm's weights."""
+        for variable in self.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        self.reward_scale.reset()
+
+    @tf.function(jit_compile=True)
+    def update(
+        self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """One step downhill.
+
+        Args:
+          batch: episodes.
+          updates: [] int64, updates done before this one.
+          learning_rate: [] float.
+
+        Returns:
+          the loss and its parts by name, and `grad_norm`, before clipping.
+        """
+        batch = ops.clear_padding(batch)
+        if self.config.standardise_rewards:
+            batch = batch._replace(reward=self.reward_scale.apply(batch.reward) * batch.mask)
+        with tf.GradientTape() as tape:
+            loss, metrics = self.algorithm.loss(batch)
+        gradients = tape.gradient(loss, self.weights)
+        norm = tf.linalg.global_norm(gradients)
+        if self.config.grad_clip_norm > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.grad_clip_norm, norm)
+        self.optimizer.learning_rate.assign(learning_rate)
+        self.optimizer.apply_gradients(zip(gradients, self.weights, strict=True))
+        self._follow(updates + 1)
+        return {**metrics, "grad_norm": norm}
+
+    def _follow(self, updates: tf.Tensor) -> None:
+        """Target networks: a share of the way, or a copy every so many updates."""
+        pairs = zip(
+            self.algorithm.target.variables, self.algorithm.live.variables, strict=True
+        )
+        for target, live in pairs:
+            if self.config.target_tau > 0:
+                target.assign_add(self.config.target_tau * (live - target))
+            else:
+                due = updates % self.config.target_period_updates == 0
+                target.assign(tf.where(due, live, target))

@@ -1,0 +1,1 @@
+"""Networks: Keras layers that own weights, and the functions that use them. No losses."""

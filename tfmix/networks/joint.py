@@ -1,0 +1,139 @@
+"""QTRAN's joint networks (Son et al. 2019). They are not mixers.
+
+A layer that reads several things joined together is a sum of products, one
+for each thing. Written so, what does not depend on the actions is computed
+once however many joint actions are asked about: the compiler sees the same
+product again and keeps one.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+from tfmix.networks.layers import Linear, Mlp
+
+
+class JointQ(tf_keras.layers.Layer):
+    """QTRAN-base's Q_jt(s, tau, u) with PyMARL's arch `qtran_paper`.
+
+    Each agent's hidden state and action are encoded together; the sum of the
+    codes and the state go through two hidden layers.
+
+    Args:
+      state_size: S.
+      hidden_size: H.
+      n_actions: A.
+      embed: hidden units of the joint network.
+    """
+
+    def __init__(self, state_size: int, hidden_size: int, n_actions: int, embed: int):
+        super().__init__(name="joint_q")
+        self.n_actions, self.hidden_size, self.state_size = n_actions, hidden_size, state_size
+        code = hidden_size + n_actions
+        self.encode = Linear(code, code, "encode")
+        self.encode_out = Linear(code, code, "encode_out")
+        self.first = Linear(state_size + code, embed, "first")
+        self.rest = Mlp([embed, embed, 1], "rest")
+        self.built = True
+
+    def call(self, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+        """Q_jt of one joint action a step.
+
+        Args:
+          state: [B, T, S].
+          hidden: [B, T, N, H], not detached: L_td shapes the agents too.
+          action: [B, T, N] int32.
+
+        Returns:
+          [B, T].
+        """
+        of_hidden, of_action = tf.split(self.encode.kernel, [self.hidden_size, self.n_actions])
+        chosen = tf.one_hot(action, self.n_actions) @ of_action
+        code = tf.nn.relu(hidden @ of_hidden + chosen + self.encode.bias)
+        # The sum of linear maps is the linear map of the sum.
+        agents = tf.cast(tf.shape(hidden)[2], tf.float32)
+        code = tf.reduce_sum(code, 2) @ self.encode_out.kernel + agents * self.encode_out.bias
+        of_state, of_code = tf.split(self.first.kernel, [self.state_size, code.shape[-1]])
+        x = tf.nn.relu(state @ of_state + code @ of_code + self.first.bias)
+        return tf.squeeze(self.rest(x), -1)
+
+
+class CounterfactualQ(tf_keras.layers.Layer):
+    """QTRAN-alt's Q_jt(s, tau, (., u_-i)): every own action in one pass.
+
+    Agent i's network reads the state, its id, the sum of all encoded hidden
+    states and the sum of the OTHERS' encoded actions, and answers with one
+    value for each of its own A actions.
+
+    Args:
+      n_agents: N.
+      state_size: S.
+      hidden_size: H.
+      n_actions: A.
+      embed: units of the codes and of the joint network's hidden layers.
+    """
+
+    def __init__(
+        self, n_agents: int, state_size: int, hidden_size: int, n_actions: int, embed: int
+    ):
+        super().__init__(name="counterfactual_q")
+        self.n_agents, self.n_actions = n_agents, n_actions
+        self.parts = [state_size, n_agents, embed, embed]
+        self.encode_hidden = Mlp([hidden_size, embed, embed], "encode_hidden")
+        self.encode_action = Mlp([n_actions, embed, embed], "encode_action")
+        self.first = Linear(sum(self.parts), embed, "first")
+        self.rest = Mlp([embed, embed, n_actions], "rest")
+        self.built = True
+
+    def call(self, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+        """Q_jt of each agent's own actions beside the others' given ones.
+
+        Args:
+          state: [B, T, S].
+          hidden: [B, T, N, H], not detached.
+          action: [B, T, N] int32; agent i's own entry is not looked at.
+
+        Returns:
+          [B, T, N, A].
+        """
+        of_state, of_id, of_hidden, of_others = tf.split(self.first.kernel, self.parts)
+        histories = tf.reduce_sum(self.encode_hidden(hidden), 2)  # [B, T, E]
+        shared = state @ of_state + histories @ of_hidden + self.first.bias
+        # One code an action, looked up: the encoder's cost does not grow with B, T or N.
+        codes = self.encode_action(tf.eye(self.n_actions)) @ of_others  # [A, E]
+        own = tf.one_hot(action, self.n_actions) @ codes  # [B, T, N, E]
+        others = tf.reduce_sum(own, 2, keepdims=True) - own
+        x = tf.nn.relu(shared[:, :, None] + of_id + others)
+        return self.rest(x)
+
+
+class StateValue(tf_keras.layers.Layer):
+    """QTRAN's V_jt, which makes up for what the agents cannot observe.
+
+    Args:
+      kind: `state` reads the state (PyMARL), `features` reads the sum of the
+        agents' features h_V (the paper), `zero` is 0, which suffices where
+        every agent observes everything.
+      state_size: S.
+      hidden_size: H.
+      embed: hidden units.
+    """
+
+    def __init__(self, kind: str, state_size: int, hidden_size: int, embed: int):
+        super().__init__(name="state_value")
+        self.kind = kind
+        if kind == "state":
+            self.value = Mlp([state_size, embed, embed, 1], "value")
+        elif kind == "features":
+            self.encode = Mlp([hidden_size, embed, embed], "encode")
+            self.value = Mlp([embed, embed, 1], "value")
+        self.built = True
+
+    def call(self, state: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
+        """V_jt [B, T] from state [B, T, S] and hidden [B, T, N, H]."""
+        if self.kind == "zero":
+            return tf.zeros(tf.shape(state)[:2])
+        if self.kind == "state":
+            return tf.squeeze(self.value(state), -1)
+        return tf.squeeze(self.value(tf.reduce_sum(self.encode(hidden), 2)), -1)

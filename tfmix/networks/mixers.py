@@ -1,0 +1,64 @@
+"""Mixers: from the agents' values to the team's value.
+
+All take `(agent_q, state)`; agent_q is [B, T, N], state is [B, T, S].
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+from tfmix.networks.layers import Linear, Mlp
+
+
+class IndependentMixer(tf_keras.layers.Layer):
+    """No mixing: every agent's value stands for the team's (IQL, Tan 1993)."""
+
+    def call(self, agent_q: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Returns `agent_q` itself, [B, T, N]."""
+        return agent_q
+
+
+class AdditiveMixer(tf_keras.layers.Layer):
+    """Q_tot = sum_i Q_i (VDN, Sunehag et al. 2017, section 3)."""
+
+    def call(self, agent_q: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Returns q_tot, [B, T]."""
+        return tf.reduce_sum(agent_q, -1)
+
+
+class MonotonicMixer(tf_keras.layers.Layer):
+    """QMIX's mixer (Rashid et al. 2018, section 4.1; 2020, section 4.1).
+
+    Q_tot = ELU(q W1(s) + b1(s)) . Wf(s) + V(s), where |.| around the
+    hypernetworks' outputs keeps W1 and Wf from being negative, so that no
+    agent's value can lower the team's.
+
+    Args:
+      n_agents: N.
+      state_size: S.
+      embed: units of the mixing layer (32 in the papers).
+      hypernet_embed: hidden units of the hypernetworks of W1 and Wf.
+      hypernet_layers: 1 (the 2018 paper) or 2 (SMAC and the 2020 paper).
+    """
+
+    def __init__(
+        self, n_agents: int, state_size: int, embed: int, hypernet_embed: int, hypernet_layers: int
+    ):
+        super().__init__(name="monotonic_mixer")
+        self.n_agents, self.embed = n_agents, embed
+        inner = [hypernet_embed] * (hypernet_layers - 1)
+        self.hyper_w1 = Mlp([state_size, *inner, n_agents * embed], "hyper_w1")
+        self.hyper_b1 = Linear(state_size, embed, "hyper_b1")
+        self.hyper_wf = Mlp([state_size, *inner, embed], "hyper_wf")
+        self.state_value = Mlp([state_size, embed, 1], "state_value")
+        self.built = True
+
+    def call(self, agent_q: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Returns q_tot, [B, T]."""
+        w1 = tf.abs(self.hyper_w1(state))  # [B, T, N*E]
+        w1 = tf.reshape(w1, [*tf.unstack(tf.shape(w1)[:-1]), self.n_agents, self.embed])
+        mixed = tf.reduce_sum(agent_q[..., None] * w1, -2)  # [B, T, E]
+        mixed = tf.nn.elu(mixed + self.hyper_b1(state))
+        q_tot = tf.reduce_sum(mixed * tf.abs(self.hyper_wf(state)), -1)
+        return q_tot + tf.squeeze(self.state_value(state), -1)

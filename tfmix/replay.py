@@ -1,0 +1,61 @@
+"""Whole-episode replay, uniform, in TF-Agents' buffer: one padded episode a row."""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from tfmix.quiet import quiet_import
+from tfmix.types import EnvSpec, Episode
+
+_buffer = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer")
+
+
+def episode_spec(spec: EnvSpec) -> Episode:
+    """Shapes and types of one episode of a task, without the batch axis."""
+    t, n, a = spec.episode_limit, spec.n_agents, spec.n_actions
+    return Episode(
+        obs=tf.TensorSpec([t + 1, n, spec.obs_size], tf.float32, "obs"),
+        state=tf.TensorSpec([t + 1, spec.state_size], tf.float32, "state"),
+        legal=tf.TensorSpec([t + 1, n, a], tf.bool, "legal"),
+        action=tf.TensorSpec([t, n], tf.int32, "action"),
+        reward=tf.TensorSpec([t], tf.float32, "reward"),
+        terminated=tf.TensorSpec([t], tf.float32, "terminated"),
+        mask=tf.TensorSpec([t], tf.float32, "mask"),
+    )
+
+
+class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[misc,name-defined]
+    """First in, first out; `sample` draws with replacement.
+
+    TF-Agents' own `get_next` draws from TensorFlow's hidden random state,
+    which no checkpoint holds; `sample` draws from a seed, so that a resumed
+    run sees the same batches.
+
+    Args:
+      spec: the task's shape.
+      n_envs: episodes added at a time.
+      capacity_episodes: room, rounded up to a multiple of n_envs.
+    """
+
+    def __init__(self, spec: EnvSpec, n_envs: int, capacity_episodes: int):
+        super().__init__(
+            episode_spec(spec),
+            batch_size=n_envs,
+            max_length=math.ceil(capacity_episodes / n_envs),
+        )
+
+    def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
+        """Draws episodes uniformly; the replay must hold at least one.
+
+        Args:
+          seed: [2] int.
+          batch_episodes: B.
+        """
+        filled = self.num_frames() // self._batch_size  # episodes of each environment
+        draw = tf.random.stateless_uniform(
+            [batch_episodes], seed, 0, filled * self._batch_size, tf.int64
+        )
+        rows = draw // filled * self._max_length + draw % filled
+        return self._data_table.read(rows)
