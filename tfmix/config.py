@@ -252,6 +252,32 @@ def resolve(settings: Mapping[str, Any]) -> Config:
     return Config(**found)
 
 
+def describe() -> str:
+    """Every setting by group, with default and bounds, for `--help`."""
+    lines: list[str] = []
+    group = ""
+    for name, field in FIELDS.items():
+        meta = field.metadata
+        if meta["group"] != group:
+            group = meta["group"]
+            lines += ["", group]
+        default = ",".join(field.default) if name == "env_arg" else field.default
+        unit = f" {meta['unit']}" if meta["unit"] else ""
+        lines += [f"  --{name}={default}{unit}", f"      {meta['help']}{bounds(field)}"]
+    return "\n".join(lines)
+
+
+def bounds(field: dataclasses.Field[Any]) -> str:
+    """What values a setting allows, in words."""
+    meta = field.metadata
+    if "choices" in meta:
+        return f" One of {', '.join(meta['choices'])}."
+    low, high = meta.get("low"), meta.get("high")
+    if low is not None and high is not None:
+        return f" From {low} to {high}."
+    return "" if low is None else f" At least {low}."
+
+
 def _as_words(settings: Mapping[str, Any]) -> list[str]:
     """Settings from Python as command-line words, so that one parser judges both."""
     words = []

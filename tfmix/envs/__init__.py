@@ -5,9 +5,11 @@ This module knows their names and imports no TensorFlow.
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from typing import Any
 
-from tfmix.config import UserError, nearest
+from tfmix.config import Config, UserError, env_arguments, nearest
 
 # name: (module, builder, arguments that the name fixes)
 GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -45,3 +47,39 @@ def is_graph(name: str) -> bool:
     if prefix in PYTHON:
         raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")
     raise UserError(f"there is no environment {name!r}{nearest(name, [*GRAPH, *PYTHON])}")
+
+
+def make_graph(name: str, config: Config) -> Any:
+    """Builds an environment of `GRAPH`.
+
+    Raises:
+      UserError: an argument it does not take, lacks or cannot use.
+    """
+    module, function, fixed = GRAPH[name]
+    build = getattr(importlib.import_module(module), function)
+    parameters = {
+        p.name: p
+        for p in inspect.signature(build).parameters.values()
+        if p.name not in ("name", "team_reward", *fixed)
+    }
+    arguments = env_arguments(config)
+    for argument in arguments:
+        if argument not in parameters:
+            takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
+            raise UserError(
+                f"{name} has no argument {argument!r}{nearest(argument, parameters)}; {takes}"
+            )
+    for parameter in parameters.values():
+        if parameter.default is parameter.empty and parameter.name not in arguments:
+            raise UserError(f"{name} needs --env_arg={parameter.name}=...")
+    if config.episode_limit:
+        raise UserError(f"{name} has its own episode limit; --episode_limit is for Python ones")
+    return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
+
+
+def make_python(name: str, config: Config) -> Any:
+    """Builds an environment with a prefix of `PYTHON`."""
+    prefix, _, target = name.partition("/")
+    module, function, _ = PYTHON[prefix]
+    build = getattr(importlib.import_module(module), function)
+    return build(target, name, config.team_reward, config.episode_limit, env_arguments(config))

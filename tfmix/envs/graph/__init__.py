@@ -12,13 +12,10 @@ collector ignores what comes of it.
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfmix.config import UserError, nearest
 from tfmix.types import EnvSpec, Step
 
 State = Any
@@ -33,30 +30,3 @@ class GraphEnv(Protocol):
 
     def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Step]: ...
 
-
-def make(name: str, arguments: dict[str, Any], team_reward: str) -> GraphEnv:
-    """Builds an environment of `tfmix.envs.GRAPH`.
-
-    Raises:
-      UserError: an argument that the environment does not take.
-    """
-    from tfmix.envs import GRAPH
-
-    module, function, fixed = GRAPH[name]
-    build = getattr(importlib.import_module(module), function)
-    taken = [p for p in inspect.signature(build).parameters if p not in ("name", "team_reward")]
-    for argument in arguments:
-        if argument not in taken or argument in fixed:
-            known = [p for p in taken if p not in fixed]
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise UserError(
-                f"{name} has no argument {argument!r}{nearest(argument, known)}; {takes}"
-            )
-    missing = [
-        p.name
-        for p in inspect.signature(build).parameters.values()
-        if p.default is p.empty and p.name not in (*arguments, *fixed, "name", "team_reward")
-    ]
-    if missing:
-        raise UserError(f"{name} needs --env_arg={missing[0]}=...")
-    return build(name=name, team_reward=team_reward, **fixed, **arguments)

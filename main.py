@@ -1,0 +1,121 @@
+"""tfmix's command line: `python main.py --algo=qtran_alt`, `--help` for more."""
+
+from __future__ import annotations
+
+import sys
+
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    sys.exit(
+        "tfmix runs on Python 3.10 to 3.13, this is "
+        f"{sys.version_info[0]}.{sys.version_info[1]}: make a virtual environment with one of those"
+    )
+
+from typing import Any
+
+from absl import flags
+
+from tfmix import config
+from tfmix.config import FIELDS, MODES, UserError
+
+RUN_FAILED, WRONG_REQUEST = 1, 2
+FLAGS = flags.FLAGS
+
+
+def define() -> None:
+    """The flags: what main.py does, and every setting of tfmix.config.Config."""
+    flags.DEFINE_enum("mode", "train", MODES, "What to do.")
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
+    config.define_flags(FLAGS)
+
+
+def show_help() -> None:
+    """Usage and every setting with its default."""
+    print(__doc__)
+    print(f"\n  --mode={'|'.join(MODES)}\n  --debug  show the traceback of an error")
+    print("  --flagfile=FILE  settings from a file, one --name=value a line")
+    print(config.describe())
+
+
+def show_names() -> None:
+    """The algorithms and environments there are."""
+    from tfmix.algos import REGISTRY
+    from tfmix.envs import GRAPH, PYTHON
+
+    print("algorithms (--algo)")
+    for name in REGISTRY:
+        print(f"  {name}")
+    print("environments (--env)")
+    for name in GRAPH:
+        print(f"  {name}")
+    for prefix, (_, _, rest) in PYTHON.items():
+        print(f"  {prefix}/{rest}")
+
+
+def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -> str:
+    """The run folder; other settings than `also` come from the run and may not be given."""
+    if not settings.get("run_dir"):
+        raise UserError(f"--mode={mode} needs --run_dir")
+    for name in settings:
+        if name not in ("run_dir", *also):
+            raise UserError(f"--mode={mode} takes its settings from the run: --{name} cannot be set")
+    return str(settings["run_dir"])
+
+
+def dispatch(mode: str, settings: dict[str, Any]) -> None:
+    """Does what was asked for."""
+    if mode == "list":
+        show_names()
+        return
+    folder = "" if mode == "train" else folder_of(
+        settings, mode, {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
+    )
+    import tfmix
+
+    if mode == "train":
+        run = tfmix.train(verbose=True, **settings)
+        finish(run)
+    elif mode == "resume":
+        finish(tfmix.resume(folder, verbose=True, env_steps=settings.get("env_steps")))
+    elif mode == "evaluate":
+        run = tfmix.load(folder)
+        print(run.report(settings.get("eval_episodes")))
+    else:
+        print(f"SavedModel   {tfmix.load(folder).export()}, compared with the live policy")
+
+
+def finish(run: Any) -> None:
+    """The last words of a training."""
+    print(run.summary())
+    if not run.finished:
+        print(f"stopped; continue with: python main.py --mode=resume --run_dir={run.folder}")
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a command line and returns its exit code."""
+    define()
+    try:
+        if any(word in ("--help", "-help", "-h", "--helpfull", "--helpshort") for word in arguments):
+            show_help()
+            return 0
+        given = config.parse(arguments, FLAGS)
+        settings = {name: value for name, value in given.items() if name in FIELDS}
+        dispatch(FLAGS.mode, settings)
+    except UserError as error:
+        return complain(error, WRONG_REQUEST)
+    except KeyboardInterrupt:
+        return complain(KeyboardInterrupt("interrupted"), RUN_FAILED)
+    except RuntimeError as error:
+        return complain(error, RUN_FAILED)
+    return 0
+
+
+def complain(error: BaseException, code: int) -> int:
+    """One line on standard error; the traceback only with --debug."""
+    if "--debug" in sys.argv:
+        raise error
+    print(f"tfmix: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""tfmix: train teams of agents by value decomposition with TensorFlow.
+
+  run = tfmix.train(algo="qmix", env="two_step", env_steps=10_000)
+  run = tfmix.load("runs/two_step/qmix/...")
+  action = run.act(obs, legal)
+  returns = run.evaluate(100)
+  run.export()
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["load", "resume", "train"]
+
+# TF-Agents needs Keras 2, and TensorFlow reads this when it is imported.
+_KERAS = os.environ.get("TF_USE_LEGACY_KERAS")
+if "tensorflow" in sys.modules and _KERAS not in ("1", "true", "True"):
+    raise ImportError(
+        "tfmix needs Keras 2: import tfmix before tensorflow, or set TF_USE_LEGACY_KERAS=1"
+    )
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads TensorFlow only when something of the list above is used."""
+    if name in __all__:
+        from tfmix.quiet import quiet_import
+
+        quiet_import("tensorflow")
+        from tfmix import run
+
+        return getattr(run, name)
+    raise AttributeError(f"module 'tfmix' has no attribute {name!r}")

@@ -1,0 +1,9 @@
+"""Environments that Python steps. No TensorFlow here.
+
+One is an object with
+
+  spec                       a `tfmix.types.EnvSpec`
+  reset(seed)                -> obs [N, O], state [S], legal [N, A]
+  step(action [N])           -> obs, state, legal, reward, terminated, truncated, info
+  close()
+"""

@@ -1,0 +1,131 @@
+"""The decentralised policy as a SavedModel that TensorFlow alone can load."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmix import ops
+from tfmix.algos.base import Algorithm
+from tfmix.networks.agent import AgentLayout, AgentWeights, policy_carry, policy_step
+
+CHECK_STEPS = 25
+
+
+class ExportedPolicy(tf.Module):
+    """Greedy policy with signatures `act`, `act_agent` and `initial_state`.
+
+    Holds plain variables and graphs, no class of tfmix, Keras or TF-Agents.
+    """
+
+    def __init__(self, layout: AgentLayout, weights: AgentWeights):
+        super().__init__()
+        self.layout = layout
+        self.weights = [tf.Variable(w, trainable=False) for w in weights]
+
+    def _step(
+        self, obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        weights = AgentWeights(*(tf.convert_to_tensor(w) for w in self.weights))
+        q, state = policy_step(weights, self.layout, obs, hidden, agent)
+        action = ops.legal_argmax(q, legal)
+        return {"action": action, "q": q, "hidden": policy_carry(self.layout, state, action)}
+
+    def signatures(self) -> dict[str, Any]:
+        """The three functions, traced with B free and all else fixed."""
+        n, o = self.layout.n_agents, self.layout.obs_size
+        a, k = self.layout.n_actions, self.layout.carry_size
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, n, o], tf.float32, "obs"),
+                tf.TensorSpec([None, n, a], tf.bool, "legal"),
+                tf.TensorSpec([None, n, k], tf.float32, "hidden"),
+            ]
+        )
+        def act(obs, legal, hidden):
+            agent = tf.broadcast_to(tf.range(n), tf.shape(obs)[:-1])
+            return self._step(obs, legal, hidden, agent)
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, o], tf.float32, "obs"),
+                tf.TensorSpec([None, a], tf.bool, "legal"),
+                tf.TensorSpec([None, k], tf.float32, "hidden"),
+                tf.TensorSpec([None], tf.int32, "agent"),
+            ]
+        )
+        def act_agent(obs, legal, hidden, agent):
+            return self._step(obs, legal, hidden, agent)
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "batch_size")])
+        def initial_state(batch_size):
+            return {"hidden": tf.zeros([batch_size, n, k])}
+
+        return {"act": act, "act_agent": act_agent, "initial_state": initial_state}
+
+
+def export(algorithm: Algorithm, folder: Path) -> Path:
+    """Writes the SavedModel, compares it with the live policy and puts it into place.
+
+    Args:
+      algorithm: whose live agents are exported.
+      folder: where to; an older export there is replaced.
+
+    Raises:
+      RuntimeError: the loaded export does not act like the live policy.
+    """
+    policy = ExportedPolicy(algorithm.layout, algorithm.live.agent.read())
+    policy.functions = policy.signatures()
+    spare = folder.with_name(f".{folder.name}-writing")
+    shutil.rmtree(spare, ignore_errors=True)
+    tf.saved_model.save(policy, str(spare), signatures=policy.functions)
+    compare(algorithm, tf.saved_model.load(str(spare)).signatures)
+    shutil.rmtree(folder, ignore_errors=True)
+    spare.rename(folder)
+    return folder
+
+
+def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
+    """Steps an export beside the live policy on random observations.
+
+    Args:
+      algorithm: with the live policy.
+      signatures: of a loaded SavedModel.
+      batch: B.
+
+    Raises:
+      RuntimeError: an action differs, or a value by more than 1e-4.
+    """
+    spec, layout = algorithm.spec, algorithm.layout
+    shape = [batch, spec.n_agents]
+    own = np.arange(spec.n_actions) < np.asarray(spec.agent_n_actions)[:, None]
+    random = np.random.default_rng(0)
+    carry = tf.zeros([*shape, layout.carry_size])
+    hidden = signatures["initial_state"](batch_size=tf.constant(batch))["hidden"]
+    alone = [hidden[:, i] for i in range(spec.n_agents)]
+    for _ in range(CHECK_STEPS):
+        obs = tf.constant(random.normal(size=[*shape, spec.obs_size]), tf.float32)
+        legal = random.random([*shape, spec.n_actions]) < 0.7
+        legal[..., 0] = True
+        legal = tf.constant(legal & own)
+        action, q, carry = algorithm.act(obs, legal, carry)
+        team = signatures["act"](obs=obs, legal=legal, hidden=hidden)
+        hidden = team["hidden"]
+        singles = [
+            signatures["act_agent"](
+                obs=obs[:, i], legal=legal[:, i], hidden=alone[i], agent=tf.fill([batch], i)
+            )
+            for i in range(spec.n_agents)
+        ]
+        alone = [single["hidden"] for single in singles]
+        for name, found in (
+            ("act", (team["action"], team["q"])),
+            ("act_agent", [tf.stack([s[x] for s in singles], 1) for x in ("action", "q")]),
+        ):
+            if not np.array_equal(found[0], action) or not np.allclose(found[1], q, atol=1e-4):
+                raise RuntimeError(f"the export's {name} does not act like the live policy")

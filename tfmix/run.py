@@ -1,0 +1,409 @@
+"""Runs as folders: train, resume, load, and what can be done with a loaded one."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tfmix
+from tfmix import algos, checkpoint, config, envs, monitor, training
+from tfmix.collect import GraphCollector, PythonCollector
+from tfmix.config import Config, UserError
+from tfmix.export import export
+from tfmix.types import EnvSpec
+
+FORMAT = 1  # of run.json
+SUMMARY_EPISODES = 100
+GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
+
+
+class RunFailed(RuntimeError):
+    """A run that was rightly asked for and could not go on."""
+
+
+def device_line() -> str:
+    """What the run computes on, and what to install where a GPU lies idle."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+        return f"device: {name}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    line = f"device: CPU, {cores} cores"
+    if any(os.path.exists(sign) for sign in GPU_SIGNS):
+        line += (
+            "; there is an NVIDIA GPU that TensorFlow cannot use:"
+            " pip install -r requirements-gpu.txt"
+        )
+    return line
+
+
+def _collectors(
+    settings: Config, env: Any
+) -> tuple[EnvSpec, Callable[..., GraphCollector | PythonCollector]]:
+    """The task's shape, and what builds its collector from (act, carry_size).
+
+    Args:
+      settings: with the environment's name and arguments.
+      env: None, or an environment or a factory of the user's instead of the name.
+    """
+    cut = settings.time_limit == "terminal"
+    if env is None and envs.is_graph(settings.env):
+        env = envs.make_graph(settings.env, settings)
+    if env is None:
+        build = functools.partial(envs.make_python, settings.env, settings)
+        many = [build() for _ in range(settings.n_envs)]
+    else:
+        first = env if hasattr(env, "spec") else env()
+        if not hasattr(first, "close"):
+            return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
+        if env is first and settings.n_envs > 1:
+            raise UserError(
+                f"one environment was given and n_envs={settings.n_envs}: "
+                "give a factory, or n_envs=1"
+            )
+        many = [first] + [env() for _ in range(settings.n_envs - 1)]
+    return many[0].spec, functools.partial(PythonCollector, many, cut_is_terminal=cut)
+
+
+def _folder_name(settings: Config) -> Path:
+    """`runs/<env>/<algo>/<seed and UTC time>`."""
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    parts = [settings.env, settings.algo, f"seed{settings.seed}-{stamp}"]
+    return Path("runs", *(re.sub(r"[^A-Za-z0-9._-]", "_", part) for part in parts))
+
+
+def _git_commit() -> str:
+    """The commit of the source, with a + where files have changed; empty outside of git."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("tensorflow", "tf-keras", "tf-agents", "numpy", "pettingzoo", "gymnasium")
+    return {
+        "tfmix": tfmix.__version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
+    """Makes a run folder with its run.json.
+
+    Raises:
+      UserError: the folder holds a run, or cannot be written.
+    """
+    if (folder / "run.json").exists():
+        raise UserError(
+            f"{folder} already holds a run: --mode=resume continues it, another --run_dir starts anew"
+        )
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty; choose another --run_dir")
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "format": FORMAT,
+            "config": dataclasses.asdict(settings),
+            "spec": dataclasses.asdict(spec),
+            "seed": settings.seed,
+            "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "git_commit": _git_commit(),
+            "versions": _versions(),
+            "hardware": {
+                "machine": platform.machine(),
+                "system": platform.platform(),
+                "cores": os.cpu_count(),
+                "device": device_line(),
+            },
+        }
+        (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _read(folder: str | os.PathLike[str]) -> tuple[Path, Config, EnvSpec]:
+    """The settings and the task of a run folder.
+
+    Raises:
+      UserError: there is no run, or its run.json cannot be read.
+    """
+    path = Path(folder)
+    try:
+        about = json.loads((path / "run.json").read_text())
+        if about["format"] > FORMAT:
+            raise UserError(
+                f"{path} was written by a newer tfmix ({about['versions']['tfmix']}); update tfmix"
+            )
+        fields = {f.name for f in dataclasses.fields(EnvSpec)}
+        spec = {name: value for name, value in about["spec"].items() if name in fields}
+        spec["agent_n_actions"] = tuple(spec["agent_n_actions"])
+        return path, config.from_dict(about["config"]), EnvSpec(**spec)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no run in {path}: it has no run.json") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path / 'run.json'} is damaged: {error}") from error
+
+
+@contextmanager
+def _listening() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C and SIGTERM into a question that the loop asks between chunks.
+
+    A second Ctrl-C interrupts at once. Outside of the main thread signals
+    cannot be caught, and nothing is changed.
+    """
+    heard: list[int] = []
+    old: dict[int, Any] = {}
+
+    def hear(number: int, frame: Any) -> None:
+        if heard and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        heard.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, hear)
+    except ValueError:
+        pass
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+class Run:
+    """A run folder opened: the trained team, its task and its settings.
+
+    Attributes:
+      folder: the run folder.
+      config: its settings.
+      spec: its task's shape.
+      algorithm: the networks.
+      finished: whether the run has done all of its env_steps.
+    """
+
+    def __init__(self, folder: Path, trainer: training.Trainer):
+        self.folder, self._trainer = folder, trainer
+        self.config, self.spec, self.algorithm = trainer.config, trainer.spec, trainer.algorithm
+        self._carry: tf.Tensor | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self._trainer.env_steps() >= self.config.env_steps
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps that the team was trained for."""
+        return self._trainer.env_steps()
+
+    def reset(self) -> None:
+        """Starts a new episode for `act`."""
+        self._carry = None
+
+    def act(self, obs: Any, legal: Any = None) -> np.ndarray:
+        """The team's greedy actions; remembers the episode until `reset`.
+
+        Args:
+          obs: [N, O], or [B, N, O] for B episodes side by side.
+          legal: [N, A] or [B, N, A] bool; None where every own action is allowed.
+
+        Returns:
+          [N] or [B, N] int32.
+
+        Raises:
+          UserError: a shape that is not the task's.
+        """
+        spec = self.spec
+        obs = np.asarray(obs, np.float32)
+        single = obs.ndim == 2
+        obs = obs[None] if single else obs
+        if obs.ndim != 3 or obs.shape[1:] != (spec.n_agents, spec.obs_size):
+            raise UserError(
+                f"obs has shape {list(obs.shape)}, not [B, {spec.n_agents}, {spec.obs_size}]"
+            )
+        batch = obs.shape[0]
+        if legal is None:
+            legal = np.arange(spec.n_actions) < np.asarray(spec.agent_n_actions)[:, None]
+        shape = [batch, spec.n_agents, spec.n_actions]
+        try:
+            legal = np.broadcast_to(np.asarray(legal, bool), shape)
+        except ValueError as error:
+            raise UserError(f"legal has shape {list(np.shape(legal))}, not {shape}") from error
+        if self._carry is None or self._carry.shape[0] != batch:
+            self._carry = tf.zeros([batch, spec.n_agents, self.algorithm.layout.carry_size])
+        action, _, self._carry = self.algorithm.act(tf.constant(obs), tf.constant(legal), self._carry)
+        return action.numpy()[0] if single else action.numpy()
+
+    def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
+        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team."""
+        stream = training.RANDOM_TEAM if epsilon >= 1.0 else training.SUMMARY
+        return self._trainer.play(stream, episodes, epsilon)
+
+    def export(self) -> Path:
+        """Writes the SavedModel into the folder's `export`, compared with this policy."""
+        return export(self.algorithm, self.folder / "export")
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._trainer.collector.close()
+
+    def report(self, episodes: int | None = None) -> str:
+        """The team's greedy return beside a random team's, in words."""
+        count = episodes or SUMMARY_EPISODES
+        trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
+        reward = {
+            "sum": "rewards summed over agents",
+            "mean": "mean over agents",
+            "one": "the reward that all agents share",
+            "team": "team reward",
+        }[self.spec.team_reward]
+        return (
+            f"{self.config.algo} on {self.config.env}, seed {self.config.seed}, "
+            f"{self.env_steps:,} env steps\n"
+            f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
+            f"a random team {random.mean():.2f}"
+        )
+
+    def summary(self) -> str:
+        """What stands at the end of a training."""
+        lines = [
+            self.report(),
+            f"run folder   {self.folder}",
+            f"TensorBoard  tensorboard --logdir {self.folder}",
+        ]
+        if (self.folder / "export").is_dir():
+            lines.append(f"SavedModel   {self.folder / 'export'}")
+        return "\n".join(lines)
+
+
+def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
+    """Trains a team in a new run folder.
+
+    Args:
+      env: a name of `--mode=list`, or an environment or a factory of yours.
+      verbose: print the device, the seed and the folder first.
+      **settings: settings of docs/settings.md by name.
+
+    Returns:
+      the run, trained; stopped early by Ctrl-C its `finished` is False.
+
+    Raises:
+      UserError: a setting, environment or folder that does not serve.
+      RunFailed: the environment broke its word.
+    """
+    own = None if env is None or isinstance(env, str) else env
+    if env is not None:
+        kind = own if isinstance(own, type) or hasattr(own, "__name__") else type(own)
+        settings["env"] = env if own is None else f"custom/{kind.__name__}"
+    algos.check(settings.get("algo", Config.algo))
+    if own is None:
+        envs.is_graph(settings.get("env", Config.env))
+    chosen = config.resolve(settings)
+    folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
+    if (folder / "run.json").exists():
+        _create(folder, chosen, None)  # type: ignore[arg-type]  # raises before anything is built
+    spec, make_collector = _collectors(chosen, own)
+    trainer = training.Trainer(chosen, make_collector, spec)
+    _create(folder, chosen, spec)
+    return _go_on(Run(folder, trainer), 0.0, verbose)
+
+
+def resume(run_dir: str | os.PathLike[str], env: Any = None, verbose: bool = False,
+           env_steps: int | None = None) -> Run:
+    """Continues a run from its newest checkpoint.
+
+    Args:
+      run_dir: the run folder.
+      env: the environment or factory where the run was given one.
+      verbose: print the device, the seed and the folder first.
+      env_steps: a new end, None for the run's own.
+
+    Raises:
+      UserError: no run there, or one whose checkpoint does not fit.
+    """
+    run = load(run_dir, env, need_checkpoint=False)
+    if env_steps is not None and env_steps != run.config.env_steps:
+        run = load(run_dir, env, need_checkpoint=False, env_steps=env_steps)
+    newest = checkpoint.latest(run.folder / "checkpoints")
+    seconds = checkpoint.seconds_of(newest) if newest else 0.0
+    monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
+    return _go_on(run, seconds, verbose)
+
+
+def _go_on(run: Run, seconds: float, verbose: bool) -> Run:
+    """Trains `run` to its end or to a stop, and exports it."""
+    if verbose:
+        print(device_line())
+        print(f"seed {run.config.seed}, run folder {run.folder}", flush=True)
+    from tfmix.envs.python.pettingzoo import EnvError
+
+    with _listening() as should_stop:
+        session = training.Session(run._trainer, run.folder, seconds, should_stop)
+        try:
+            session.run()
+        except EnvError as error:
+            session.save()
+            raise RunFailed(str(error)) from error
+        except OSError as error:
+            raise RunFailed(f"{run.folder}: {error.strerror or error}") from error
+        finally:
+            session.metrics.close()
+            session.board.close()
+    if run.finished:
+        run.export()
+    return run
+
+
+def load(run_dir: str | os.PathLike[str], env: Any = None, need_checkpoint: bool = True,
+         env_steps: int | None = None) -> Run:
+    """Opens a run folder with its newest checkpoint.
+
+    Args:
+      run_dir: the run folder.
+      env: the environment or factory where the run was given one.
+      need_checkpoint: an untrained run is an error.
+      env_steps: an end other than the run's own, for `resume`.
+
+    Raises:
+      UserError: no run there, or one whose checkpoint does not fit.
+    """
+    folder, settings, spec = _read(run_dir)
+    if env_steps is not None:
+        settings = dataclasses.replace(settings, env_steps=env_steps)
+    if env is None and settings.env.startswith("custom/"):
+        raise UserError(f"{folder} was trained on an environment of your own: load it with env=...")
+    algos.check(settings.algo)
+    found, make_collector = _collectors(settings, env)
+    if found != spec:
+        print(f"note: {settings.env} is not quite what {folder} was trained on", file=sys.stderr)
+    trainer = training.Trainer(settings, make_collector, found)
+    newest = checkpoint.latest(folder / "checkpoints")
+    if newest is not None:
+        checkpoint.restore(newest, trainer.tensors)
+    elif need_checkpoint:
+        raise UserError(f"{folder} has no checkpoint yet: --mode=resume trains it")
+    return Run(folder, trainer)

@@ -1,0 +1,289 @@
+"""The loop: collect, update, evaluate, log, save."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmix import algos, checkpoint, ops
+from tfmix.collect import GraphCollector, PythonCollector, returns
+from tfmix.config import Config
+from tfmix.learner import Learner
+from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
+from tfmix.replay import EpisodeReplay, episode_spec
+
+# What a run's seed is folded with, so that no two uses of it share numbers.
+WEIGHTS, COLLECT, REPLAY, EVALUATE, SUMMARY, RANDOM_TEAM = range(6)
+
+Collector = GraphCollector | PythonCollector
+
+
+class Counters(tf.Module):
+    """How far a run is. With the seed they decide all that is random from here on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.episodes = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+
+class Trainer:
+    """One run in memory.
+
+    The same loop serves both lanes: with an environment in the graph many
+    iterations are compiled into one call, with one in Python the loop's body
+    runs as it stands and its parts are compiled.
+
+    Args:
+      config: the settings.
+      make_collector: builds the collector from (act, carry_size).
+    """
+
+    def __init__(self, config: Config, make_collector: Callable[..., Collector], spec: Any):
+        self.config, self.spec = config, spec
+        self.algorithm = algos.make(config.algo, spec, config)
+        self.collector = make_collector(self.algorithm.act, self.algorithm.layout.carry_size)
+        self.replay = EpisodeReplay(spec, config.n_envs, config.buffer_episodes)
+        self.learner = Learner(self.algorithm)
+        self.counters = Counters()
+        # A variable, so that another seed does not compile anew.
+        self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
+        self.metric_names = self._trace_update()
+        self.run_iterations = (
+            tf.function(self._iterations) if self.collector.compiled else self._iterations
+        )
+        self._learn = tf.function(self._learn_from)
+        self.tensors = tf.train.Checkpoint(
+            live=self.algorithm.live,
+            target=self.algorithm.target,
+            optimizer=self.learner.optimizer,
+            reward_scale=self.learner.reward_scale,
+            counters=self.counters,
+            seed=self.seed,
+            **{f"replay_{i}": v for i, v in enumerate(self.replay.variables())},
+        )
+        self.reset(config.seed)
+
+    def _trace_update(self) -> list[str]:
+        """Traces the update once, for the names of what it reports."""
+        batch = tf.nest.map_structure(
+            lambda s: tf.TensorSpec([self.config.batch_episodes, *s.shape], s.dtype),
+            episode_spec(self.spec),
+        )
+        update = self.learner.update.get_concrete_function(
+            batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
+        )
+        return sorted(update.structured_outputs)
+
+    def reset(self, seed: int) -> None:
+        """Starts over from `seed`; nothing is compiled anew."""
+        self.seed.assign(seed)
+        self.algorithm.reset(tf.stack([self.seed, WEIGHTS]))
+        self.learner.reset()
+        self.replay.clear()
+        for variable in self.counters.variables:
+            variable.assign(tf.zeros_like(variable))
+
+    # The loop's body.
+
+    def _iterations(self, iterations: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Collects and learns `iterations` times.
+
+        Returns:
+          the sum of the returns of the episodes collected [], their count [],
+          the sum of each metric over the updates done [metrics], their count [].
+        """
+        return_sum = tf.constant(0.0)
+        metric_sum = tf.zeros([len(self.metric_names)])
+        episodes, updates = self.counters.episodes, self.counters.updates
+        episodes_before, updates_before = episodes + 0, updates + 0
+        for _ in tf.range(iterations):
+            episode = self.collector.collect(
+                tf.stack([self.seed, COLLECT]),
+                self.counters.episodes.value(),
+                self.epsilon(),
+                self.config.n_envs,
+            )
+            gained, metrics = self._learn(episode)
+            return_sum += gained
+            metric_sum += metrics
+        return (
+            return_sum,
+            episodes - episodes_before,
+            metric_sum,
+            updates - updates_before,
+        )
+
+    def _learn_from(self, episode: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Stores episodes and does the updates that have become due."""
+        config, counters = self.config, self.counters
+        self.replay.add_batch(episode)
+        self.learner.reward_scale.observe(episode.reward, episode.mask)
+        counters.env_steps.assign_add(tf.cast(tf.reduce_sum(episode.mask), tf.int64))
+        counters.episodes.assign_add(config.n_envs)
+        metric_sum = tf.zeros([len(self.metric_names)])
+        for _ in tf.range(self._updates_due()):
+            seed = tf.random.experimental.stateless_fold_in(
+                tf.stack([self.seed, REPLAY]), counters.updates.value()
+            )
+            batch = self.replay.sample(seed, config.batch_episodes)
+            metrics = self.learner.update(batch, counters.updates.value(), self.learning_rate())
+            metric_sum += tf.stack([metrics[name] for name in self.metric_names])
+            counters.updates.assign_add(1)
+        return tf.reduce_sum(returns(episode)), metric_sum
+
+    def _updates_due(self) -> tf.Tensor:
+        """Updates that have added up since the replay first held a batch, less those done."""
+        learned_from = self.counters.episodes - self.config.batch_episodes
+        owed = tf.cast(learned_from, tf.float64) * self.config.updates_per_episode
+        owed = tf.cast(tf.floor(owed + 1e-6), tf.int64)
+        return tf.maximum(owed - self.counters.updates, 0)
+
+    def epsilon(self) -> tf.Tensor:
+        """The chance of a random action now, [] float."""
+        c = self.config
+        return ops.linear_schedule(
+            c.epsilon_start, c.epsilon_end, c.epsilon_anneal_env_steps, self.counters.env_steps
+        )
+
+    def learning_rate(self) -> tf.Tensor:
+        """The optimiser's step size now, [] float."""
+        c = self.config
+        end = 0.0 if c.learning_rate_decay == "linear" else c.learning_rate
+        return ops.linear_schedule(c.learning_rate, end, c.env_steps, self.counters.env_steps)
+
+    # Around the loop.
+
+    def play(self, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0) -> np.ndarray:
+        """Returns of `episodes` episodes of the policy as it is, [episodes]."""
+        seed = tf.stack([self.seed, stream])
+        played = self.collector.collect(
+            seed, tf.constant(first, tf.int64), tf.constant(epsilon), episodes
+        )
+        return np.asarray(returns(played))
+
+    def env_steps(self) -> int:
+        """Environment steps done so far."""
+        return int(self.counters.env_steps)
+
+    def train_until(self, env_steps: int) -> dict[str, float]:
+        """Trains to the first end of a collection at or behind `env_steps`.
+
+        Returns:
+          means over what was done: `train_return` and each metric.
+        """
+        widest = self.config.n_envs * self.spec.episode_limit
+        totals: list[Any] = []
+        while self.env_steps() < env_steps:
+            iterations = math.ceil((env_steps - self.env_steps()) / widest)
+            if not self.collector.compiled:
+                iterations = 1  # so that a stop is heard between collections
+            totals.append(self.run_iterations(tf.constant(iterations)))
+        if not totals:
+            return {}
+        return_sum, episodes, metric_sum, updates = (
+            np.sum([np.asarray(x) for x in column], axis=0) for column in zip(*totals, strict=True)
+        )
+        means = {"train_return": float(return_sum / episodes)}
+        if updates:
+            names = self.metric_names
+            means.update(zip(names, (float(x) for x in metric_sum / updates), strict=True))
+        return means
+
+
+class Session:
+    """A trainer writing into a run folder.
+
+    Args:
+      trainer: what trains.
+      folder: the run folder.
+      seconds: time spent by earlier starts of this run.
+      should_stop: asked between chunks; True ends the training early.
+    """
+
+    def __init__(
+        self, trainer: Trainer, folder: Path, seconds: float, should_stop: Callable[[], bool]
+    ):
+        self.trainer, self.folder, self.should_stop = trainer, folder, should_stop
+        self.config = trainer.config
+        columns = [
+            *COLUMNS,
+            "epsilon",
+            "learning_rate",
+            "buffer_episodes",
+            "env_steps_per_second",
+            *trainer.metric_names,
+        ]
+        self.metrics = MetricsFile(folder / "metrics.csv", columns)
+        self.board = TensorBoard(folder)
+        self.began, self.before = time.monotonic(), seconds
+
+    def seconds(self) -> float:
+        """Time spent on this run, earlier starts included."""
+        return self.before + time.monotonic() - self.began
+
+    def run(self) -> bool:
+        """Trains to the end; False where `should_stop` ended it early."""
+        config, trainer = self.config, self.trainer
+        log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
+        saved_at = time.monotonic()
+        greedy: float | None = None
+        with Progress(config.env_steps, trainer.env_steps()) as progress:
+            while trainer.env_steps() < config.env_steps and not self.should_stop():
+                start, clock = trainer.env_steps(), time.monotonic()
+                goal = min(
+                    config.env_steps,
+                    start - start % log_every + log_every,
+                    start - start % config.eval_period_env_steps + config.eval_period_env_steps,
+                )
+                row: dict[str, Any] = dict(trainer.train_until(goal))
+                done = trainer.env_steps()
+                row["env_steps_per_second"] = (done - start) / (time.monotonic() - clock)
+                period = config.eval_period_env_steps
+                if done // period > start // period or done >= config.env_steps:
+                    played = trainer.play(EVALUATE, config.eval_episodes, first=done)
+                    greedy = row["greedy_return"] = float(played.mean())
+                self.report(row)
+                progress.update(done, {**row, "greedy_return": greedy})
+                if time.monotonic() - saved_at > config.checkpoint_period_seconds:
+                    self.save()
+                    saved_at = time.monotonic()
+        self.save()
+        return trainer.env_steps() >= config.env_steps
+
+    def report(self, row: dict[str, Any]) -> None:
+        """Completes a row and writes it to metrics.csv and TensorBoard."""
+        trainer = self.trainer
+        row.update(
+            env_steps=trainer.env_steps(),
+            episodes=int(trainer.counters.episodes),
+            updates=int(trainer.counters.updates),
+            seconds=round(self.seconds(), 3),
+            epsilon=float(trainer.epsilon()),
+            learning_rate=float(trainer.learning_rate()),
+            buffer_episodes=int(trainer.replay.num_frames()),
+        )
+        self.metrics.write(row)
+        self.board.write(row["env_steps"], row)
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        checkpoint.save(
+            self.folder / "checkpoints",
+            self.trainer.tensors,
+            self.trainer.env_steps(),
+            round(self.seconds(), 3),
+        )
+
+    def close(self) -> None:
+        """Closes the files and the environments."""
+        self.metrics.close()
+        self.board.close()
+        self.trainer.collector.close()
