@@ -7,7 +7,9 @@ a value's type and range are all made from the fields of `Config`.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -227,12 +229,14 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
 def layers(algo: str, env: str) -> list[Path]:
     """The flagfiles that belong to an environment and an algorithm, in order.
 
-    First the environment's family (`mpe`), then the task (`mpe_simple_spread`),
-    then the algorithm, then the pair (`mpe_simple_spread.qtran_alt`).
+    Each word of the environment's name, split at / and ., may have one in
+    flags/env (`mpe` serves `mpe/simple_spread` and its PettingZoo twin), then
+    the algorithm in flags/algo, then the two together
+    (flags/env/simple_spread.qtran_alt.flags), the later ones winning.
     """
-    task = env.replace("/", "_")
-    names = [f"env/{env.split('/')[0]}", f"env/{task}", f"algo/{algo}", f"env/{task}.{algo}"]
-    files = [FLAGS_FOLDER / f"{name}.flags" for name in dict.fromkeys(names)]
+    words = list(dict.fromkeys(re.split(r"[/.:]", env)))
+    names = [*(f"env/{w}" for w in words), f"algo/{algo}", *(f"env/{w}.{algo}" for w in words)]
+    files = [FLAGS_FOLDER / f"{name}.flags" for name in names]
     return [file for file in files if file.is_file()]
 
 
@@ -291,8 +295,6 @@ def _as_words(settings: Mapping[str, Any]) -> list[str]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing where no name is close."""
-    import difflib
-
     close = difflib.get_close_matches(name, list(known), 1, 0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 

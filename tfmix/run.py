@@ -24,6 +24,7 @@ import tfmix
 from tfmix import algos, checkpoint, config, envs, monitor, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, UserError
+from tfmix.envs.python import EnvError
 from tfmix.export import export
 from tfmix.types import EnvSpec
 
@@ -203,22 +204,23 @@ class Run:
       config: its settings.
       spec: its task's shape.
       algorithm: the networks.
-      finished: whether the run has done all of its env_steps.
+      trainer: everything that a checkpoint holds.
     """
 
     def __init__(self, folder: Path, trainer: training.Trainer):
-        self.folder, self._trainer = folder, trainer
+        self.folder, self.trainer = folder, trainer
         self.config, self.spec, self.algorithm = trainer.config, trainer.spec, trainer.algorithm
         self._carry: tf.Tensor | None = None
 
     @property
     def finished(self) -> bool:
-        return self._trainer.env_steps() >= self.config.env_steps
+        """Whether the run has done all of its env_steps."""
+        return self.trainer.env_steps() >= self.config.env_steps
 
     @property
     def env_steps(self) -> int:
         """Environment steps that the team was trained for."""
-        return self._trainer.env_steps()
+        return self.trainer.env_steps()
 
     def reset(self) -> None:
         """Starts a new episode for `act`."""
@@ -261,7 +263,7 @@ class Run:
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
         """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team."""
         stream = training.RANDOM_TEAM if epsilon >= 1.0 else training.SUMMARY
-        return self._trainer.play(stream, episodes, epsilon)
+        return self.trainer.play(stream, episodes, epsilon)
 
     def export(self) -> Path:
         """Writes the SavedModel into the folder's `export`, compared with this policy."""
@@ -269,7 +271,7 @@ class Run:
 
     def close(self) -> None:
         """Closes the environments."""
-        self._trainer.collector.close()
+        self.trainer.collector.close()
 
     def report(self, episodes: int | None = None) -> str:
         """The team's greedy return beside a random team's, in words."""
@@ -332,9 +334,13 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     return _go_on(Run(folder, trainer), 0.0, verbose)
 
 
-def resume(run_dir: str | os.PathLike[str], env: Any = None, verbose: bool = False,
-           env_steps: int | None = None) -> Run:
-    """Continues a run from its newest checkpoint.
+def resume(
+    run_dir: str | os.PathLike[str],
+    env: Any = None,
+    verbose: bool = False,
+    env_steps: int | None = None,
+) -> Run:
+    """Continues a run from its newest checkpoint, or from its start where it has none.
 
     Args:
       run_dir: the run folder.
@@ -344,14 +350,49 @@ def resume(run_dir: str | os.PathLike[str], env: Any = None, verbose: bool = Fal
 
     Raises:
       UserError: no run there, or one whose checkpoint does not fit.
+      RunFailed: the environment broke its word.
     """
-    run = load(run_dir, env, need_checkpoint=False)
-    if env_steps is not None and env_steps != run.config.env_steps:
-        run = load(run_dir, env, need_checkpoint=False, env_steps=env_steps)
-    newest = checkpoint.latest(run.folder / "checkpoints")
+    run, newest = _open(run_dir, env, env_steps)
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
     monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
     return _go_on(run, seconds, verbose)
+
+
+def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
+    """Opens a run folder with its newest checkpoint.
+
+    Args:
+      run_dir: the run folder.
+      env: the environment or factory where the run was given one.
+
+    Raises:
+      UserError: no run there, one not trained yet, or one whose checkpoint
+        does not fit.
+    """
+    run, newest = _open(run_dir, env)
+    if newest is None:
+        raise UserError(f"{run.folder} has no checkpoint yet: --mode=resume trains it")
+    return run
+
+
+def _open(
+    run_dir: str | os.PathLike[str], env: Any, env_steps: int | None = None
+) -> tuple[Run, Path | None]:
+    """The run of a folder and the checkpoint that it was restored from."""
+    folder, settings, spec = _read(run_dir)
+    if env_steps is not None:
+        settings = dataclasses.replace(settings, env_steps=env_steps)
+    if env is None and settings.env.startswith("custom/"):
+        raise UserError(f"{folder} was trained on an environment of your own: load it with env=...")
+    algos.check(settings.algo)
+    newest = checkpoint.latest(folder / "checkpoints")
+    found, make_collector = _collectors(settings, env)
+    if found != spec:
+        print(f"tfmix: {settings.env} is not quite what {folder} was trained on", file=sys.stderr)
+    trainer = training.Trainer(settings, make_collector, found)
+    if newest is not None:
+        checkpoint.restore(newest, trainer.tensors)
+    return Run(folder, trainer), newest
 
 
 def _go_on(run: Run, seconds: float, verbose: bool) -> Run:
@@ -359,51 +400,17 @@ def _go_on(run: Run, seconds: float, verbose: bool) -> Run:
     if verbose:
         print(device_line())
         print(f"seed {run.config.seed}, run folder {run.folder}", flush=True)
-    from tfmix.envs.python.pettingzoo import EnvError
-
     with _listening() as should_stop:
-        session = training.Session(run._trainer, run.folder, seconds, should_stop)
+        session = training.Session(run.trainer, run.folder, seconds, should_stop)
         try:
             session.run()
         except EnvError as error:
             session.save()
-            raise RunFailed(str(error)) from error
+            raise RunFailed(f"{error}; what was learned is saved in {run.folder}") from error
         except OSError as error:
             raise RunFailed(f"{run.folder}: {error.strerror or error}") from error
         finally:
-            session.metrics.close()
-            session.board.close()
+            session.close()
     if run.finished:
         run.export()
     return run
-
-
-def load(run_dir: str | os.PathLike[str], env: Any = None, need_checkpoint: bool = True,
-         env_steps: int | None = None) -> Run:
-    """Opens a run folder with its newest checkpoint.
-
-    Args:
-      run_dir: the run folder.
-      env: the environment or factory where the run was given one.
-      need_checkpoint: an untrained run is an error.
-      env_steps: an end other than the run's own, for `resume`.
-
-    Raises:
-      UserError: no run there, or one whose checkpoint does not fit.
-    """
-    folder, settings, spec = _read(run_dir)
-    if env_steps is not None:
-        settings = dataclasses.replace(settings, env_steps=env_steps)
-    if env is None and settings.env.startswith("custom/"):
-        raise UserError(f"{folder} was trained on an environment of your own: load it with env=...")
-    algos.check(settings.algo)
-    found, make_collector = _collectors(settings, env)
-    if found != spec:
-        print(f"note: {settings.env} is not quite what {folder} was trained on", file=sys.stderr)
-    trainer = training.Trainer(settings, make_collector, found)
-    newest = checkpoint.latest(folder / "checkpoints")
-    if newest is not None:
-        checkpoint.restore(newest, trainer.tensors)
-    elif need_checkpoint:
-        raise UserError(f"{folder} has no checkpoint yet: --mode=resume trains it")
-    return Run(folder, trainer)

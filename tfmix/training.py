@@ -283,7 +283,6 @@ class Session:
         )
 
     def close(self) -> None:
-        """Closes the files and the environments."""
+        """Closes the files."""
         self.metrics.close()
         self.board.close()
-        self.trainer.collector.close()

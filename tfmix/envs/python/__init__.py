@@ -7,3 +7,7 @@ One is an object with
   step(action [N])           -> obs, state, legal, reward, terminated, truncated, info
   close()
 """
+
+
+class EnvError(RuntimeError):
+    """The environment broke its word while it ran."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmix.config import UserError
+from tfmix.envs.python import EnvError
 from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec
 
@@ -15,10 +16,6 @@ from tfmix.types import EnvSpec
 LIMIT_NAMES = ("max_cycles", "episode_limit", "max_steps", "max_iter", "num_iters")
 
 Seen = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-class EnvError(RuntimeError):
-    """The environment broke its word while it ran."""
 
 
 def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:
