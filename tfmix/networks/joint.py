@@ -11,7 +11,7 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
-from tfmix.networks.layers import Linear, Mlp
+from tfmix.networks.layers import Linear, Mlp, matmul
 
 
 class JointQ(tf_keras.layers.Layer):
@@ -49,13 +49,14 @@ class JointQ(tf_keras.layers.Layer):
           [B, T].
         """
         of_hidden, of_action = tf.split(self.encode.kernel, [self.hidden_size, self.n_actions])
-        chosen = tf.one_hot(action, self.n_actions) @ of_action
-        code = tf.nn.relu(hidden @ of_hidden + chosen + self.encode.bias)
+        chosen = matmul(tf.one_hot(action, self.n_actions), of_action)
+        code = tf.nn.relu(matmul(hidden, of_hidden) + chosen + self.encode.bias)
         # The sum of linear maps is the linear map of the sum.
         agents = tf.cast(tf.shape(hidden)[2], tf.float32)
-        code = tf.reduce_sum(code, 2) @ self.encode_out.kernel + agents * self.encode_out.bias
+        code = matmul(tf.reduce_sum(code, 2), self.encode_out.kernel)
+        code += agents * self.encode_out.bias
         of_state, of_code = tf.split(self.first.kernel, [self.state_size, code.shape[-1]])
-        x = tf.nn.relu(state @ of_state + code @ of_code + self.first.bias)
+        x = tf.nn.relu(matmul(state, of_state) + matmul(code, of_code) + self.first.bias)
         return tf.squeeze(self.rest(x), -1)
 
 
@@ -99,10 +100,10 @@ class CounterfactualQ(tf_keras.layers.Layer):
         """
         of_state, of_id, of_hidden, of_others = tf.split(self.first.kernel, self.parts)
         histories = tf.reduce_sum(self.encode_hidden(hidden), 2)  # [B, T, E]
-        shared = state @ of_state + histories @ of_hidden + self.first.bias
+        shared = matmul(state, of_state) + matmul(histories, of_hidden) + self.first.bias
         # One code an action, looked up: the encoder's cost does not grow with B, T or N.
         codes = self.encode_action(tf.eye(self.n_actions)) @ of_others  # [A, E]
-        own = tf.one_hot(action, self.n_actions) @ codes  # [B, T, N, E]
+        own = matmul(tf.one_hot(action, self.n_actions), codes)  # [B, T, N, E]
         others = tf.reduce_sum(own, 2, keepdims=True) - own
         x = tf.nn.relu(shared[:, :, None] + of_id + others)
         return self.rest(x)

@@ -24,6 +24,16 @@ class SeededLayer(tf_keras.layers.Layer):
         return self.add_weight(name=name, shape=shape, initializer="zeros")
 
 
+def matmul(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """x [..., I] times kernel [I, O] as one flat product, [..., O].
+
+    Not `x @ kernel`: for x of more than two axes that is a batched product,
+    which TensorFlow 2.21 computes wrongly or crashes on outside of XLA for
+    some shapes ([9, 1, 2, 64] with [64, 64], oneDNN).
+    """
+    return tf.tensordot(x, kernel, 1)
+
+
 class Linear(SeededLayer):
     """y = x W + b, over the last axis.
 
@@ -39,7 +49,7 @@ class Linear(SeededLayer):
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return x @ self.kernel + self.bias
+        return matmul(x, self.kernel) + self.bias
 
 
 class Mlp(tf_keras.layers.Layer):
