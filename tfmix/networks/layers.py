@@ -81,8 +81,8 @@ class Networks(tf.Module):
 
 
 def reset_weights(networks: tf.Module, seed: tf.Tensor) -> None:
-    """Draws every weight of every `SeededLayer` below `networks` from `seed` [2]."""
-    layers = [m for m in networks.submodules if isinstance(m, SeededLayer)]
+    """Draws every weight of every `SeededLayer` in `networks` from `seed` [2]."""
+    layers = [m for m in (networks, *networks.submodules) if isinstance(m, SeededLayer)]
     for index, layer in enumerate(layers):
         for number, (weight, bound) in enumerate(zip(layer.weights, layer.bounds, strict=True)):
             draw = tf.random.experimental.stateless_fold_in(seed, 100 * index + number)

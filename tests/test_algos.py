@@ -1,0 +1,246 @@
+"""Losses against the papers' formulas, written out step by step in NumPy."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import make_batch
+from tfmix import algos
+from tfmix.algos import REGISTRY
+from tfmix.config import UserError
+
+SEED = tf.constant([1, 2])
+
+
+def build(name, spec, config, **changes):
+    algorithm = algos.make(name, spec, dataclasses.replace(config, algo=name, **changes))
+    algorithm.reset(SEED)
+    # A target unlike the live networks, as in the middle of a training.
+    for i, weight in enumerate(algorithm.target.variables):
+        weight.assign_add(0.1 * tf.random.stateless_normal(weight.shape, [i, 5]))
+    return algorithm
+
+
+def gradients(algorithm, batch):
+    @tf.function(jit_compile=True)
+    def compiled():
+        with tf.GradientTape() as tape:
+            loss, _ = algorithm.loss(batch)
+        return loss, tape.gradient(loss, algorithm.live.trainable_variables)
+
+    loss, found = compiled()
+    return float(loss), [None if g is None else g.numpy() for g in found]
+
+
+def real_steps(batch):
+    """Every real step as (b, t)."""
+    return np.argwhere(batch.mask.numpy() > 0)
+
+
+def best(q, legal):
+    return int(np.argmax(np.where(legal, q, -np.inf)))
+
+
+class Numbers:
+    """All networks' outputs as arrays, and lookups for the formulas below."""
+
+    def __init__(self, algorithm, batch, double_q=True):
+        self.algorithm, self.batch = algorithm, batch
+        self.q, self.h = (x.numpy() for x in algorithm.live.agent.unroll(batch.obs, batch.action))
+        self.tq, self.th = (
+            x.numpy() for x in algorithm.target.agent.unroll(batch.obs, batch.action)
+        )
+        self.legal, self.action = batch.legal.numpy(), batch.action.numpy()
+        self.double_q = double_q
+        self.n = self.q.shape[2]
+
+    def greedy(self, b, t):
+        return [best(self.q[b, t, i], self.legal[b, t, i]) for i in range(self.n)]
+
+    def next_action(self, b, t):
+        q = self.q if self.double_q else self.tq
+        return [best(q[b, t, i], self.legal[b, t, i]) for i in range(self.n)]
+
+    def at(self, q, b, t, action):
+        return np.asarray([q[b, t, i, a] for i, a in enumerate(action)], np.float32)
+
+    def target(self, b, t, value):
+        r, d = self.batch.reward.numpy()[b, t], self.batch.terminated.numpy()[b, t]
+        return r + self.algorithm.config.gamma * (1 - d) * value
+
+    def joint(self, networks, hidden, b, t, action):
+        state = self.batch.state[b : b + 1, t : t + 1]
+        found = networks.joint(state, hidden[b : b + 1, t : t + 1], tf.constant([[action]]))
+        return found.numpy()[0, 0]
+
+    def value(self, b, t):
+        state = self.batch.state[b : b + 1, t : t + 1]
+        return self.algorithm.live.value(state, self.h[b : b + 1, t : t + 1]).numpy()[0, 0]
+
+
+@pytest.mark.parametrize("double_q", [True, False])
+@pytest.mark.parametrize("name", ["iql", "vdn", "qmix"])
+def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
+    algorithm = build(name, spec, config, double_q=double_q)
+    x = Numbers(algorithm, batch, double_q)
+    errors = []
+    for b, t in real_steps(batch):
+        taken = x.at(x.q, b, t, x.action[b, t])
+        following = x.at(x.tq, b, t + 1, x.next_action(b, t + 1))
+        mixed = algorithm.live.mixer(taken[None, None], batch.state[b : b + 1, t : t + 1])
+        after = algorithm.target.mixer(following[None, None], batch.state[b : b + 1, t + 1 : t + 2])
+        errors.append(np.square(mixed.numpy()[0, 0] - x.target(b, t, after.numpy()[0, 0])))
+    loss, _ = gradients(algorithm, batch)
+    np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
+
+
+@pytest.mark.parametrize("double_q", [True, False])
+def test_qtran_base_loss_is_the_papers(double_q, spec, config, batch):
+    algorithm = build("qtran_base", spec, config, opt_loss=0.7, nopt_min_loss=0.3, double_q=double_q)
+    x = Numbers(algorithm, batch, double_q)
+    td, opt, nopt = [], [], []
+    for b, t in real_steps(batch):
+        action, greedy = list(x.action[b, t]), x.greedy(b, t)
+        joint = x.joint(algorithm.live, x.h, b, t, action)
+        after = x.joint(algorithm.target, x.th, b, t + 1, x.next_action(b, t + 1))
+        td.append((joint - x.target(b, t, after)) ** 2)
+        gap = x.at(x.q, b, t, greedy).sum() - x.joint(algorithm.live, x.h, b, t, greedy)
+        opt.append((gap + x.value(b, t)) ** 2)
+        nopt.append(min(x.at(x.q, b, t, action).sum() - joint + x.value(b, t), 0) ** 2)
+    loss, metrics = algorithm.loss(batch)
+    np.testing.assert_allclose(metrics["loss_td"], np.mean(td), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss_opt"], np.mean(opt), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss_nopt"], np.mean(nopt), rtol=1e-4)
+    wanted = np.mean(td) + 0.7 * np.mean(opt) + 0.3 * np.mean(nopt)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["state", "zero", "features"])
+def test_qtran_alt_loss_is_the_papers(kind, spec, config, batch):
+    algorithm = build(
+        "qtran_alt", spec, config, opt_loss=0.7, nopt_min_loss=0.3, qtran_state_value=kind
+    )
+    x = Numbers(algorithm, batch)
+    td, opt, nopt = [], [], []
+    for b, t in real_steps(batch):
+        action, greedy = list(x.action[b, t]), x.greedy(b, t)
+        following = x.next_action(b, t + 1)
+        value = x.value(b, t)
+        taken = x.at(x.q, b, t, action)
+        own = x.joint(algorithm.live, x.h, b, t, action)  # [N, A]
+        at_greedy = x.joint(algorithm.live, x.h, b, t, greedy)
+        after = x.joint(algorithm.target, x.th, b, t + 1, following)
+        for i in range(x.n):
+            td.append((own[i, action[i]] - x.target(b, t, after[i, following[i]])) ** 2)
+            gap = x.at(x.q, b, t, greedy).sum() - at_greedy[i, greedy[i]] + value
+            opt.append(gap**2)
+            others = taken.sum() - taken[i]
+            gaps = [
+                x.q[b, t, i, a] + others - own[i, a] + value
+                for a in range(spec.n_actions)
+                if x.legal[b, t, i, a]
+            ]
+            nopt.append(min(gaps) ** 2)
+    loss, metrics = algorithm.loss(batch)
+    np.testing.assert_allclose(metrics["loss_td"], np.mean(td), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss_opt"], np.mean(opt), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss_nopt_min"], np.mean(nopt), rtol=1e-4)
+    wanted = np.mean(td) + 0.7 * np.mean(opt) + 0.3 * np.mean(nopt)
+    np.testing.assert_allclose(loss, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_padding_and_illegal_values_change_nothing_nan_included(name, spec, config):
+    from tfmix import ops
+
+    clean = make_batch(spec)
+    algorithm = build(name, spec, config)
+    real = clean.mask.numpy() > 0
+    seen = np.concatenate([np.ones_like(real[:, :1]), real], 1)
+    spoilt = clean._replace(
+        obs=tf.constant(np.where(seen[..., None, None], clean.obs, np.nan), tf.float32),
+        state=tf.constant(np.where(seen[..., None], clean.state, np.nan), tf.float32),
+        reward=tf.constant(np.where(real, clean.reward, np.nan), tf.float32),
+        action=tf.constant(np.where(real[..., None], clean.action, 3), tf.int32),
+        legal=clean.legal | ~seen[..., None, None],
+    )
+    loss, wanted = gradients(algorithm, clean)
+    other, found = gradients(algorithm, ops.clear_padding(spoilt))
+    assert np.isfinite(loss) and loss == other
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # An episode as short as one step weighs as much as its one step.
+    alone = gradients(algorithm, tf.nest.map_structure(lambda v: v[2:3], clean))[0]
+    assert np.isfinite(alone)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_targets_learn_nothing_and_every_live_weight_learns(name, spec, config, batch):
+    algorithm = build(name, spec, config)
+    with tf.GradientTape() as tape:
+        loss, _ = algorithm.loss(batch)
+    live, target = algorithm.live.trainable_variables, algorithm.target.trainable_variables
+    of_live, of_target = tape.gradient(loss, [live, target])
+    assert all(g is None for g in of_target)
+    assert all(np.any(g.numpy() != 0) for g in of_live)
+
+
+def only(algorithm, batch, part):
+    """The gradient of one part of the loss in each live weight, None where there is none."""
+    with tf.GradientTape() as tape:
+        _, metrics = algorithm.loss(batch)
+        value = metrics[part]
+    weights = algorithm.live.trainable_variables
+    return dict(zip((w.ref() for w in weights), tape.gradient(value, weights), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name,parts",
+    [("qtran_base", ("loss_opt", "loss_nopt")), ("qtran_alt", ("loss_opt", "loss_nopt_min"))],
+)
+def test_joint_q_is_constant_to_the_losses_that_track_it(name, parts, spec, config, batch):
+    algorithm = build(name, spec, config)
+    for part in parts:
+        found = only(algorithm, batch, part)
+        assert all(found[w.ref()] is None for w in algorithm.live.joint.trainable_variables)
+        assert all(found[w.ref()] is not None for w in algorithm.live.agent.trainable_variables)
+    td = only(algorithm, batch, "loss_td")
+    assert all(td[w.ref()] is not None for w in algorithm.live.joint.trainable_variables)
+    # L_td reaches the GRU (hidden states are not detached), never the head of the agents.
+    agent = algorithm.live.agent
+    assert td[agent.gates.ref()] is not None
+    assert td[agent.head.ref()] is None or not np.any(td[agent.head.ref()])
+
+
+def test_acting_is_legal_and_carries_the_last_action(spec, config):
+    algorithm = build("vdn", spec, config)
+    obs = tf.random.stateless_normal([50, 3, 5], [1, 1])
+    legal = tf.random.stateless_uniform([50, 3, 4], [1, 2]) < 0.5
+    legal = tf.concat([tf.fill([50, 3, 1], True), legal[..., 1:]], -1)
+    carry = tf.zeros([50, 3, algorithm.layout.carry_size])
+    for epsilon in (0.0, 1.0):
+        action, q, after = algorithm.act(obs, legal, carry, epsilon, (3, 4))
+        assert np.all(tf.gather(legal, action, batch_dims=2))
+        np.testing.assert_array_equal(after[..., 8:], tf.one_hot(action, 4))
+    assert q.shape == [50, 3, 4]
+
+
+def test_same_seed_same_weights_other_seed_others(spec, config):
+    algorithm = algos.make("qmix", spec, config)
+    algorithm.reset(tf.constant([1, 0]))
+    first = [w.numpy() for w in algorithm.live.variables]
+    algorithm.reset(tf.constant([2, 0]))
+    assert not any(np.array_equal(w, f) for w, f in zip(algorithm.live.variables, first, strict=True))
+    algorithm.reset(tf.constant([1, 0]))
+    for live, target, f in zip(
+        algorithm.live.variables, algorithm.target.variables, first, strict=True
+    ):
+        np.testing.assert_array_equal(live, f)
+        np.testing.assert_array_equal(target, f)
+
+
+def test_a_misspelt_algorithm_is_told_the_nearest_name(spec, config):
+    with pytest.raises(UserError, match="did you mean 'qtran_alt'"):
+        algos.make("qtran-alt", spec, config)

@@ -1,0 +1,109 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import make_batch
+from tfmix import algos
+from tfmix.learner import Learner, RewardScale
+
+RATE = tf.constant(1e-2)
+
+
+def learner_of(spec, config, **changes):
+    algorithm = algos.make("qmix", spec, dataclasses.replace(config, **changes))
+    algorithm.reset(tf.constant([1, 2]))
+    return Learner(algorithm)
+
+
+def at(number):
+    return tf.constant(number, tf.int64)
+
+
+def test_update_is_adam_on_the_clipped_gradient(spec, config, batch):
+    learner = learner_of(spec, config, grad_clip_norm=0.5)
+    weights = learner.weights
+    with tf.GradientTape() as tape:
+        loss, _ = learner.algorithm.loss(batch)
+    gradient = [g.numpy() for g in tape.gradient(loss, weights)]
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradient))
+    before = [w.numpy() for w in weights]
+    metrics = learner.update(batch, at(0), RATE)
+    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-4)
+    assert norm > 0.5
+    for w, b, g in zip(weights, before, gradient, strict=True):
+        clipped = g * 0.5 / norm
+        step = 1e-2 * clipped / (np.abs(clipped) + 1e-8 / np.sqrt(1 - 0.999))  # first Adam step
+        np.testing.assert_allclose(w, b - step, atol=2e-5)
+
+
+def test_learning_lowers_the_loss_and_compiles_once(spec, config, batch):
+    learner = learner_of(spec, config, target_period_updates=1000)
+    losses = [float(learner.update(batch, at(i), RATE)["loss"]) for i in range(60)]
+    assert losses[-1] < 0.2 * losses[0]
+    assert learner.update.experimental_get_tracing_count() == 1
+
+
+def test_hard_target_is_a_copy_at_every_period_and_still_between(spec, config, batch):
+    learner = learner_of(spec, config, target_period_updates=3)
+    live, target = learner.algorithm.live.variables, learner.algorithm.target.variables
+    old = [t.numpy() for t in target]
+    for done in range(6):
+        learner.update(batch, at(done), RATE)
+        if (done + 1) % 3 == 0:
+            old = [w.numpy() for w in live]
+        for t, o in zip(target, old, strict=True):
+            np.testing.assert_array_equal(t, o)
+        assert (done + 1) % 3 == 0 or any(
+            not np.array_equal(t, w) for t, w in zip(target, live, strict=True)
+        )
+
+
+def test_soft_target_goes_its_share_of_the_way(spec, config, batch):
+    learner = learner_of(spec, config, target_tau=0.25)
+    live, target = learner.algorithm.live.variables, learner.algorithm.target.variables
+    old = [t.numpy() for t in target]
+    learner.update(batch, at(0), RATE)
+    for t, o, w in zip(target, old, live, strict=True):
+        np.testing.assert_allclose(t, o + 0.25 * (w.numpy() - o), atol=1e-6)
+
+
+def test_reset_starts_over_exactly(spec, config, batch):
+    learner = learner_of(spec, config, standardise_rewards=True)
+    found = []
+    for _ in range(2):
+        learner.algorithm.reset(tf.constant([1, 2]))
+        learner.reset()
+        learner.reward_scale.observe(batch.reward, batch.mask)
+        for i in range(3):
+            learner.update(batch, at(i), RATE)
+        found.append([w.numpy() for w in learner.weights])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_every_optimizer_learns(optimizer, spec, config, batch):
+    learner = learner_of(spec, config, optimizer=optimizer, target_period_updates=1000)
+    losses = [float(learner.update(batch, at(i), RATE)["loss"]) for i in range(40)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_reward_scale_is_the_mean_and_deviation_of_all_real_rewards(spec):
+    scale = RewardScale()
+    seen = []
+    for seed in range(5):
+        batch = make_batch(spec, seed=seed)
+        reward = tf.where(batch.mask > 0, batch.reward * 3 + 7, np.nan)
+        scale.observe(reward, batch.mask)
+        seen.append(reward.numpy()[batch.mask.numpy() > 0])
+    seen = np.concatenate(seen)
+    found = scale.apply(tf.constant(seen))
+    np.testing.assert_allclose(found, (seen - seen.mean()) / seen.std(), atol=1e-5)
+
+
+def test_a_constant_reward_is_standardised_to_zero():
+    scale = RewardScale()
+    scale.observe(tf.fill([4, 3], 7.0), tf.ones([4, 3]))
+    np.testing.assert_array_equal(scale.apply(tf.fill([2], 7.0)), [0.0, 0.0])

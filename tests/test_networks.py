@@ -1,0 +1,275 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from tests.conftest import make_batch
+from tfmix.networks.agent import AgentLayout, AgentWeights, RecurrentAgent, agent_step, gru_step
+from tfmix.networks.agent import policy_carry
+from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
+from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
+from tfmix.networks.mixers import AdditiveMixer, IndependentMixer, MonotonicMixer
+
+SEED = tf.constant([3, 4])
+
+
+def layout(spec, last_action=True, agent_id=True):
+    return AgentLayout(spec.obs_size, spec.n_agents, spec.n_actions, 8, last_action, agent_id)
+
+
+def count(layer):
+    return sum(int(np.prod(w.shape)) for w in layer.trainable_variables)
+
+
+def test_weights_are_uniform_within_one_over_root_of_fan_in_and_depend_on_the_seed():
+    layer = Linear(100, 50)
+    reset_weights(layer, SEED)
+    first = layer.kernel.numpy()
+    assert 0.095 < np.abs(first).max() <= 0.1 and 0.09 < np.abs(layer.bias.numpy()).max() <= 0.1
+    assert abs(first.mean()) < 0.005
+    reset_weights(layer, SEED)
+    np.testing.assert_array_equal(layer.kernel, first)
+    reset_weights(layer, tf.constant([3, 5]))
+    assert not np.array_equal(layer.kernel, first)
+
+
+def test_no_two_weights_of_a_network_share_their_draw():
+    mixer = MonotonicMixer(3, 7, 6, 9, 2)
+    reset_weights(mixer, SEED)
+    layers = [m for m in mixer.submodules if isinstance(m, SeededLayer)]
+    heads = [
+        w.numpy().ravel()[0] / bound
+        for layer in layers
+        for w, bound in zip(layer.weights, layer.bounds, strict=True)
+    ]
+    assert len(heads) == len(mixer.weights) == 14
+    assert len(set(np.round(heads, 6))) == len(heads)
+
+
+def test_matmul_is_right_outside_of_xla_for_shapes_that_break_batched_products():
+    x = np.random.default_rng(0).normal(size=[9, 1, 2, 64]).astype(np.float32)
+    kernel = np.random.default_rng(1).normal(size=[64, 64]).astype(np.float32)
+    for _ in range(5):
+        np.testing.assert_allclose(matmul(tf.constant(x), tf.constant(kernel)), x @ kernel, atol=1e-4)
+
+
+def test_gru_step_equals_keras():
+    agent = RecurrentAgent(AgentLayout(5, 2, 3, 8, True, True))
+    reset_weights(agent, SEED)
+    w = agent.read()
+    cell = tf_keras.layers.GRUCell(8, reset_after=True)
+    cell.build([None, 8])
+
+    def reorder(x):  # ours: reset, update, candidate; Keras: update, reset, candidate
+        reset, update, candidate = np.split(np.asarray(x), 3, -1)
+        return np.concatenate([update, reset, candidate], -1)
+
+    bias = np.stack([reorder(w.gates_bias), reorder(w.recur_bias)])
+    cell.set_weights([reorder(w.gates), reorder(w.recur), bias])
+    x, hidden = tf.random.stateless_normal([6, 8], SEED), tf.random.stateless_normal([6, 8], [1, 2])
+    np.testing.assert_allclose(gru_step(w, x, hidden), cell(x, [hidden])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("last_action,agent_id", list(itertools.product([True, False], repeat=2)))
+def test_training_unroll_equals_step_by_step_acting(spec, last_action, agent_id):
+    batch = make_batch(spec)
+    agent = RecurrentAgent(layout(spec, last_action, agent_id))
+    reset_weights(agent, SEED)
+    unrolled, hiddens = tf.function(agent.unroll, jit_compile=True)(batch.obs, batch.action)
+    carry = tf.zeros([4, 3, agent.layout.carry_size])
+    for t in range(spec.episode_limit + 1):
+        q, hidden = agent(batch.obs[:, t], carry)
+        np.testing.assert_allclose(q, unrolled[:, t], atol=1e-5)
+        np.testing.assert_allclose(hidden, hiddens[:, t], atol=1e-5)
+        if t < spec.episode_limit:
+            carry = policy_carry(agent.layout, hidden, batch.action[:, t])
+
+
+def test_unroll_gradient_equals_the_unrolled_loop(spec):
+    batch = make_batch(spec)
+    agent = RecurrentAgent(layout(spec))
+    reset_weights(agent, SEED)
+    weight = tf.random.stateless_normal([4, 7, 3, 4], [5, 6])
+
+    @tf.function(jit_compile=True)
+    def compiled():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(weight * agent.unroll(batch.obs, batch.action)[0])
+        return tape.gradient(loss, agent.trainable_variables)
+
+    with tf.GradientTape() as tape:
+        carry = tf.zeros([4, 3, agent.layout.carry_size])
+        loss = tf.constant(0.0)
+        for t in range(7):
+            q, hidden = agent(batch.obs[:, t], carry)
+            loss += tf.reduce_sum(weight[:, t] * q)
+            carry = policy_carry(agent.layout, hidden, batch.action[:, min(t, 5)])
+    for found, wanted in zip(compiled(), tape.gradient(loss, agent.trainable_variables), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_agents_differ_by_their_id_alone(spec):
+    same = tf.ones([1, 3, spec.obs_size])
+    for agent_id in (True, False):
+        agent = RecurrentAgent(layout(spec, agent_id=agent_id))
+        reset_weights(agent, SEED)
+        q = agent(same, tf.zeros([1, 3, agent.layout.carry_size]))[0].numpy()[0]
+        assert np.allclose(q[0], q[1]) is not agent_id
+
+
+def test_agent_has_the_published_number_of_weights():
+    size = AgentLayout(obs_size=18, n_agents=3, n_actions=5, hidden_size=64, last_action=True, agent_id=True)
+    agent = RecurrentAgent(size)
+    assert size.n_inputs == 26 and size.carry_size == 69
+    assert count(agent) == (26 * 64 + 64) + 2 * (64 * 192 + 192) + (64 * 5 + 5)
+    assert isinstance(agent.read(), AgentWeights)
+    q, hidden = agent_step(agent.read(), tf.zeros([2, 26]), tf.zeros([2, 64]))
+    assert q.shape == [2, 5] and hidden.shape == [2, 64]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_qmix_mixer_has_the_published_number_of_weights(layers):
+    n, s, e, h = 8, 216, 32, 64
+    last = s * e + e + s * e + e + e + 1
+    published = {
+        1: s * n * e + n * e + s * e + e + last,
+        2: 2 * (h * s + h) + h * n * e + n * e + h * e + e + last,
+    }
+    assert count(MonotonicMixer(n, s, e, h, layers)) == published[layers]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_no_agent_value_lowers_the_team_value(layers):
+    agent_q = tf.random.stateless_normal([4, 7, 3], seed=[0, 1])
+    state = tf.random.stateless_normal([4, 7, 11], seed=[0, 2])
+    mixer = MonotonicMixer(3, 11, 8, 16, layers)
+    reset_weights(mixer, SEED)
+    with tf.GradientTape() as tape:
+        tape.watch(agent_q)
+        q_tot = mixer(agent_q, state)
+    slope = tape.gradient(q_tot, agent_q)
+    assert q_tot.shape == [4, 7]
+    assert np.all(slope >= 0.0) and np.any(slope > 0.0)
+
+
+def test_qmix_mixer_computes_the_papers_formula():
+    n, s, e = 2, 3, 4
+    mixer = MonotonicMixer(n, s, e, 5, 1)
+    reset_weights(mixer, SEED)
+    q, state = np.asarray([0.3, -1.2], np.float32), np.asarray([0.5, -0.7, 2.0], np.float32)
+
+    def linear(layer, x):
+        return x @ layer.kernel.numpy() + layer.bias.numpy()
+
+    w1 = np.abs(linear(mixer.hyper_w1.linears[0], state)).reshape(n, e)
+    x = q @ w1 + linear(mixer.hyper_b1, state)
+    x = np.where(x > 0, x, np.exp(x) - 1)
+    first, second = mixer.state_value.linears
+    value = linear(second, np.maximum(linear(first, state), 0))[0]
+    wanted = x @ np.abs(linear(mixer.hyper_wf.linears[0], state)) + value
+    found = mixer(q[None, None], state[None, None])
+    np.testing.assert_allclose(found.numpy()[0, 0], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mixer", [AdditiveMixer(), MonotonicMixer(3, 11, 8, 16, 2)])
+def test_best_team_action_is_every_agents_own_best(mixer):
+    reset_weights(mixer, SEED)
+    agent_q = tf.random.stateless_normal([5, 3, 4], [7, 8])  # [B, N, A]
+    state = tf.random.stateless_normal([5, 1, 11], [9, 9])
+    joint = list(itertools.product(range(4), repeat=3))
+    values = []
+    for action in joint:
+        taken = tf.gather(agent_q, tf.constant(action)[None].numpy().repeat(5, 0), axis=2, batch_dims=2)
+        values.append(mixer(taken[:, None], state)[:, 0])
+    best = np.asarray(joint)[np.argmax(values, 0)]
+    np.testing.assert_array_equal(best, np.argmax(agent_q, -1))
+
+
+def test_additive_and_independent_mixers():
+    agent_q = tf.constant([[[1.0, 2.0, -4.0]]])
+    np.testing.assert_array_equal(AdditiveMixer()(agent_q, tf.zeros([1, 1, 2])), [[-1.0]])
+    np.testing.assert_array_equal(IndependentMixer()(agent_q, tf.zeros([1, 1, 2])), agent_q)
+
+
+def test_joint_q_reads_the_sum_of_encoded_agents():
+    joint = JointQ(state_size=4, hidden_size=3, n_actions=2, embed=6)
+    reset_weights(joint, SEED)
+    random = np.random.default_rng(0)
+    state = random.normal(size=[4]).astype(np.float32)
+    hidden = random.normal(size=[3, 3]).astype(np.float32)
+    action = [1, 0, 1]
+
+    def linear(layer, x):
+        return x @ layer.kernel.numpy() + layer.bias.numpy()
+
+    def relu(x):
+        return np.maximum(x, 0)
+
+    codes = [
+        linear(joint.encode_out, relu(linear(joint.encode, np.concatenate([h, np.eye(2)[a]]))))
+        for h, a in zip(hidden, action, strict=True)
+    ]
+    x = relu(linear(joint.first, np.concatenate([state, sum(codes)])))
+    second, last = joint.rest.linears
+    wanted = linear(last, relu(linear(second, x)))[0]
+    found = joint(state[None, None], hidden[None, None], tf.constant([[action]]))
+    np.testing.assert_allclose(found.numpy()[0, 0], wanted, rtol=1e-4)
+
+
+def test_counterfactual_q_looks_at_the_others_actions_and_not_at_its_own():
+    joint = CounterfactualQ(n_agents=3, state_size=4, hidden_size=5, n_actions=2, embed=6)
+    reset_weights(joint, SEED)
+    state = tf.random.stateless_normal([1, 1, 4], [1, 1])
+    hidden = tf.random.stateless_normal([1, 1, 3, 5], [1, 2])
+    values = {
+        a: joint(state, hidden, tf.constant([[a]])).numpy()[0, 0]
+        for a in itertools.product(range(2), repeat=3)
+    }
+    for i in range(3):
+        for a in values:
+            own = list(a)
+            own[i] = 1 - own[i]
+            np.testing.assert_allclose(values[a][i], values[tuple(own)][i], atol=1e-6)
+            other = list(a)
+            other[(i + 1) % 3] = 1 - other[(i + 1) % 3]
+            assert not np.allclose(values[a][i], values[tuple(other)][i], atol=1e-4)
+
+
+def test_counterfactual_q_adds_what_the_paper_adds():
+    joint = CounterfactualQ(n_agents=2, state_size=4, hidden_size=5, n_actions=3, embed=6)
+    reset_weights(joint, SEED)
+    random = np.random.default_rng(0)
+    state = random.normal(size=[4]).astype(np.float32)
+    hidden = random.normal(size=[2, 5]).astype(np.float32)
+
+    def mlp(layer, x):
+        for linear in layer.linears[:-1]:
+            x = np.maximum(x @ linear.kernel.numpy() + linear.bias.numpy(), 0)
+        return x @ layer.linears[-1].kernel.numpy() + layer.linears[-1].bias.numpy()
+
+    histories = sum(mlp(joint.encode_hidden, h) for h in hidden)
+    other = mlp(joint.encode_action, np.eye(3)[2])  # agent 1 takes action 2
+    x = np.concatenate([state, [1, 0], histories, other])
+    x = np.maximum(x @ joint.first.kernel.numpy() + joint.first.bias.numpy(), 0)
+    found = joint(state[None, None], hidden[None, None], tf.constant([[[0, 2]]]))
+    np.testing.assert_allclose(found.numpy()[0, 0, 0], mlp(joint.rest, x), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["state", "zero", "features"])
+def test_state_value_reads_what_its_name_says(kind):
+    value = StateValue(kind, 4, 5, 6)
+    reset_weights(value, SEED)
+    state = tf.random.stateless_normal([2, 3, 4], [1, 1])
+    hidden = tf.random.stateless_normal([2, 3, 2, 5], [1, 2])
+    with tf.GradientTape() as tape:
+        tape.watch([state, hidden])
+        found = value(state, hidden)
+    of_state, of_hidden = tape.gradient(found, [state, hidden])
+    assert found.shape == [2, 3]
+    assert (of_state is not None, of_hidden is not None) == {
+        "state": (True, False),
+        "zero": (False, False),
+        "features": (False, True),
+    }[kind]
