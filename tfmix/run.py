@@ -53,8 +53,8 @@ def device_line() -> str:
     return line
 
 
-def _collectors(
-    settings: Config, env: Any
+def open_env(
+    settings: Config, env: Any = None
 ) -> tuple[EnvSpec, Callable[..., GraphCollector | PythonCollector]]:
     """The task's shape, and what builds its collector from (act, carry_size).
 
@@ -328,7 +328,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
     if (folder / "run.json").exists():
         _create(folder, chosen, None)  # type: ignore[arg-type]  # raises before anything is built
-    spec, make_collector = _collectors(chosen, own)
+    spec, make_collector = open_env(chosen, own)
     trainer = training.Trainer(chosen, make_collector, spec)
     _create(folder, chosen, spec)
     return _go_on(Run(folder, trainer), 0.0, verbose)
@@ -386,7 +386,7 @@ def _open(
         raise UserError(f"{folder} was trained on an environment of your own: load it with env=...")
     algos.check(settings.algo)
     newest = checkpoint.latest(folder / "checkpoints")
-    found, make_collector = _collectors(settings, env)
+    found, make_collector = open_env(settings, env)
     if found != spec:
         print(f"tfmix: {settings.env} is not quite what {folder} was trained on", file=sys.stderr)
     trainer = training.Trainer(settings, make_collector, found)
