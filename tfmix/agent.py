@@ -1,0 +1,123 @@
+"""TF-Agents' face of the learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfmix.algos.base import Algorithm
+from tfmix.learner import Learner
+from tfmix.policy import Epsilon, JointPolicy
+from tfmix.quiet import quiet_import
+from tfmix.types import Episode
+
+_tf_agent = quiet_import("tf_agents.agents.tf_agent")
+_StepType = quiet_import("tf_agents.trajectories.time_step").StepType
+
+
+def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> Episode:
+    """Reads whole episodes out of TF-Agents' frames.
+
+    Args:
+      trajectory: [B, T+1, ...]. Every row starts with an episode's first frame
+        and holds the frame of its last step; what comes behind is not looked
+        at. Reward and discount of a frame follow its action; a discount counts
+        only as 0 or not.
+      cut_is_terminal: a time limit counts as termination.
+
+    Returns:
+      the episodes, whose padding still holds whatever came behind their ends.
+
+    Raises:
+      tf.errors.InvalidArgumentError: a row is not like that.
+    """
+    step_type, next_type = trajectory.step_type, trajectory.next_step_type[:, :-1]
+    lasts = next_type == _StepType.LAST  # [B, T]
+    real = tf.cumsum(tf.cast(lasts, tf.int32), 1, exclusive=True) == 0
+    fits = (next_type == step_type[:, 1:]) & (next_type != _StepType.FIRST)
+    tf.debugging.Assert(
+        tf.reduce_all(step_type[:, 0] == _StepType.FIRST) & tf.reduce_all(fits | ~real),
+        ["every row must be one whole episode, FIRST frame to LAST; step_type:", step_type],
+    )
+    worthless = lasts if cut_is_terminal else lasts & (trajectory.discount[:, :-1] == 0)
+    return Episode(
+        obs=trajectory.observation["obs"],
+        state=trajectory.observation["state"],
+        legal=trajectory.observation["legal"],
+        action=trajectory.action[:, :-1],
+        reward=trajectory.reward[:, :-1],
+        terminated=tf.cast(real & worthless, tf.float32),
+        mask=tf.cast(real, tf.float32),
+    )
+
+
+class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[misc,name-defined]
+    """Any algorithm and its learner as a TF-Agents agent; it learns nothing by itself.
+
+    `train` takes T+1 frames a row, see `episodes_from_trajectory`; `initialize`
+    copies the live networks to the targets. The schedules of `Config` count
+    environment steps, which TF-Agents' loops count for themselves: give
+    something to call where epsilon or the step size should change.
+
+    Args:
+      algorithm: with its weights drawn (`Algorithm.reset`).
+      learner: of this algorithm; None makes one.
+      epsilon: of the collect policy; None is the settings' `epsilon_end`.
+      learning_rate: a number, a variable or something to call for it; None is
+        the settings'.
+      seed: of the collect policy.
+      train_step_counter: an integer variable that counts updates; None makes one.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        learner: Learner | None = None,
+        epsilon: Epsilon | None = None,
+        learning_rate: Epsilon | None = None,
+        seed: int = 0,
+        train_step_counter: tf.Variable | None = None,
+    ):
+        config = algorithm.config
+        policy = JointPolicy(algorithm)
+        if train_step_counter is None:
+            train_step_counter = tf.Variable(0, dtype=tf.int64, trainable=False)
+        super().__init__(
+            policy.time_step_spec,
+            policy.action_spec,
+            policy,
+            JointPolicy(algorithm, config.epsilon_end if epsilon is None else epsilon, seed),
+            train_sequence_length=algorithm.spec.episode_limit + 1,
+            train_step_counter=train_step_counter,
+        )
+        self.algorithm, self.updates = algorithm, train_step_counter
+        self.learner = Learner(algorithm) if learner is None else learner
+        self._learning_rate = config.learning_rate if learning_rate is None else learning_rate
+
+    def _initialize(self) -> None:
+        live, target = self.algorithm.live.variables, self.algorithm.target.variables
+        for follower, leader in zip(target, live, strict=True):
+            follower.assign(leader)
+
+    def _train(self, experience: Any, weights: Any = None) -> Any:
+        """One update.
+
+        Raises:
+          ValueError: rows that are not T+1 frames long, or weights.
+        """
+        frames, needed = experience.step_type.shape[1], self.train_sequence_length
+        if frames != needed:
+            raise ValueError(f"train needs rows of {needed} frames (T+1), these have {frames}")
+        if weights is not None:
+            raise ValueError("train takes no weights: all episodes count the same")
+        config = self.algorithm.config
+        rate = self._learning_rate() if callable(self._learning_rate) else self._learning_rate
+        episodes = episodes_from_trajectory(experience, config.time_limit == "terminal")
+        if config.standardise_rewards:
+            self.learner.reward_scale.observe(episodes.reward, episodes.mask)
+        metrics = self.learner.update(
+            episodes, tf.cast(self.updates, tf.int64), tf.cast(rate, tf.float32)
+        )
+        self.updates.assign_add(1)
+        return _tf_agent.LossInfo(metrics["loss"], metrics)

@@ -1,0 +1,91 @@
+"""TF-Agents' face of a team's decentralised policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from tfmix.algos.base import Algorithm
+from tfmix.envs.tf_agents import action_spec, time_step_spec
+from tfmix.quiet import quiet_import
+
+_tf_policy = quiet_import("tf_agents.policies.tf_policy")
+_policy_step = quiet_import("tf_agents.trajectories.policy_step")
+_distributions = quiet_import("tensorflow_probability").distributions
+
+Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
+# The seed's second word: an environment with the same seed draws other numbers.
+_STREAM = 7
+
+
+class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[misc,name-defined]
+    """All agents of a team, each acting on its own observation, as one TF-Agents policy.
+
+    Observations and actions are those of `tfmix.envs.tf_agents`; the policy
+    state [B, N, K] is what `Algorithm.act` carries, and zero where an episode
+    starts. The variables are the agents' network's, not the mixer's.
+
+    Args:
+      algorithm: whose live agents act.
+      epsilon: the chance of a random legal action, a number, a variable or
+        something to call for it; 0 is greedy.
+      seed: with the count of calls it decides what is random, where `action`
+        is not given a seed of its own ([] or [2] int), which then decides alone.
+    """
+
+    def __init__(self, algorithm: Algorithm, epsilon: Epsilon = 0.0, seed: int = 0):
+        spec, layout = algorithm.spec, algorithm.layout
+        super().__init__(
+            time_step_spec(spec),
+            action_spec(spec),
+            policy_state_spec=tf.TensorSpec([spec.n_agents, layout.carry_size], tf.float32),
+            automatic_state_reset=False,  # TF-Agents' own traces a function at every call
+        )
+        self._network, self._act = algorithm.live.agent, algorithm.act
+        self._epsilon = epsilon
+        self._seed = tf.Variable([seed, _STREAM], dtype=tf.int32, trainable=False)
+        self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def _draw(self, seed: Any) -> tf.Tensor:
+        """A stateless seed, [2]."""
+        if seed is None:
+            return tf.random.experimental.stateless_fold_in(self._seed, self._calls.assign_add(1))
+        seed = tf.cast(seed, tf.int32)
+        return tf.stack([seed, _STREAM]) if seed.shape.rank == 0 else seed
+
+    def _action(self, time_step: Any, policy_state: Any, seed: Any = None) -> Any:
+        """Epsilon-greedy actions.
+
+        Raises:
+          TypeError: no policy state; `get_initial_state` makes the first.
+        """
+        return self._choose(
+            time_step,
+            policy_state,
+            self._epsilon() if callable(self._epsilon) else self._epsilon,
+            self._draw(seed),
+        )
+
+    def _choose(self, time_step: Any, carry: Any, epsilon: Any, seed: Any) -> Any:
+        if isinstance(carry, tuple):  # what TF-Agents fills in where there is none
+            raise TypeError("a JointPolicy needs a policy_state: get_initial_state(batch_size)")
+        carry = tf.where(time_step.is_first()[:, None, None], tf.zeros_like(carry), carry)
+        seen = time_step.observation
+        action, _, carry = self._act(seen["obs"], seen["legal"], carry, epsilon, seed)
+        return _policy_step.PolicyStep(action, carry)
+
+    def _distribution(self, time_step: Any, policy_state: Any) -> Any:
+        """The greedy actions, certain.
+
+        Raises:
+          NotImplementedError: the policy explores. Agents may read the action
+            that was drawn, so there is no policy state before one is.
+        """
+        if not isinstance(self._epsilon, int | float) or self._epsilon > 0:
+            raise NotImplementedError(
+                "only a JointPolicy with epsilon=0 has a distribution; draw from action() instead"
+            )
+        step = self._choose(time_step, policy_state, 0.0, self._seed)
+        return step._replace(action=_distributions.Deterministic(step.action))
