@@ -57,7 +57,9 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
         raise UserError(f"--mode={mode} needs --run_dir")
     for name in settings:
         if name not in ("run_dir", *also):
-            raise UserError(f"--mode={mode} takes its settings from the run: --{name} cannot be set")
+            raise UserError(
+                f"--mode={mode} takes its settings from the run: --{name} cannot be set"
+            )
     return str(settings["run_dir"])
 
 
@@ -66,8 +68,12 @@ def dispatch(mode: str, settings: dict[str, Any]) -> None:
     if mode == "list":
         show_names()
         return
-    folder = "" if mode == "train" else folder_of(
-        settings, mode, {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
+    folder = (
+        ""
+        if mode == "train"
+        else folder_of(
+            settings, mode, {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
+        )
     )
     import tfmix
 
@@ -94,7 +100,9 @@ def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
     define()
     try:
-        if any(word in ("--help", "-help", "-h", "--helpfull", "--helpshort") for word in arguments):
+        if any(
+            word in ("--help", "-help", "-h", "--helpfull", "--helpshort") for word in arguments
+        ):
             show_help()
             return 0
         given = config.parse(arguments, FLAGS)

@@ -77,6 +77,7 @@ def table(folders: list[Path]) -> str:
 
 
 def main() -> None:
+    """Reads the command line, trains what is missing and prints the table."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

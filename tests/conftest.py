@@ -53,8 +53,12 @@ def make_batch(spec, lengths=(6, 3, 1, 6), seed=0):
     for row, length in enumerate(lengths[:-1]):
         terminated[row, length - 1] = 1.0
     return Episode(
-        obs=tf.constant(random.normal(size=[b, t + 1, n, spec.obs_size]) * seen[..., None, None], tf.float32),
-        state=tf.constant(random.normal(size=[b, t + 1, spec.state_size]) * seen[..., None], tf.float32),
+        obs=tf.constant(
+            random.normal(size=[b, t + 1, n, spec.obs_size]) * seen[..., None, None], tf.float32
+        ),
+        state=tf.constant(
+            random.normal(size=[b, t + 1, spec.state_size]) * seen[..., None], tf.float32
+        ),
         legal=tf.constant(legal & seen[..., None, None]),
         action=tf.constant(action * real[..., None], tf.int32),
         reward=tf.constant(random.normal(size=[b, t]) * real, tf.float32),

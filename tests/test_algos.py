@@ -98,7 +98,9 @@ def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
 
 @pytest.mark.parametrize("double_q", [True, False])
 def test_qtran_base_loss_is_the_papers(double_q, spec, config, batch):
-    algorithm = build("qtran_base", spec, config, opt_loss=0.7, nopt_min_loss=0.3, double_q=double_q)
+    algorithm = build(
+        "qtran_base", spec, config, opt_loss=0.7, nopt_min_loss=0.3, double_q=double_q
+    )
     x = Numbers(algorithm, batch, double_q)
     td, opt, nopt = [], [], []
     for b, t in real_steps(batch):
@@ -232,7 +234,9 @@ def test_same_seed_same_weights_other_seed_others(spec, config):
     algorithm.reset(tf.constant([1, 0]))
     first = [w.numpy() for w in algorithm.live.variables]
     algorithm.reset(tf.constant([2, 0]))
-    assert not any(np.array_equal(w, f) for w, f in zip(algorithm.live.variables, first, strict=True))
+    assert not any(
+        np.array_equal(w, f) for w, f in zip(algorithm.live.variables, first, strict=True)
+    )
     algorithm.reset(tf.constant([1, 0]))
     for live, target, f in zip(
         algorithm.live.variables, algorithm.target.variables, first, strict=True

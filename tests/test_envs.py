@@ -55,7 +55,7 @@ def test_any_payoff_for_any_number_of_agents_with_unequal_actions():
     [
         ("[[1,2],[3]]", "full array"),
         ("[1,2]", "two or more agents"),
-        ("[[1,\"x\"],[2,3]]", "full array"),
+        ('[[1,"x"],[2,3]]', "full array"),
         ("[[],[]]", "two or more agents"),
         ("[[1,NaN],[2,3]]", "not finite"),
     ],
@@ -152,7 +152,7 @@ def test_bodies_at_one_point_do_not_make_nan():
     env = make("mpe/simple_spread")
     world, _ = env.reset(SEED, 1)
     stacked = World(tf.zeros([1, 3, 2]), world.velocity, world.landmark, world.clock)
-    state, seen = env.step(stacked, tf.zeros([1, 3], tf.int32), SEED)
+    _, seen = env.step(stacked, tf.zeros([1, 3], tf.int32), SEED)
     assert np.isfinite(seen.obs).all() and np.isfinite(seen.reward).all()
 
 
@@ -201,7 +201,7 @@ def test_pettingzoo_adapter_gives_what_the_environment_gives(upstream):
     np.testing.assert_array_equal(obs, np.stack(list(wanted.values())))
     assert legal.all() and state.shape == (54,)
     for t in range(25):
-        obs, state, legal, reward, terminated, truncated, _ = env.step(np.asarray([1, 2, 3]))
+        obs, _, legal, reward, terminated, truncated, _ = env.step(np.asarray([1, 2, 3]))
         wanted, rewards, *_ = upstream.step({"agent_0": 1, "agent_1": 2, "agent_2": 3})
         np.testing.assert_array_equal(obs, np.stack(list(wanted.values())))
         np.testing.assert_allclose(reward, sum(rewards.values()))
@@ -265,7 +265,9 @@ def test_a_team_that_dies_one_by_one_keeps_a_no_op_until_the_end(monkeypatch):
     assert env._env.asked == [{"a": 1, "b": 0}, {"b": 1}]
 
 
-@pytest.mark.parametrize("fault,word", [("nan", "NaN"), ("shape", "does not fit"), ("mask", "no legal")])
+@pytest.mark.parametrize(
+    "fault,word", [("nan", "NaN"), ("shape", "does not fit"), ("mask", "no legal")]
+)
 def test_an_environment_that_breaks_its_word_is_named(monkeypatch, fault, word):
     env = standin(monkeypatch, DyingTeam(fault))
     with pytest.raises(RuntimeError, match=word):
@@ -304,7 +306,7 @@ class DyingTeam:
             obs["b"] = np.ones(5, np.float32)
         if alive and self.fault == "mask":
             infos["b"] = {"action_mask": [0, 0]}
-        rewards = {dying: 1.0, **{a: 2.0 for a in alive}}
+        rewards = {dying: 1.0, **dict.fromkeys(alive, 2.0)}
         if not alive:
             rewards = {dying: 2.0}
         return obs, rewards, {dying: True, "b": not alive}, {dying: False, "b": False}, infos

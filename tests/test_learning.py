@@ -36,7 +36,11 @@ def every_cell(trainer):
     summed = tf.reduce_sum(ops.take(q[:, :1], action), -1)
     value = live.value(state, hidden[:, :1])
     table = (spec.n_actions, spec.n_actions)
-    return joint.numpy().reshape(*table, -1), summed.numpy().reshape(table), value.numpy().reshape(table)
+    return (
+        joint.numpy().reshape(*table, -1),
+        summed.numpy().reshape(table),
+        value.numpy().reshape(table),
+    )
 
 
 @pytest.mark.parametrize("algo,wanted", [("vdn", 7.0), ("qmix", 8.0)])

@@ -6,8 +6,14 @@ import tensorflow as tf
 import tf_keras
 
 from tests.conftest import make_batch
-from tfmix.networks.agent import AgentLayout, AgentWeights, RecurrentAgent, agent_step, gru_step
-from tfmix.networks.agent import policy_carry
+from tfmix.networks.agent import (
+    AgentLayout,
+    AgentWeights,
+    RecurrentAgent,
+    agent_step,
+    gru_step,
+    policy_carry,
+)
 from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
 from tfmix.networks.mixers import AdditiveMixer, IndependentMixer, MonotonicMixer
@@ -52,7 +58,9 @@ def test_matmul_is_right_outside_of_xla_for_shapes_that_break_batched_products()
     x = np.random.default_rng(0).normal(size=[9, 1, 2, 64]).astype(np.float32)
     kernel = np.random.default_rng(1).normal(size=[64, 64]).astype(np.float32)
     for _ in range(5):
-        np.testing.assert_allclose(matmul(tf.constant(x), tf.constant(kernel)), x @ kernel, atol=1e-4)
+        np.testing.assert_allclose(
+            matmul(tf.constant(x), tf.constant(kernel)), x @ kernel, atol=1e-4
+        )
 
 
 def test_gru_step_equals_keras():
@@ -106,7 +114,9 @@ def test_unroll_gradient_equals_the_unrolled_loop(spec):
             q, hidden = agent(batch.obs[:, t], carry)
             loss += tf.reduce_sum(weight[:, t] * q)
             carry = policy_carry(agent.layout, hidden, batch.action[:, min(t, 5)])
-    for found, wanted in zip(compiled(), tape.gradient(loss, agent.trainable_variables), strict=True):
+    for found, wanted in zip(
+        compiled(), tape.gradient(loss, agent.trainable_variables), strict=True
+    ):
         np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
@@ -120,7 +130,9 @@ def test_agents_differ_by_their_id_alone(spec):
 
 
 def test_agent_has_the_published_number_of_weights():
-    size = AgentLayout(obs_size=18, n_agents=3, n_actions=5, hidden_size=64, last_action=True, agent_id=True)
+    size = AgentLayout(
+        obs_size=18, n_agents=3, n_actions=5, hidden_size=64, last_action=True, agent_id=True
+    )
     agent = RecurrentAgent(size)
     assert size.n_inputs == 26 and size.carry_size == 69
     assert count(agent) == (26 * 64 + 64) + 2 * (64 * 192 + 192) + (64 * 5 + 5)
@@ -181,7 +193,9 @@ def test_best_team_action_is_every_agents_own_best(mixer):
     joint = list(itertools.product(range(4), repeat=3))
     values = []
     for action in joint:
-        taken = tf.gather(agent_q, tf.constant(action)[None].numpy().repeat(5, 0), axis=2, batch_dims=2)
+        taken = tf.gather(
+            agent_q, tf.constant(action)[None].numpy().repeat(5, 0), axis=2, batch_dims=2
+        )
         values.append(mixer(taken[:, None], state)[:, 0])
     best = np.asarray(joint)[np.argmax(values, 0)]
     np.testing.assert_array_equal(best, np.argmax(agent_q, -1))

@@ -53,7 +53,9 @@ def test_one_step_target_stops_at_termination_and_is_constant():
     value = tf.constant([[10.0, 10.0]])
     with tf.GradientTape() as tape:
         tape.watch(value)
-        target = ops.one_step_target(tf.constant([[1.0, 2.0]]), tf.constant([[0.0, 1.0]]), value, 0.5)
+        target = ops.one_step_target(
+            tf.constant([[1.0, 2.0]]), tf.constant([[0.0, 1.0]]), value, 0.5
+        )
     np.testing.assert_allclose(target, [[6.0, 2.0]])
     assert tape.gradient(target, value) is None
 

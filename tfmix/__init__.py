@@ -1,10 +1,10 @@
 """tfmix: train teams of agents by value decomposition with TensorFlow.
 
-  run = tfmix.train(algo="qmix", env="two_step", env_steps=10_000)
-  run = tfmix.load("runs/two_step/qmix/...")
-  action = run.act(obs, legal)
-  returns = run.evaluate(100)
-  run.export()
+run = tfmix.train(algo="qmix", env="two_step", env_steps=10_000)
+run = tfmix.load("runs/two_step/qmix/...")
+action = run.act(obs, legal)
+returns = run.evaluate(100)
+run.export()
 """
 
 from __future__ import annotations

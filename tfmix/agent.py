@@ -52,7 +52,7 @@ def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> 
     )
 
 
-class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[misc,name-defined]
+class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
     """Any algorithm and its learner as a TF-Agents agent; it learns nothing by itself.
 
     `train` takes T+1 frames a row, see `episodes_from_trajectory`; `initialize`

@@ -22,8 +22,11 @@ MANIFEST = "manifest.json"
 
 
 def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def saved(folder: Path) -> list[Path]:
@@ -33,9 +36,7 @@ def saved(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
 
 
-def save(
-    folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float
-) -> Path:
+def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> Path:
     """Writes a checkpoint and drops the oldest ones.
 
     Args:

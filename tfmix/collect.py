@@ -190,6 +190,8 @@ def empty_episodes(spec: Any, batch: int) -> Episode:
 
 def returns(episode: Episode) -> Any:
     """The undiscounted return of each episode, [B]."""
-    return (episode.reward * episode.mask).sum(-1) if isinstance(
-        episode.reward, np.ndarray
-    ) else tf.reduce_sum(episode.reward * episode.mask, -1)
+    return (
+        (episode.reward * episode.mask).sum(-1)
+        if isinstance(episode.reward, np.ndarray)
+        else tf.reduce_sum(episode.reward * episode.mask, -1)
+    )

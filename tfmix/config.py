@@ -44,9 +44,7 @@ class Config:
         "later value of a name wins.",
         "run",
     )
-    seed: int = _setting(
-        0, "Seed of everything that is random.", "run", low=0, high=2**31 - 1
-    )
+    seed: int = _setting(0, "Seed of everything that is random.", "run", low=0, high=2**31 - 1)
     run_dir: str = _setting("", "Run folder; empty: runs/<env>/<algo>/<seed and time>.", "run")
     env_steps: int = _setting(1_000_000, "Length of the training.", "run", "env steps", low=1)
 
@@ -94,9 +92,7 @@ class Config:
         "learning",
         choices=("none", "linear"),
     )
-    optimizer: str = _setting(
-        "adam", "Optimiser.", "learning", choices=("adam", "rmsprop")
-    )
+    optimizer: str = _setting("adam", "Optimiser.", "learning", choices=("adam", "rmsprop"))
     grad_clip_norm: float = _setting(
         10.0, "Longest gradient, over all weights together; 0: no clipping.", "learning", low=0.0
     )
@@ -150,11 +146,17 @@ class Config:
         50_000, "Distance between evaluations.", "output", "env steps", low=1
     )
     log_period_env_steps: int = _setting(
-        0, "Distance between rows of metrics; 0: a 200th of env_steps.", "output", "env steps",
+        0,
+        "Distance between rows of metrics; 0: a 200th of env_steps.",
+        "output",
+        "env steps",
         low=0,
     )
     checkpoint_period_seconds: float = _setting(
-        60.0, "Time between checkpoints; one is always written at the end.", "output", "seconds",
+        60.0,
+        "Time between checkpoints; one is always written at the end.",
+        "output",
+        "seconds",
         low=0.0,
     )
 
@@ -183,7 +185,7 @@ def define_flags(values: flags.FlagValues) -> flags.FlagValues:
         elif kind is str:
             flags.DEFINE_string(name, default, text, flag_values=values)
         else:
-            flags.DEFINE_multi_string(name, list(default), text, flag_values=values)
+            flags.DEFINE_multi_string(name, default, text, flag_values=values)
     return values
 
 
@@ -265,7 +267,7 @@ def describe() -> str:
         if meta["group"] != group:
             group = meta["group"]
             lines += ["", group]
-        default = ",".join(field.default) if name == "env_arg" else field.default
+        default = "" if field.default == () else field.default
         unit = f" {meta['unit']}" if meta["unit"] else ""
         lines += [f"  --{name}={default}{unit}", f"      {meta['help']}{bounds(field)}"]
     return "\n".join(lines)

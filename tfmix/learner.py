@@ -38,11 +38,10 @@ class RewardScale(tf.Module):
         """(reward - mean) / deviation; a constant reward becomes 0."""
         deviation = tf.sqrt(tf.math.divide_no_nan(self.square, self.count))
         scale = tf.where(deviation > 1e-6, 1.0 / deviation, tf.zeros_like(deviation))
-        return tf.cast(
-            (tf.cast(reward, tf.float64) - self.mean) * scale, tf.float32
-        )
+        return tf.cast((tf.cast(reward, tf.float64) - self.mean) * scale, tf.float32)
 
     def reset(self) -> None:
+        """Forgets every reward."""
         for variable in self.variables:
             variable.assign(tf.zeros_like(variable))
 
@@ -105,9 +104,7 @@ class Learner(tf.Module):
 
     def _follow(self, updates: tf.Tensor) -> None:
         """Target networks: a share of the way, or a copy every so many updates."""
-        pairs = zip(
-            self.algorithm.target.variables, self.algorithm.live.variables, strict=True
-        )
+        pairs = zip(self.algorithm.target.variables, self.algorithm.live.variables, strict=True)
         for target, live in pairs:
             if self.config.target_tau > 0:
                 target.assign_add(self.config.target_tau * (live - target))

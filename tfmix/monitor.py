@@ -49,6 +49,7 @@ class MetricsFile:
         self._file.flush()
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
 
@@ -93,7 +94,9 @@ class Progress:
                 console=self._console,
                 expand=True,
             )
-            self._task = self._bar.add_task("compiling", total=total_env_steps, completed=done_env_steps)
+            self._task = self._bar.add_task(
+                "compiling", total=total_env_steps, completed=done_env_steps
+            )
 
     def __enter__(self) -> Progress:
         if self._bar:
@@ -101,7 +104,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar:
             self._bar.stop()
@@ -152,4 +158,5 @@ class TensorBoard:
                     self._tf.summary.scalar(TAGS.get(name, f"learner/{name}"), value)
 
     def close(self) -> None:
+        """Flushes and closes the events file."""
         self._writer.close()

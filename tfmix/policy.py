@@ -20,7 +20,7 @@ Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
 _STREAM = 7
 
 
-class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[misc,name-defined]
+class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
     """All agents of a team, each acting on its own observation, as one TF-Agents policy.
 
     Observations and actions are those of `tfmix.envs.tf_agents`; the policy

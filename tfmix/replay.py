@@ -26,7 +26,7 @@ def episode_spec(spec: EnvSpec) -> Episode:
     )
 
 
-class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[misc,name-defined]
+class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined]
     """First in, first out; `sample` draws with replacement.
 
     TF-Agents' own `get_next` draws from TensorFlow's hidden random state,

@@ -33,7 +33,7 @@ SUMMARY_EPISODES = 100
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 
 
-class RunFailed(RuntimeError):
+class RunFailedError(RuntimeError):
     """A run that was rightly asked for and could not go on."""
 
 
@@ -45,7 +45,7 @@ def device_line() -> str:
         return f"device: {name}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     line = f"device: CPU, {cores} cores"
-    if any(os.path.exists(sign) for sign in GPU_SIGNS):
+    if any(Path(sign).exists() for sign in GPU_SIGNS):
         line += (
             "; there is an NVIDIA GPU that TensorFlow cannot use:"
             " pip install -r requirements-gpu.txt"
@@ -110,19 +110,24 @@ def _versions() -> dict[str, str]:
     }
 
 
+def _refuse_used(folder: Path) -> None:
+    """Raises UserError where `folder` holds something already."""
+    if (folder / "run.json").exists():
+        raise UserError(
+            f"{folder} already holds a run: --mode=resume continues it; "
+            "for a new one choose another --run_dir"
+        )
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; choose another --run_dir")
+
+
 def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
     """Makes a run folder with its run.json.
 
     Raises:
-      UserError: the folder holds a run, or cannot be written.
+      UserError: the folder cannot be written.
     """
-    if (folder / "run.json").exists():
-        raise UserError(
-            f"{folder} already holds a run: --mode=resume continues it, another --run_dir starts anew"
-        )
     try:
-        if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder} is not empty; choose another --run_dir")
         folder.mkdir(parents=True, exist_ok=True)
         about = {
             "format": FORMAT,
@@ -185,7 +190,7 @@ def _listening() -> Iterator[Callable[[], bool]]:
         heard.append(number)
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             old[number] = signal.signal(number, hear)
     except ValueError:
         pass
@@ -257,7 +262,9 @@ class Run:
             raise UserError(f"legal has shape {list(np.shape(legal))}, not {shape}") from error
         if self._carry is None or self._carry.shape[0] != batch:
             self._carry = tf.zeros([batch, spec.n_agents, self.algorithm.layout.carry_size])
-        action, _, self._carry = self.algorithm.act(tf.constant(obs), tf.constant(legal), self._carry)
+        action, _, self._carry = self.algorithm.act(
+            tf.constant(obs), tf.constant(legal), self._carry
+        )
         return action.numpy()[0] if single else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
@@ -315,19 +322,20 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
 
     Raises:
       UserError: a setting, environment or folder that does not serve.
-      RunFailed: the environment broke its word.
+      RunFailedError: the environment broke its word.
     """
-    own = None if env is None or isinstance(env, str) else env
-    if env is not None:
-        kind = own if isinstance(own, type) or hasattr(own, "__name__") else type(own)
-        settings["env"] = env if own is None else f"custom/{kind.__name__}"
+    own: Any = None
+    if isinstance(env, str):
+        settings["env"] = env
+    elif env is not None:
+        own = env
+        settings["env"] = f"custom/{getattr(env, '__name__', type(env).__name__)}"
     algos.check(settings.get("algo", Config.algo))
     if own is None:
         envs.is_graph(settings.get("env", Config.env))
     chosen = config.resolve(settings)
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
-    if (folder / "run.json").exists():
-        _create(folder, chosen, None)  # type: ignore[arg-type]  # raises before anything is built
+    _refuse_used(folder)
     spec, make_collector = open_env(chosen, own)
     trainer = training.Trainer(chosen, make_collector, spec)
     _create(folder, chosen, spec)
@@ -350,7 +358,7 @@ def resume(
 
     Raises:
       UserError: no run there, or one whose checkpoint does not fit.
-      RunFailed: the environment broke its word.
+      RunFailedError: the environment broke its word.
     """
     run, newest = _open(run_dir, env, env_steps)
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
@@ -406,9 +414,9 @@ def _go_on(run: Run, seconds: float, verbose: bool) -> Run:
             session.run()
         except EnvError as error:
             session.save()
-            raise RunFailed(f"{error}; what was learned is saved in {run.folder}") from error
+            raise RunFailedError(f"{error}; what was learned is saved in {run.folder}") from error
         except OSError as error:
-            raise RunFailed(f"{run.folder}: {error.strerror or error}") from error
+            raise RunFailedError(f"{run.folder}: {error.strerror or error}") from error
         finally:
             session.close()
     if run.finished:

@@ -51,6 +51,7 @@ class Iql(ValueMixing):
     """Independent Q-learning (Tan 1993), with the DQN machinery of the others."""
 
     def build(self) -> Networks:
+        """The agent network alone."""
         return Networks(agent=self.new_agent(), mixer=IndependentMixer())
 
 
@@ -58,6 +59,7 @@ class Vdn(ValueMixing):
     """Value-decomposition networks (Sunehag et al. 2017)."""
 
     def build(self) -> Networks:
+        """The agent network and a sum."""
         return Networks(agent=self.new_agent(), mixer=AdditiveMixer())
 
 
@@ -65,6 +67,7 @@ class Qmix(ValueMixing):
     """QMIX (Rashid et al. 2018, 2020)."""
 
     def build(self) -> Networks:
+        """The agent network and the monotonic mixer."""
         mixer = MonotonicMixer(
             self.spec.n_agents,
             self.spec.state_size,

@@ -22,6 +22,7 @@ class QtranBase(Algorithm):
     """QTRAN-base, the form of PyMARL with arch `qtran_paper`."""
 
     def build(self) -> Networks:
+        """The agent network, one joint network and V."""
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
         return Networks(
@@ -51,9 +52,7 @@ class QtranBase(Algorithm):
 
         joint = self.live.joint(state, hidden, batch.action)  # [B, T]
         next_joint = self.target.joint(next_state, target_hidden[:, 1:], next_best)
-        target = ops.one_step_target(
-            batch.reward, batch.terminated, next_joint, self.config.gamma
-        )
+        target = ops.one_step_target(batch.reward, batch.terminated, next_joint, self.config.gamma)
         td_loss = ops.masked_mean(tf.square(joint - target), batch.mask)
 
         value = self.live.value(state, hidden)  # [B, T]
@@ -66,9 +65,7 @@ class QtranBase(Algorithm):
         nopt_error = tf.minimum(taken_sum - tf.stop_gradient(joint) + value, 0.0)
         nopt_loss = ops.masked_mean(tf.square(nopt_error), batch.mask)
 
-        loss = (
-            td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
-        )
+        loss = td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
         return loss, {
             "loss": loss,
             "loss_td": td_loss,
@@ -83,6 +80,7 @@ class QtranAlt(Algorithm):
     """QTRAN-alt, recurrent, with a counterfactual joint network for each agent."""
 
     def build(self) -> Networks:
+        """The agent network, the counterfactual joint network and V."""
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
         return Networks(
@@ -141,9 +139,7 @@ class QtranAlt(Algorithm):
             tf.square(tf.where(real, smallest, tf.zeros_like(smallest))), batch.mask
         )
 
-        loss = (
-            td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
-        )
+        loss = td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
         return loss, {
             "loss": loss,
             "loss_td": td_loss,

@@ -46,7 +46,7 @@ def action_spec(spec: EnvSpec) -> Any:
     )
 
 
-class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[misc,name-defined]
+class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-defined]
     """A batch of environments in the graph; rows that are over start anew by themselves.
 
     Args:
@@ -112,7 +112,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[misc,na
         return self._keep(*tf.nest.map_structure(pick, self._start(seeds[0]), went))
 
 
-class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[misc,name-defined]
+class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-defined]
     """An environment of `tfmix.envs.python`, for TF-Agents' `TFPyEnvironment`.
 
     Args:
@@ -127,9 +127,11 @@ class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[misc,nam
         self._info: dict[str, Any] = {}
 
     def observation_spec(self) -> Any:
+        """See `time_step_spec`."""
         return _tensor_spec.to_nest_array_spec(time_step_spec(self.spec).observation)
 
     def action_spec(self) -> Any:
+        """See this module's `action_spec`."""
         return _tensor_spec.to_nest_array_spec(action_spec(self.spec))
 
     def get_info(self) -> dict[str, Any]:
@@ -137,6 +139,7 @@ class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[misc,nam
         return self._info
 
     def close(self) -> None:
+        """Closes the environment."""
         self.env.close()
 
     def _reset(self) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import tensorflow as tf
 import tf_keras
 
@@ -49,6 +51,7 @@ class Linear(SeededLayer):
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps x [..., n_in] to [..., n_out]."""
         return matmul(x, self.kernel) + self.bias
 
 
@@ -61,11 +64,13 @@ class Mlp(tf_keras.layers.Layer):
 
     def __init__(self, sizes: list[int], name: str = "mlp"):
         super().__init__(name=name)
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
-        self.linears = [Linear(n, m, f"linear_{i}") for i, (n, m) in enumerate(pairs)]
+        self.linears = [
+            Linear(n, m, f"linear_{i}") for i, (n, m) in enumerate(itertools.pairwise(sizes))
+        ]
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps x [..., sizes[0]] to [..., sizes[-1]]."""
         for linear in self.linears[:-1]:
             x = tf.nn.relu(linear(x))
         return self.linears[-1](x)

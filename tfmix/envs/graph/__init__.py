@@ -26,7 +26,10 @@ class GraphEnv(Protocol):
 
     spec: EnvSpec
 
-    def reset(self, seed: tf.Tensor, batch: int) -> tuple[State, Step]: ...
+    def reset(self, seed: tf.Tensor, batch: int) -> tuple[State, Step]:
+        """Starts `batch` episodes."""
+        ...
 
-    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Step]: ...
-
+    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Step]:
+        """Steps every environment once."""
+        ...

@@ -66,9 +66,7 @@ class MatrixGame:
         """Nothing to draw; the state of the game is a placeholder."""
         return tf.zeros([batch]), self._seen(batch, tf.zeros([batch]), False)
 
-    def step(
-        self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, Step]:
+    def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
         """Pays and ends."""
         reward = tf.gather_nd(tf.constant(self.table), action)
         return state, self._seen(action.shape[0], reward, True)
@@ -117,9 +115,7 @@ class TwoStep:
         place = tf.zeros([batch], tf.int32)
         return place, self._seen(place, tf.zeros([batch]), tf.fill([batch], False))
 
-    def step(
-        self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, Step]:
+    def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
         """From 1 to 2A or 2B; from there to the end."""
         second = state > 0
         table = tf.stack([tf.maximum(state - 1, 0), action[:, 0], action[:, 1]], -1)

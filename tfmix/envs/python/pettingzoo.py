@@ -94,9 +94,7 @@ class PettingZooEnv:
         sizes = [int(spaces.utils.flatdim(space)) for space in self._spaces.values()]
         limit = episode_limit or _limit_of(self._env)
         if not limit:
-            raise UserError(
-                f"{name} does not say how long an episode can be; give --episode_limit"
-            )
+            raise UserError(f"{name} does not say how long an episode can be; give --episode_limit")
         self._n_actions, self._obs_size, self._limit = max(self._counts), max(sizes), limit
         self._clock = 0
         self._has_state = True
@@ -133,8 +131,8 @@ class PettingZooEnv:
 
     def _look(self, observations: dict[str, Any], infos: dict[str, Any]) -> Seen:
         """Observations, state and masks of all agents, padded and checked."""
-        obs = np.zeros([len(self._agents), self._obs_size], np.float32)
-        legal = np.zeros([len(self._agents), self._n_actions], bool)
+        obs: np.ndarray = np.zeros([len(self._agents), self._obs_size], np.float32)
+        legal: np.ndarray = np.zeros([len(self._agents), self._n_actions], bool)
         for i, agent in enumerate(self._agents):
             if agent not in observations:
                 legal[i, 0] = True
@@ -178,9 +176,7 @@ class PettingZooEnv:
         self._clock += 1
         gone = {a for a in alive if terminations.get(a) or truncations.get(a)}
         left = alive - gone
-        cut = any(truncations.get(a) for a in gone) or (
-            bool(left) and self._clock >= self._limit
-        )
+        cut = any(truncations.get(a) for a in gone) or (bool(left) and self._clock >= self._limit)
         over = not left and not cut
         reward = self._team([float(rewards.get(a, 0.0)) for a in self._agents])
         return *self._look(observations, infos), reward, over, cut and not over, infos
@@ -210,4 +206,3 @@ def _version(module: str, env: Any) -> str:
     except importlib.metadata.PackageNotFoundError:
         number = "?"
     return f"{(env.metadata or {}).get('name', module)}, {package} {number}"
-

@@ -1,0 +1,51 @@
+# make train [ARGS="--algo=qmix --env=two_step"]   trains; make test   tests.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?= --algo=qtran_alt
+BIN := $(VENV)/bin
+
+# pip resolves on Python 3.10 and 3.11; on 3.12 and 3.13 uv does, with the
+# overrides of pyproject.toml.
+INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; \
+	then $(BIN)/pip install --quiet --disable-pip-version-check -r $(1); \
+	else $(BIN)/pip install --quiet --disable-pip-version-check uv && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(1); fi
+
+.PHONY: train test check format docs clean
+
+train: $(VENV)/.run
+	$(BIN)/python main.py $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.run
+	$(BIN)/python docs/make_settings.py
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) \
+		else "tfmix runs on Python 3.10 to 3.13 and $(PYTHON) is %d.%d: name another one, such as make train PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(BIN)/python requirements.txt
+	@echo "installing requirements.txt into $(VENV), about 2 GB"
+	@$(call INSTALL,requirements.txt)
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python requirements.txt requirements-dev.txt
+	@echo "installing requirements-dev.txt into $(VENV), about 2 GB"
+	@$(call INSTALL,requirements-dev.txt)
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
