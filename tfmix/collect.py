@@ -28,6 +28,9 @@ class GraphCollector:
       act: the policy.
       carry_size: K.
       cut_is_terminal: a time limit counts as termination.
+
+    Attributes:
+      collect: (seed, first_episode, epsilon, batch) -> Episode, see `_collect`.
     """
 
     compiled = True
@@ -35,9 +38,9 @@ class GraphCollector:
     def __init__(self, env: GraphEnv, act: Act, carry_size: int, cut_is_terminal: bool):
         self.env, self.spec, self.act = env, env.spec, act
         self.carry_size, self.cut_is_terminal = carry_size, cut_is_terminal
+        self.collect = tf.function(self._collect, jit_compile=True)
 
-    @tf.function(jit_compile=True)
-    def collect(
+    def _collect(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
     ) -> Episode:
         """Plays `batch` episodes side by side.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -225,7 +226,11 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
         raise UserError(f"cannot read a flagfile: {error}") from error
     if len(left) > 1:
         raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
-    return {name: values[name].value for name in values if values[name].present}
+    found = {name: values[name].value for name in values if values[name].present}
+    for name, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"flag --{name}={value}: it must be a finite number")
+    return found
 
 
 def layers(algo: str, env: str) -> list[Path]:

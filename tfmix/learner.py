@@ -51,6 +51,9 @@ class Learner(tf.Module):
 
     Args:
       algorithm: what learns.
+
+    Attributes:
+      update: (batch, updates, learning_rate) -> metrics, compiled, see `_update`.
     """
 
     def __init__(self, algorithm: Algorithm):
@@ -67,6 +70,7 @@ class Learner(tf.Module):
         )
         self.optimizer.build(self.weights)
         self.reward_scale = RewardScale()
+        self.update = tf.function(self._update, jit_compile=True)
 
     def reset(self) -> None:
         """Forgets everything but the algorithm's weights."""
@@ -74,8 +78,7 @@ class Learner(tf.Module):
             variable.assign(tf.zeros_like(variable))
         self.reward_scale.reset()
 
-    @tf.function(jit_compile=True)
-    def update(
+    def _update(
         self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """One step downhill.

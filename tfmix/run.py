@@ -28,6 +28,8 @@ from tfmix.envs.python import EnvError
 from tfmix.export import export
 from tfmix.types import EnvSpec
 
+tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
+
 FORMAT = 1  # of run.json
 SUMMARY_EPISODES = 100
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")

@@ -1,0 +1,120 @@
+import dataclasses
+
+import pytest
+
+from tfmix import config
+from tfmix.config import Config, UserError
+
+
+def write(folder, name, text):
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "FLAGS_FOLDER", tmp_path)
+    write(
+        tmp_path,
+        "env/mpe.flags",
+        "--gamma=0.1\n--seed=1\n--n_envs=1\n--hidden_size=1\n--batch_episodes=1\n",
+    )
+    write(
+        tmp_path,
+        "env/simple_spread.flags",
+        "--seed=2\n--n_envs=2\n--hidden_size=2\n--batch_episodes=2\n",
+    )
+    write(
+        tmp_path, "algo/vdn.flags", "# a comment\n--n_envs=3\n--hidden_size=3\n--batch_episodes=3\n"
+    )
+    write(tmp_path, "env/simple_spread.vdn.flags", "--hidden_size=4\n--batch_episodes=4\n")
+    file = write(tmp_path, "own.flags", "--batch_episodes=5\n--algo=vdn\n--qtran_embed=5\n")
+    # What was typed wins over --flagfile wherever it stands.
+    found = config.resolve(config.parse(["--qtran_embed=6", f"--flagfile={file}"]))
+    assert found.algo == "vdn"
+    wanted = {"buffer_episodes": 5000, "gamma": 0.1, "seed": 2, "n_envs": 3, "hidden_size": 4}
+    wanted |= {"batch_episodes": 5, "qtran_embed": 6}
+    assert {name: getattr(found, name) for name in wanted} == wanted
+
+
+def test_environment_arguments_add_up_and_the_later_one_wins(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "FLAGS_FOLDER", tmp_path)
+    write(tmp_path, "env/mpe.flags", "--env_arg=n=4\n--env_arg=a=[1,2]\n")
+    found = config.resolve(config.parse(["--env_arg=n=5", "--env_arg=word=hello"]))
+    assert config.env_arguments(found) == {"n": 5, "a": [1, 2], "word": "hello"}
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--alg=vdn"], "Did you mean: algo"),
+        (["--epsilon_anneal_steps=3"], "epsilon_anneal_env_steps"),
+        (["vdn"], "stray word 'vdn'"),
+        (["--seed=1.5"], "--seed"),
+        (["--seed=-1"], "--seed"),
+        (["--gamma=1.01"], "0.0, 1.0"),
+        (["--time_limit=never"], "bootstrap|terminal"),
+        (["--double_q=perhaps"], "--double_q"),
+        (["--flagfile=/no/such/file"], "/no/such/file"),
+        (["--seed"], "seed"),
+    ],
+)
+def test_wrong_words_are_one_clear_line(words, message):
+    with pytest.raises(UserError) as caught:
+        config.parse(words)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert all(part in text for part in message.split("|"))
+
+
+def test_settings_from_python_are_judged_by_the_same_parser():
+    assert config.resolve({"gamma": 0.5, "double_q": False, "env": "two_step"}).gamma == 0.5
+    for wrong in ({"gama": 0.5}, {"gamma": "high"}, {"gamma": 7}, {"double_q": 3}):
+        with pytest.raises(UserError):
+            config.resolve(wrong)
+
+
+def test_nan_and_infinite_settings_are_refused():
+    for value in ("nan", "inf", "-inf"):
+        with pytest.raises(UserError, match="learning_rate"):
+            config.resolve({"learning_rate": value})
+
+
+def test_a_stored_configuration_comes_back():
+    chosen = config.resolve({"algo": "qtran_alt", "env_arg": ["n=4"], "seed": 3})
+    import json
+
+    stored = json.loads(json.dumps(dataclasses.asdict(chosen)))
+    assert config.from_dict(stored) == chosen
+    with pytest.raises(UserError, match="does not know"):
+        config.from_dict({**stored, "colour": 1})
+    with pytest.raises(UserError, match="wrong type"):
+        config.from_dict({**stored, "seed": "3"})
+
+
+def test_every_setting_tells_what_it_is():
+    for name, field in config.FIELDS.items():
+        assert field.metadata["help"].endswith("."), name
+        assert ("env_steps" in name) == (
+            field.metadata["unit"] == "env steps"
+        ) or name == "episode_limit"
+    text = config.describe()
+    assert all(f"--{name}=" in text for name in config.FIELDS)
+
+
+def test_every_flagfile_can_be_read_and_says_what_it_is():
+    files = sorted(config.FLAGS_FOLDER.rglob("*.flags"))
+    assert len(files) > 10
+    for file in files:
+        assert file.read_text().startswith("# "), file
+        assert config.parse([f"--flagfile={file}"]), file
+
+
+def test_defaults_are_within_their_own_bounds():
+    words = [
+        f"--{name}={field.default}"
+        for name, field in config.FIELDS.items()
+        if field.default not in ("", ())
+    ]
+    assert config.resolve(config.parse(words)).buffer_episodes == Config.buffer_episodes

@@ -1,0 +1,63 @@
+import numpy as np
+import tensorflow as tf
+
+from tests.conftest import make_batch
+from tfmix.replay import EpisodeReplay, episode_spec
+
+
+def numbered(spec, first, count):
+    """Episodes whose reward is their number."""
+    batch = make_batch(spec, lengths=(6,) * count)
+    numbers = tf.range(first, first + count, dtype=tf.float32)
+    return batch._replace(reward=tf.broadcast_to(numbers[:, None], [count, 6]))
+
+
+def held(replay, batch=2000):
+    drawn = replay.sample(tf.constant([1, 2]), batch).reward[:, 0].numpy()
+    values, counts = np.unique(drawn, return_counts=True)
+    return dict(zip(values.astype(int).tolist(), (counts / batch).tolist(), strict=True))
+
+
+def test_sampling_is_uniform_over_what_is_there_and_the_oldest_goes_first(spec):
+    replay = EpisodeReplay(spec, n_envs=2, capacity_episodes=6)
+    for first in range(0, 4, 2):
+        replay.add_batch(numbered(spec, first, 2))
+    assert replay.num_frames() == 4
+    shares = held(replay)
+    assert sorted(shares) == [0, 1, 2, 3]
+    np.testing.assert_allclose(list(shares.values()), 0.25, atol=0.04)
+    for first in range(4, 10, 2):
+        replay.add_batch(numbered(spec, first, 2))
+    shares = held(replay)
+    assert sorted(shares) == [4, 5, 6, 7, 8, 9] and replay.num_frames() == 6
+    np.testing.assert_allclose(list(shares.values()), 1 / 6, atol=0.04)
+
+
+def test_an_episode_comes_back_as_it_was(spec):
+    replay = EpisodeReplay(spec, n_envs=4, capacity_episodes=4)
+    batch = make_batch(spec)
+    replay.add_batch(batch)
+    drawn = replay.sample(tf.constant([0, 0]), 50)
+    for found, kind in zip(drawn, episode_spec(spec), strict=True):
+        assert found.shape[1:] == kind.shape and found.dtype == kind.dtype
+    for row in range(50):
+        match = [i for i in range(4) if np.array_equal(drawn.obs[row], batch.obs[i])]
+        assert len(match) == 1
+        for found, given in zip(drawn, batch, strict=True):
+            np.testing.assert_array_equal(found[row], given[match[0]])
+
+
+def test_same_seed_same_draw(spec):
+    replay = EpisodeReplay(spec, n_envs=4, capacity_episodes=40)
+    for first in range(0, 40, 4):
+        replay.add_batch(numbered(spec, first, 4))
+    draw = [replay.sample(tf.constant([s, 0]), 16).reward[:, 0].numpy() for s in (1, 1, 2)]
+    np.testing.assert_array_equal(draw[0], draw[1])
+    assert not np.array_equal(draw[0], draw[2])
+
+
+def test_room_is_rounded_up_to_whole_rounds(spec):
+    replay = EpisodeReplay(spec, n_envs=4, capacity_episodes=5)
+    for first in range(0, 12, 4):
+        replay.add_batch(numbered(spec, first, 4))
+    assert replay.num_frames() == 8

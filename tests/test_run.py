@@ -1,0 +1,398 @@
+"""Runs as a user has them: train, look at the folder, load, evaluate, export, resume."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfmix
+from tests.test_collect import PythonCountdown
+from tfmix import checkpoint, run, training
+from tfmix.config import UserError
+from tfmix.envs.python import EnvError
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "spread"
+    return tfmix.train(
+        algo="qmix",
+        env="mpe/simple_spread",
+        env_steps=4000,
+        eval_period_env_steps=2000,
+        eval_episodes=8,
+        run_dir=folder,
+        seed=5,
+        **SMALL,
+    )
+
+
+def rows_of(folder):
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_json_says_what_was_run(trained):
+    about = json.loads((trained.folder / "run.json").read_text())
+    assert about["seed"] == about["config"]["seed"] == 5
+    assert about["config"]["learning_rate_decay"] == "linear"  # of flags/env/mpe.flags
+    assert about["spec"]["name"] == "mpe/simple_spread" and about["spec"]["team_reward"] == "sum"
+    assert about["versions"]["tensorflow"] == tf.__version__
+    assert about["hardware"]["device"].startswith("device: ")
+
+
+def test_metrics_have_the_promised_columns_and_no_gap(trained):
+    text = (trained.folder / "metrics.csv").read_text()
+    assert text.startswith("env_steps,episodes,updates,seconds,train_return,greedy_return,")
+    rows = rows_of(trained.folder)
+    steps = [int(row["env_steps"]) for row in rows]
+    assert steps == list(range(200, 4001, 200))
+    assert [int(r["env_steps"]) for r in rows if r["greedy_return"]] == [2000, 4000]
+    assert int(rows[-1]["episodes"]) == 160
+    # An update for every so many episodes behind the first full batch.
+    owed = (160 - 8) * trained.config.updates_per_episode
+    assert int(rows[-1]["updates"]) == int(owed)
+    assert rows[0]["loss"] == "" or int(rows[0]["updates"]) > 0
+    assert all(
+        float(rows[-1][name]) == float(rows[-1][name]) for name in ("loss", "q_tot", "target")
+    )
+
+
+def test_tensorboard_shows_returns_losses_and_speed(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained.folder), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    assert {
+        "return/train",
+        "return/greedy",
+        "learner/loss",
+        "learner/q_tot",
+        "learner/target",
+        "learner/grad_norm",
+        "run/epsilon",
+        "run/buffer_episodes",
+        "run/env_steps_per_second",
+    } <= tags
+    last = events.Tensors("run/buffer_episodes")[-1]
+    assert last.step == 4000 and tf.make_ndarray(last.tensor_proto) == 160
+
+
+def test_nothing_is_traced_again_after_the_first_chunks(trained):
+    trainer = trained.trainer
+    assert trainer.run_iterations.experimental_get_tracing_count() == 1
+    assert trainer.learner.update.experimental_get_tracing_count() == 1
+
+
+def test_a_loaded_run_acts_and_evaluates_like_the_trained_one(trained):
+    loaded = tfmix.load(trained.folder)
+    assert loaded.env_steps == 4000 and loaded.finished
+    np.testing.assert_array_equal(loaded.evaluate(16), trained.evaluate(16))
+    random = np.random.default_rng(0)
+    trained.reset()
+    for _ in range(3):
+        obs = random.normal(size=[2, 3, 18])
+        np.testing.assert_array_equal(loaded.act(obs), trained.act(obs))
+    loaded.reset()
+    one = loaded.act(obs[0])
+    assert one.shape == (3,) and one.dtype == np.int32
+    only_two = np.arange(5) == 2
+    loaded.reset()
+    np.testing.assert_array_equal(loaded.act(obs[0], np.broadcast_to(only_two, [3, 5])), 2)
+    with pytest.raises(UserError, match="not \\[B, 3, 18\\]"):
+        loaded.act(np.zeros([3, 17]))
+    with pytest.raises(UserError, match="legal has shape"):
+        loaded.act(obs[0], np.ones([2, 5], bool))
+
+
+LONE_READER = """
+import sys
+sys.modules['tfmix'] = sys.modules['tf_agents'] = sys.modules['tf_keras'] = None
+import numpy as np, tensorflow as tf
+data = np.load(sys.argv[2])
+policy = tf.saved_model.load(sys.argv[1])
+act, alone = policy.signatures['act'], policy.signatures['act_agent']
+hidden = policy.signatures['initial_state'](batch_size=tf.constant(4))['hidden']
+assert hidden.shape == data['shape'] and not np.any(hidden)
+single = [hidden[:, i] for i in range(3)]
+for t in range(25):
+    out = act(obs=data['obs'][t], legal=data['legal'][t], hidden=hidden)
+    hidden = out['hidden']
+    np.testing.assert_array_equal(out['action'], data['action'][t])
+    np.testing.assert_allclose(out['q'], data['q'][t], atol=1e-4)
+    for i in range(3):
+        own = alone(obs=data['obs'][t][:, i], legal=data['legal'][t][:, i], hidden=single[i],
+                    agent=tf.fill([4], i))
+        single[i] = own['hidden']
+        np.testing.assert_array_equal(own['action'], data['action'][t][:, i])
+        np.testing.assert_allclose(own['q'], data['q'][t][:, i], atol=1e-4)
+"""
+
+
+def test_the_export_acts_alike_where_neither_tfmix_nor_tf_agents_can_be_imported(trained, tmp_path):
+    algorithm, random = trained.algorithm, np.random.default_rng(1)
+    obs = random.normal(size=[25, 4, 3, 18]).astype(np.float32)
+    legal = random.random([25, 4, 3, 5]) < 0.6
+    legal[..., 0] = True
+    carry = tf.zeros([4, 3, algorithm.layout.carry_size])
+    actions, qs = [], []
+    for t in range(25):
+        action, q, carry = algorithm.act(tf.constant(obs[t]), tf.constant(legal[t]), carry)
+        actions.append(action)
+        qs.append(q)
+    np.savez(tmp_path / "x.npz", obs=obs, legal=legal, action=actions, q=qs, shape=carry.shape)
+    command = [sys.executable, "-c", LONE_READER, trained.folder / "export", tmp_path / "x.npz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_export_names_its_inputs_and_outputs(trained):
+    policy = tf.saved_model.load(str(trained.folder / "export"))
+    shapes = {
+        name: {key: value.shape.as_list() for key, value in kind.items()}
+        for name, signature in policy.signatures.items()
+        for kind in (signature.structured_input_signature[1],)
+    }
+    assert shapes["act"] == {"obs": [None, 3, 18], "legal": [None, 3, 5], "hidden": [None, 3, 13]}
+    assert shapes["act_agent"] == {
+        "obs": [None, 18],
+        "legal": [None, 5],
+        "hidden": [None, 13],
+        "agent": [None],
+    }
+    outputs = {n: sorted(s.structured_outputs) for n, s in policy.signatures.items()}
+    assert outputs["act"] == outputs["act_agent"] == ["action", "hidden", "q"]
+    assert outputs["initial_state"] == ["hidden"]
+
+
+def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
+    from tfmix import export
+
+    weight = trained.algorithm.live.agent.head_bias
+    other = tf.saved_model.load(str(export.export(trained.algorithm, tmp_path / "x"))).signatures
+    kept = weight.numpy()
+    try:
+        weight.assign_add(tf.range(5, dtype=tf.float32))
+        with pytest.raises(RuntimeError, match="does not act like the live policy"):
+            export.compare(trained.algorithm, other)
+    finally:
+        weight.assign(kept)
+
+
+def test_a_run_stopped_half_way_and_resumed_ends_at_the_asked_env_steps(tmp_path, monkeypatch):
+    kept = training.Session.__init__
+
+    def stop_half_way(self, trainer, folder, seconds, should_stop):
+        kept(self, trainer, folder, seconds, lambda: trainer.env_steps() >= 1000)
+
+    monkeypatch.setattr(training.Session, "__init__", stop_half_way)
+    settings = {"algo": "vdn", "env": "two_step", "env_steps": 2000, **SMALL}
+    first = tfmix.train(run_dir=tmp_path / "x", **settings)
+    assert not first.finished and first.env_steps == 1008
+    monkeypatch.undo()
+    # Rows behind the checkpoint, as a killed process leaves them, are cut away.
+    with (tmp_path / "x" / "metrics.csv").open("a") as file:
+        file.write(rows_text(first.folder, 1041) + "1056,5")
+    second = tfmix.resume(tmp_path / "x")
+    assert second.finished and second.env_steps == 2000
+    steps = [int(row["env_steps"]) for row in rows_of(tmp_path / "x")]
+    assert steps == sorted(set(steps)) and steps[-1] == 2000 and 1041 not in steps
+    seconds = [float(row["seconds"]) for row in rows_of(tmp_path / "x")]
+    assert seconds == sorted(seconds)
+    whole = tfmix.train(run_dir=tmp_path / "whole", **settings)
+    for a, b in zip(second.algorithm.live.variables, whole.algorithm.live.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    again = tfmix.resume(tmp_path / "x")
+    assert again.finished and len(rows_of(tmp_path / "x")) == len(steps)
+    longer = tfmix.resume(tmp_path / "x", env_steps=2400)
+    assert longer.env_steps == 2400
+
+
+def rows_text(folder, env_steps):
+    columns = (folder / "metrics.csv").read_text().splitlines()[0].count(",")
+    return f"{env_steps}{',0' * columns}\n"
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+    found = []
+    for number, seed in enumerate((3, 3, 4)):
+        done = tfmix.train(
+            algo="vdn",
+            env="two_step",
+            env_steps=400,
+            seed=seed,
+            run_dir=tmp_path / str(number),
+            **SMALL,
+        )
+        found.append([w.numpy() for w in done.algorithm.live.variables])
+    assert all(np.array_equal(a, b) for a, b in zip(found[0], found[1], strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(found[0], found[2], strict=True))
+
+
+def test_an_environment_of_the_users_own_trains_through_the_same_loop(tmp_path):
+    done = tfmix.train(
+        env=lambda: PythonCountdown(3),
+        algo="vdn",
+        env_steps=120,
+        n_envs=2,
+        run_dir=tmp_path / "x",
+        **SMALL,
+    )
+    assert done.env_steps == 120 and done.evaluate(3).tolist() == [3.0] * 3
+    with pytest.raises(UserError, match="load it with env="):
+        tfmix.load(tmp_path / "x")
+    loaded = tfmix.load(tmp_path / "x", env=lambda: PythonCountdown(3))
+    np.testing.assert_array_equal(loaded.evaluate(3), [3.0] * 3)
+    with pytest.raises(UserError, match="give a factory"):
+        tfmix.train(env=PythonCountdown(3), algo="vdn", env_steps=8, run_dir=tmp_path / "y")
+
+
+class Breaking(PythonCountdown):
+    def step(self, action):
+        if len(self.seeds) > 8:
+            raise EnvError("custom: a reward is NaN")
+        return super().step(action)
+
+
+def test_an_environment_that_fails_ends_the_run_and_nothing_is_lost(tmp_path):
+    with pytest.raises(run.RunFailedError, match="a reward is NaN; what was learned is saved"):
+        tfmix.train(
+            env=lambda: Breaking(3),
+            algo="vdn",
+            env_steps=600,
+            n_envs=2,
+            run_dir=tmp_path / "x",
+            **SMALL,
+        )
+    loaded = tfmix.load(tmp_path / "x", env=lambda: PythonCountdown(3))
+    assert loaded.env_steps == 8 * 2 * 3 and not loaded.finished
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return Path(shutil.copytree(trained.folder, tmp_path / "copy"))
+
+
+def test_damaged_checkpoints_are_noticed_and_the_one_before_is_used(copied, capsys):
+    checkpoints = copied / "checkpoints"
+    newest = checkpoint.latest(checkpoints)
+    older = shutil.copytree(newest, checkpoints / "2000")
+    data = newest / "tensors.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    assert checkpoint.latest(checkpoints) == older
+    assert "is damaged" in capsys.readouterr().out
+    (older / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"no checkpoint .* is whole"):
+        tfmix.load(copied)
+
+
+def test_a_checkpoint_of_other_networks_is_refused_in_one_line(copied):
+    about = json.loads((copied / "run.json").read_text())
+    about["config"]["hidden_size"] = 9
+    (copied / "run.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="does not fit this run's settings") as caught:
+        tfmix.load(copied)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"format": 1}', "\x00\x01", '{"format": 99, "versions": {"tfmix": "9"}}'],
+)
+def test_a_damaged_run_json_is_one_line(copied, text):
+    (copied / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"damaged|newer"):
+        tfmix.load(copied)
+
+
+def main_py(*words, cwd=ROOT):
+    command = [sys.executable, str(ROOT / "main.py"), *map(str, words)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--algo=qtran-alt"], "did you mean 'qtran_alt'"),
+        (["--env=mpe/simple_sprad"], "did you mean 'mpe/simple_spread'"),
+        (["--env_step=3"], "env_steps"),
+        (["train"], "stray word 'train'"),
+        (["--env_steps=many"], "--env_steps"),
+        (["--epsilon_end=2"], "[0.0, 1.0]"),
+        (["--env=matrix/custom", "--env_arg=payoff=[[1,2],[3]]"], "full array"),
+        (["--mode=fly"], "--mode"),
+        (["--mode=evaluate"], "needs --run_dir"),
+        (["--mode=resume", "--run_dir=no/such"], "there is no run in no/such"),
+        (["--mode=evaluate", "--run_dir=x", "--gamma=0.5"], "--gamma cannot be set"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(words, message):
+    done = main_py(*words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_list_show_what_there_is():
+    shown = main_py("--help")
+    assert shown.returncode == 0 and "--updates_per_episode" in shown.stdout
+    names = main_py("--mode=list").stdout
+    for name in ("qtran_alt", "two_step", "matrix/qtran", "mpe/simple_spread", "pettingzoo/"):
+        assert name in names
+
+
+def test_the_command_line_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path):
+    folder = tmp_path / "run"
+    words = ["--algo=qtran_alt", "--env=matrix/qtran", "--env_steps=400", f"--run_dir={folder}"]
+    done = main_py(*words)
+    assert done.returncode == 0, done.stderr
+    assert "device: " in done.stdout and "seed 0" in done.stdout
+    assert "greedy return" in done.stdout and "a random team" in done.stdout
+    assert all(
+        line.startswith("400 of 400") or " of 400 env steps" in line
+        for line in done.stderr.splitlines()
+    )
+    before = (folder / "metrics.csv").read_bytes()
+    again = main_py(*words)
+    assert again.returncode == 2 and "already holds a run" in again.stderr
+    assert (folder / "metrics.csv").read_bytes() == before
+    shown = main_py("--mode=evaluate", f"--run_dir={folder}", "--eval_episodes=5")
+    assert shown.returncode == 0 and "over 5 episodes" in shown.stdout
+    shutil.rmtree(folder / "export")
+    exported = main_py("--mode=export", f"--run_dir={folder}")
+    assert exported.returncode == 0 and (folder / "export" / "saved_model.pb").is_file()
+    finished = main_py("--mode=resume", f"--run_dir={folder}")
+    assert finished.returncode == 0 and (folder / "metrics.csv").read_bytes() == before
+
+
+def test_a_stopped_process_saves_and_says_how_to_go_on(tmp_path):
+    folder = tmp_path / "run"
+    words = ["--algo=vdn", "--env=two_step", "--env_steps=100000000", f"--run_dir={folder}"]
+    command = [sys.executable, str(ROOT / "main.py"), *words, "--log_period_env_steps=1000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(rows_of_or_none(folder)) < 3:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert f"--mode=resume --run_dir={folder}" in out
+    assert tfmix.load(folder).env_steps == int(rows_of(folder)[-1]["env_steps"])
+
+
+def rows_of_or_none(folder):
+    return rows_of(folder) if (folder / "metrics.csv").exists() else []

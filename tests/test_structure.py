@@ -1,0 +1,110 @@
+"""The house keeps its order."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# A module imports only from rooms that stand before its own.
+ROOMS = [
+    ["quiet", "types", "config"],
+    ["ops", "checkpoint", "monitor"],
+    ["networks"],
+    ["envs"],
+    ["algos", "collect", "replay"],
+    ["learner", "policy"],
+    ["agent", "export"],
+    ["training"],
+    ["run"],
+]
+ORDER = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
+# envs.tf_agents is a face like policy and agent, but below them.
+TF_AGENTS = {"replay", "policy", "agent", "envs.tf_agents"}
+
+
+def modules():
+    return sorted((ROOT / "tfmix").rglob("*.py"))
+
+
+def imports(file, top_only=False):
+    """Names of the modules that a file imports, `from tfmix import x` as `tfmix.x`."""
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(file):
+    return ".".join(file.relative_to(ROOT / "tfmix").with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+
+
+@pytest.mark.parametrize("file", modules(), ids=room_of)
+def test_a_module_imports_only_from_rooms_below_it(file):
+    own = room_of(file).split(".")[0]
+    if own == "__init__":
+        return
+    for name in imports(file):
+        parts = name.split(".")
+        if parts[0] == "tfmix" and len(parts) > 1 and parts[1] in ORDER and parts[1] != own:
+            assert ORDER[parts[1]] < ORDER[own], f"{room_of(file)} imports {name}"
+
+
+def test_every_room_is_in_the_order():
+    assert {room_of(f).split(".")[0] for f in modules()} - {"__init__"} == set(ORDER)
+
+
+def test_tf_agents_stands_only_where_it_is_faced():
+    for file in modules():
+        words = [
+            node.value
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Constant)
+        ]
+        used = any(isinstance(w, str) and w.startswith("tf_agents.") for w in words)
+        assert used == (room_of(file) in TF_AGENTS), file
+
+
+def test_the_python_lane_and_the_names_need_no_tensorflow():
+    code = (
+        "import sys, main, tfmix.algos, tfmix.envs.python.pettingzoo;"
+        "sys.exit(int(any(m in sys.modules for m in ('tensorflow', 'tf_keras', 'gymnasium'))))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_tensorflow_first_with_keras_3_is_one_clear_error():
+    first = "import sys, types; sys.modules['tensorflow'] = types.ModuleType('tensorflow')"
+    code = f"{first}; import tfmix"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env={"PATH": ""}
+    )
+    assert done.returncode == 1 and "import tfmix before tensorflow" in done.stderr
+
+
+def test_settings_page_is_what_the_declarations_say():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import make_settings
+    finally:
+        sys.path.pop(0)
+    assert (ROOT / "docs" / "settings.md").read_text() == make_settings.page(), "run make docs"
+
+
+def test_paper_flagfiles_and_algorithms_are_complete():
+    from tfmix.algos import REGISTRY
+
+    for name in REGISTRY:
+        assert (ROOT / "flags" / "algo" / f"{name}.flags").is_file()
+    single = ["vdn_two_step", "qmix_two_step"]
+    single += [f"{a}_matrix" for a in ("vdn", "qmix", "qtran_base", "qtran_alt")]
+    for name in single:
+        assert (ROOT / "flags" / "paper" / f"{name}.flags").is_file()
