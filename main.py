@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from tfmix import config
-from tfmix.config import FIELDS, MODES, UserError
+from tfmix.config import FIELDS, MODES, RunFailedError, UserError
 
 RUN_FAILED, WRONG_REQUEST = 1, 2
 FLAGS = flags.FLAGS
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
         return complain(error, WRONG_REQUEST)
     except KeyboardInterrupt:
         return complain(KeyboardInterrupt("interrupted"), RUN_FAILED)
-    except RuntimeError as error:
+    except Exception as error:
         return complain(error, RUN_FAILED)
     return 0
 
@@ -121,7 +121,10 @@ def complain(error: BaseException, code: int) -> int:
     """One line on standard error; the traceback only with --debug."""
     if "--debug" in sys.argv:
         raise error
-    print(f"tfmix: {' '.join(str(error).split())}", file=sys.stderr)
+    text = " ".join(str(error).split())
+    if not isinstance(error, UserError | RunFailedError | KeyboardInterrupt):
+        text = f"{type(error).__name__}: {text[:300]} (--debug shows where)"
+    print(f"tfmix: {text}", file=sys.stderr)
     return code
 
 

@@ -89,20 +89,19 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
-def restore(checkpoint: Path, tensors: tf.train.Checkpoint, whole: bool = True) -> None:
+def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     """Reads a checkpoint into `tensors`.
 
     Args:
       checkpoint: one of `saved`.
-      tensors: what `save` was given, or with `whole` False a part of it.
+      tensors: the like of what `save` was given.
 
     Raises:
       UserError: the checkpoint is of other networks or another task.
     """
     try:
         status = tensors.read(str(checkpoint / "tensors"))
-        if whole:
-            status.assert_consumed()
+        status.assert_consumed()
         status.assert_existing_objects_matched()
     except (ValueError, AssertionError, tf.errors.OpError) as error:
         first = str(error).strip().splitlines()[0]

@@ -26,6 +26,10 @@ class UserError(Exception):
     """A wrong request: one line that says what is wrong and what to do."""
 
 
+class RunFailedError(RuntimeError):
+    """A run that was rightly asked for and could not go on."""
+
+
 def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any) -> Any:
     """A field of `Config`; bounds are `low`, `high` (both allowed) or `choices`."""
     return dataclasses.field(

@@ -23,7 +23,7 @@ import tensorflow as tf
 import tfmix
 from tfmix import algos, checkpoint, config, envs, monitor, training
 from tfmix.collect import GraphCollector, PythonCollector
-from tfmix.config import Config, UserError
+from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError
 from tfmix.export import export
 from tfmix.types import EnvSpec
@@ -33,10 +33,6 @@ tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's
 FORMAT = 1  # of run.json
 SUMMARY_EPISODES = 100
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
-
-
-class RunFailedError(RuntimeError):
-    """A run that was rightly asked for and could not go on."""
 
 
 def device_line() -> str:
@@ -339,9 +335,11 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
     _refuse_used(folder)
     spec, make_collector = open_env(chosen, own)
+    if verbose:
+        _announce(chosen, folder)
     trainer = training.Trainer(chosen, make_collector, spec)
     _create(folder, chosen, spec)
-    return _go_on(Run(folder, trainer), 0.0, verbose)
+    return _go_on(Run(folder, trainer), 0.0)
 
 
 def resume(
@@ -363,9 +361,11 @@ def resume(
       RunFailedError: the environment broke its word.
     """
     run, newest = _open(run_dir, env, env_steps)
+    if verbose:
+        _announce(run.config, run.folder)
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
     monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
-    return _go_on(run, seconds, verbose)
+    return _go_on(run, seconds)
 
 
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
@@ -405,11 +405,16 @@ def _open(
     return Run(folder, trainer), newest
 
 
-def _go_on(run: Run, seconds: float, verbose: bool) -> Run:
+def _announce(settings: Config, folder: Path) -> None:
+    """The first lines of a start."""
+    print(device_line())
+    print(
+        f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}", flush=True
+    )
+
+
+def _go_on(run: Run, seconds: float) -> Run:
     """Trains `run` to its end or to a stop, and exports it."""
-    if verbose:
-        print(device_line())
-        print(f"seed {run.config.seed}, run folder {run.folder}", flush=True)
     with _listening() as should_stop:
         session = training.Session(run.trainer, run.folder, seconds, should_stop)
         try:
