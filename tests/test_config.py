@@ -68,6 +68,11 @@ def test_wrong_words_are_one_clear_line(words, message):
     assert all(part in text for part in message.split("|"))
 
 
+def test_environment_arguments_from_python_may_be_a_dictionary():
+    wanted = {"payoff": [[1, 2], [3, 4.5]], "word": "x"}
+    assert config.env_arguments(config.resolve({"env_arg": wanted})) == wanted
+
+
 def test_settings_from_python_are_judged_by_the_same_parser():
     assert config.resolve({"gamma": 0.5, "double_q": False, "env": "two_step"}).gamma == 0.5
     for wrong in ({"gama": 0.5}, {"gamma": "high"}, {"gamma": 7}, {"double_q": 3}):

@@ -299,6 +299,8 @@ def _as_words(settings: Mapping[str, Any]) -> list[str]:
     for name, value in settings.items():
         if name not in FIELDS:
             raise UserError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
+        if name == "env_arg" and isinstance(value, Mapping):
+            value = [f"{key}={json.dumps(one)}" for key, one in value.items()]
         many = value if isinstance(value, list | tuple) else [value]
         words += [f"--{name}={one}" for one in many]
     return words

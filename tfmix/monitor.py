@@ -57,9 +57,14 @@ def cut_metrics(path: Path, env_steps: int) -> None:
     """Drops the rows of metrics.csv behind `env_steps`, and a last line cut short."""
     if not path.exists():
         return
-    with path.open(newline="") as file:
-        header, *rows = list(csv.reader(file))
-    kept = [r for r in rows if len(r) == len(header) and int(r[0]) <= env_steps]
+    with path.open(newline="", errors="replace") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if not header:
+        path.unlink()  # stopped before its first line was written
+        return
+    kept = [
+        r for r in rows if len(r) == len(header) and r[0].isdecimal() and int(r[0]) <= env_steps
+    ]
     spare = path.with_suffix(".tmp")
     with spare.open("w", newline="") as file:
         csv.writer(file).writerows([header, *kept])
