@@ -11,7 +11,7 @@ INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))
 	else $(BIN)/pip install --quiet --disable-pip-version-check uv && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(1); fi
 
-.PHONY: train test check format docs clean
+.PHONY: train test check format docs gpu clean
 
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)
@@ -35,7 +35,7 @@ docs: $(VENV)/.run
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) \
 		else "tfmix runs on Python 3.10 to 3.13 and $(PYTHON) is %d.%d: name another one, such as make train PYTHON=python3.11" % v)'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.run: $(BIN)/python requirements.txt
 	@echo "installing requirements.txt into $(VENV), about 2 GB"
@@ -46,6 +46,9 @@ $(VENV)/.dev: $(BIN)/python requirements.txt requirements-dev.txt
 	@echo "installing requirements-dev.txt into $(VENV), about 2 GB"
 	@$(call INSTALL,requirements-dev.txt)
 	@touch $@ $(VENV)/.run
+
+gpu: $(VENV)/.run
+	@$(call INSTALL,requirements-gpu.txt)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     sys.exit(
@@ -91,9 +92,11 @@ def dispatch(mode: str, settings: dict[str, Any]) -> None:
 
 def finish(run: Any) -> None:
     """The last words of a training."""
-    print(run.summary())
-    if not run.finished:
-        print(f"stopped; continue with: python main.py --mode=resume --run_dir={run.folder}")
+    if run.finished:
+        print(run.summary())
+        return
+    print(f"stopped at {run.env_steps:,} of {run.config.env_steps:,} env steps, all is saved")
+    print(f"continue with: python main.py --mode=resume --run_dir={run.folder}")
 
 
 def main(arguments: list[str]) -> int:
@@ -118,9 +121,9 @@ def main(arguments: list[str]) -> int:
 
 
 def complain(error: BaseException, code: int) -> int:
-    """One line on standard error; the traceback only with --debug."""
-    if "--debug" in sys.argv:
-        raise error
+    """One line on standard error; with --debug the traceback first."""
+    if FLAGS.is_parsed() and FLAGS.debug:
+        traceback.print_exception(error)
     text = " ".join(str(error).split())
     if not isinstance(error, UserError | RunFailedError | KeyboardInterrupt):
         text = f"{type(error).__name__}: {text[:300]} (--debug shows where)"

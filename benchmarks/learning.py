@@ -55,21 +55,23 @@ def last_greedy(folder: Path) -> tuple[int, float, float]:
 
 def table(folders: list[Path]) -> str:
     """Markdown: a row a group of runs that differ in their seed alone."""
-    groups: dict[tuple[str, ...], list[tuple[int, float, float, int]]] = {}
+    groups: dict[str, list[tuple[int, float, float, int]]] = {}
+    names: dict[str, tuple[str, ...]] = {}
     for folder in folders:
         config = json.loads((folder / "run.json").read_text())["config"]
-        key = (config["env"], config["algo"], f"{config['updates_per_episode']:g}")
+        key = json.dumps({**config, "seed": 0, "run_dir": ""})
+        names[key] = (config["env"], config["algo"], f"{config['updates_per_episode']:g}")
         groups.setdefault(key, []).append((*last_greedy(folder), config["seed"]))
     lines = [
         "| env | algo | updates per episode | env steps | seeds | greedy return, median "
         "(each seed) | seconds, median |",
         "|---|---|---|---|---|---|---|",
     ]
-    for key, runs in sorted(groups.items()):
+    for key, runs in sorted(groups.items(), key=lambda item: names[item[0]]):
         runs.sort(key=lambda r: r[3])
         values = ", ".join(f"{r[1]:.1f}" for r in runs)
         lines.append(
-            f"| {' | '.join(key)} | {runs[0][0]:,} | {', '.join(str(r[3]) for r in runs)} "
+            f"| {' | '.join(names[key])} | {runs[0][0]:,} | {', '.join(str(r[3]) for r in runs)} "
             f"| {statistics.median(r[1] for r in runs):.1f} ({values}) "
             f"| {statistics.median(r[2] for r in runs):.0f} |"
         )
@@ -94,10 +96,14 @@ def main() -> None:
             cores.put(core)
         first, last = map(int, asked.seeds.split(":"))
         with ThreadPoolExecutor(len(available)) as pool:
+            jobs = []
             for seed in range(first, last):
                 for algo in asked.algos.split(","):
                     words = [*asked.words, f"--algo={algo}", f"--seed={seed}"]
-                    pool.submit(run, asked.out[0].resolve() / f"{algo}-{seed}", words, cores)
+                    folder = asked.out[0].resolve() / f"{algo}-{seed}"
+                    jobs.append(pool.submit(run, folder, words, cores))
+            for job in jobs:
+                job.result()
     folders = [f for out in asked.out for f in sorted(out.resolve().iterdir()) if finished(f)]
     print(table(folders))
 

@@ -14,6 +14,10 @@ Made by `make docs` from `tfmix/config.py`; do not edit. Each is a flag of
 default, then `flags/env/<word>.flags` for each word of the environment's name,
 then `flags/algo/<algo>.flags`, then `flags/env/<word>.<algo>.flags`, then
 `--flagfile`, then what was typed.
+
+The defaults of learning and networks are those of PyMARL's `default.yaml` and
+`qmix.yaml` (which count the target networks' period in episodes, one update
+each); the optimiser is Adam, as in EPyMARL and PyMARL2.
 """
 
 

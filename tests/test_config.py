@@ -32,6 +32,8 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
     file = write(tmp_path, "own.flags", "--batch_episodes=5\n--algo=vdn\n--qtran_embed=5\n")
     # What was typed wins over --flagfile wherever it stands.
     found = config.resolve(config.parse(["--qtran_embed=6", f"--flagfile={file}"]))
+    twin = config.resolve({"env": "pettingzoo/pettingzoo.mpe.simple_spread_v3", "algo": "vdn"})
+    assert twin.hidden_size == 4  # the words of its name, without the version
     assert found.algo == "vdn"
     wanted = {"buffer_episodes": 5000, "gamma": 0.1, "seed": 2, "n_envs": 3, "hidden_size": 4}
     wanted |= {"batch_episodes": 5, "qtran_embed": 6}
@@ -78,6 +80,18 @@ def test_settings_from_python_are_judged_by_the_same_parser():
     for wrong in ({"gama": 0.5}, {"gamma": "high"}, {"gamma": 7}, {"double_q": 3}):
         with pytest.raises(UserError):
             config.resolve(wrong)
+
+
+def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "x.flags").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UserError, match="cannot read a flagfile"):
+        config.parse([f"--flagfile={tmp_path / 'x.flags'}"])
+
+
+def test_a_batch_larger_than_the_replay_is_refused_and_none_counts_as_not_given():
+    with pytest.raises(UserError, match="more than the replay holds"):
+        config.resolve({"batch_episodes": 64, "buffer_episodes": 63})
+    assert config.resolve({"run_dir": None}).run_dir == ""
 
 
 def test_nan_and_infinite_settings_are_refused():

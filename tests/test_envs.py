@@ -58,6 +58,7 @@ def test_any_payoff_for_any_number_of_agents_with_unequal_actions():
         ('[[1,"x"],[2,3]]', "full array"),
         ("[[],[]]", "two or more agents"),
         ("[[1,NaN],[2,3]]", "not finite"),
+        ("[[1e39,0],[2,3]]", "not finite"),
     ],
 )
 def test_a_payoff_that_is_no_full_array_is_refused(payoff, word):
@@ -84,6 +85,8 @@ def test_wrong_arguments_are_named(name, arguments, word):
 def test_misspelt_environments_are_told_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'mpe/simple_spread'"):
         envs.is_graph("mpe/simple_spred")
+    with pytest.raises(UserError, match="did you mean 'pettingzoo'"):
+        envs.is_graph("petingzoo/pettingzoo.mpe.simple_spread_v3")
     with pytest.raises(UserError, match="pettingzoo/<module"):
         envs.is_graph("pettingzoo")
 
@@ -231,6 +234,8 @@ def test_team_reward_rules_of_the_python_lane():
         (TWIN, ("continuous_actions=true",), "discrete actions"),
         (TWIN, ("N=1",), "two agents or more"),
         (TWIN, ("colour=3",), "colour"),
+        (TWIN, ("local_ratio=2",), "cannot be made"),
+        ("pettingzoo/.foo", (), "cannot import"),
     ],
 )
 def test_unusable_pettingzoo_environments_are_refused_in_one_line(name, arguments, word):
@@ -263,6 +268,49 @@ def test_a_team_that_dies_one_by_one_keeps_a_no_op_until_the_end(monkeypatch):
     _, _, _, reward, terminated, truncated, _ = env.step(np.asarray([0, 1]))
     assert (reward, terminated, truncated) == (2.0, True, False)
     assert env._env.asked == [{"a": 1, "b": 0}, {"b": 1}]
+
+
+@pytest.mark.parametrize(
+    "ends,cuts,terminated,truncated",
+    [
+        ((True, True), (True, True), True, False),  # a true end as the clock strikes
+        ((True, True), (False, False), True, False),
+        ((False, False), (True, True), False, True),
+        ((True, False), (False, True), False, True),  # one died, the clock cut the other
+        ((False, False), (True, False), False, False),  # the other goes on
+    ],
+)
+def test_a_true_end_is_told_from_a_time_limit(monkeypatch, ends, cuts, terminated, truncated):
+    env = standin(monkeypatch, DyingTeam())
+    team = env._env
+    env.reset(0)
+
+    def step(action):
+        over = [e or c for e, c in zip(ends, cuts, strict=True)]
+        team.agents = [a for a, o in zip("ab", over, strict=True) if not o]
+        obs = {a: np.full(2, 0.5, np.float32) for a in "ab"}  # the dying one's last look
+        infos = {
+            a: {"action_mask": [0, 0] if o else [1, 1]} for a, o in zip("ab", over, strict=True)
+        }
+        ended, was_cut = ({"a": x[0], "b": x[1]} for x in (ends, cuts))
+        return obs, dict.fromkeys("ab", 1.0), ended, was_cut, infos
+
+    team.step = step
+    obs, _, legal, *_, found_terminated, found_truncated, _ = env.step(np.asarray([1, 1]))
+    assert (found_terminated, found_truncated) == (terminated, truncated)
+    if not (terminated or truncated):  # gone, while the other goes on
+        np.testing.assert_array_equal(obs[0], [0, 0])
+        np.testing.assert_array_equal(legal, [[True, False], [True, True]])
+    else:  # what is seen behind a cut counts
+        np.testing.assert_array_equal(obs[0], [0.5, 0.5])
+
+
+def test_what_an_environment_raises_is_told_in_one_line(monkeypatch):
+    env = standin(monkeypatch, DyingTeam())
+    env.reset(0)
+    env._env.step = lambda action: 1 / 0
+    with pytest.raises(RuntimeError, match=r"step\(\) raised ZeroDivisionError"):
+        env.step(np.asarray([1, 0]))
 
 
 @pytest.mark.parametrize(

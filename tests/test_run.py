@@ -218,6 +218,11 @@ def test_a_run_stopped_half_way_and_resumed_ends_at_the_asked_env_steps(tmp_path
     assert again.finished and len(rows_of(tmp_path / "x")) == len(steps)
     longer = tfmix.resume(tmp_path / "x", env_steps=2400)
     assert longer.env_steps == 2400
+    assert tfmix.load(tmp_path / "x").finished
+    assert json.loads((tmp_path / "x" / "run.json").read_text())["config"]["env_steps"] == 2400
+    for wrong in (-3, 2000):
+        with pytest.raises(UserError, match="env_steps"):
+            tfmix.resume(tmp_path / "x", env_steps=wrong)
 
 
 def rows_text(folder, env_steps):
@@ -251,12 +256,48 @@ def test_an_environment_of_the_users_own_trains_through_the_same_loop(tmp_path):
         **SMALL,
     )
     assert done.env_steps == 120 and done.evaluate(3).tolist() == [3.0] * 3
-    with pytest.raises(UserError, match="load it with env="):
-        tfmix.load(tmp_path / "x")
+    alone = tfmix.load(tmp_path / "x")  # acts and exports, but has nothing to play in
+    assert alone.act(np.zeros([2, 1])).shape == (2,)
+    assert alone.export().is_dir()
+    with pytest.raises(UserError, match="give it with env="):
+        alone.evaluate(1)
     loaded = tfmix.load(tmp_path / "x", env=lambda: PythonCountdown(3))
     np.testing.assert_array_equal(loaded.evaluate(3), [3.0] * 3)
     with pytest.raises(UserError, match="give a factory"):
         tfmix.train(env=PythonCountdown(3), algo="vdn", env_steps=8, run_dir=tmp_path / "y")
+
+
+class Threes(PythonCountdown):
+    def __init__(self):
+        super().__init__(3)
+
+
+def test_a_class_serves_as_a_factory(tmp_path):
+    done = tfmix.train(
+        env=Threes, algo="iql", env_steps=12, n_envs=2, run_dir=tmp_path / "x", **SMALL
+    )
+    assert done.env_steps == 12 and done.config.env == "custom/Threes"
+
+
+def test_a_random_team_plays_in_either_lane(trained):
+    random = trained.evaluate(64, epsilon=1)
+    assert random.shape == (64,) and -130 < random.mean() < -50
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
+    tmp_path, monkeypatch
+):
+    from tfmix.networks import mixers
+
+    kept = mixers.AdditiveMixer.call
+
+    def spoilt(self, agent_q, state):
+        return kept(self, agent_q, state) * float("nan")
+
+    monkeypatch.setattr(mixers.AdditiveMixer, "call", spoilt)
+    with pytest.raises(run.RunFailedError, match=r"grad_norm, loss.* became NaN or infinite"):
+        tfmix.train(algo="vdn", env="two_step", env_steps=4000, run_dir=tmp_path / "x", **SMALL)
+    assert checkpoint.latest(tmp_path / "x" / "checkpoints") is None
 
 
 class Breaking(PythonCountdown):

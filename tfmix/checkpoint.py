@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def saved(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
 
 
-def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> Path:
+def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> None:
     """Writes a checkpoint and drops the oldest ones.
 
     Args:
@@ -45,8 +44,8 @@ def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: fl
       env_steps: where the run is; names the checkpoint.
       seconds: time spent on the run so far.
     """
-    final, spare = folder / str(env_steps), folder / f".writing-{os.getpid()}"
-    shutil.rmtree(spare, ignore_errors=True)
+    final, spare = folder / str(env_steps), folder / ".writing"
+    shutil.rmtree(spare, ignore_errors=True)  # of a process that was killed
     spare.mkdir(parents=True)
     tensors.write(str(spare / "tensors"))
     sums = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
@@ -57,7 +56,6 @@ def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: fl
     spare.rename(final)
     for old in saved(folder)[:-KEEP]:
         shutil.rmtree(old)
-    return final
 
 
 def verify(checkpoint: Path) -> str:

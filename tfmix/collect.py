@@ -56,11 +56,11 @@ class GraphCollector:
         fold = tf.random.experimental.stateless_fold_in
         seed = fold(seed, first_episode)
         env_state, now = self.env.reset(fold(seed, -1), batch)
-        spares = [
+        with_last = [
             tf.TensorArray(x.dtype, limit, element_shape=x.shape)
             for x in (now.obs, now.state, now.legal)
         ]
-        pairs = [tf.TensorArray(tf.int32, limit, element_shape=[batch, spec.n_agents])] + [
+        per_step = [tf.TensorArray(tf.int32, limit, element_shape=[batch, spec.n_agents])] + [
             tf.TensorArray(tf.float32, limit, element_shape=[batch]) for _ in range(3)
         ]
 
@@ -81,8 +81,7 @@ class GraphCollector:
                 tf.cast(alive, tf.float32),
             )
             rows = [array.write(t, x) for array, x in zip(rows, record, strict=True)]
-            # A finished environment keeps its last observation: behind the end
-            # nothing is looked at, and the row after the last step is that one.
+            # Rows behind the end are written too, and looked at by nobody.
             alive = alive & ~after.terminated & ~after.truncated
             return t + 1, alive, carry, env_state, after, rows
 
@@ -92,13 +91,13 @@ class GraphCollector:
             tf.zeros([batch, spec.n_agents, self.carry_size]),
             env_state,
             now,
-            spares + pairs,
+            with_last + per_step,
         )
         _, _, _, _, last, rows = tf.while_loop(
             lambda t, *_: t < limit, play, start, maximum_iterations=limit
         )
-        rows = [tf.stack(array.stack()) for array in rows]
-        spare = [
+        rows = [array.stack() for array in rows]
+        with_last = [
             tf.concat([x, y[None]], 0)
             for x, y in zip(rows[:3], (last.obs, last.state, last.legal), strict=True)
         ]
@@ -106,7 +105,7 @@ class GraphCollector:
         def batch_first(x: tf.Tensor) -> tf.Tensor:
             return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
-        return Episode(*(batch_first(x) for x in spare + rows[3:]))
+        return Episode(*(batch_first(x) for x in with_last + rows[3:]))
 
     def close(self) -> None:
         """Nothing to close."""

@@ -112,7 +112,7 @@ class Config:
         high=1.0,
     )
     double_q: bool = _setting(
-        True, "The live networks choose the next action that the target's value.", "learning"
+        True, "The live networks choose the next action, the target networks value it.", "learning"
     )
     standardise_rewards: bool = _setting(
         False,
@@ -226,7 +226,7 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
         left = values(["tfmix", *split_flagfiles(arguments)])
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from error
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read a flagfile: {error}") from error
     if len(left) > 1:
         raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
@@ -240,12 +240,13 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
 def layers(algo: str, env: str) -> list[Path]:
     """The flagfiles that belong to an environment and an algorithm, in order.
 
-    Each word of the environment's name, split at / and ., may have one in
-    flags/env (`mpe` serves `mpe/simple_spread` and its PettingZoo twin), then
-    the algorithm in flags/algo, then the two together
+    Each word of the environment's name, split at / and . and without a version
+    at its end, may have one in flags/env (`mpe` serves `mpe/simple_spread` and
+    its PettingZoo twin), then the algorithm in flags/algo, then the two together
     (flags/env/simple_spread.qtran_alt.flags), the later ones winning.
     """
-    words = list(dict.fromkeys(re.split(r"[/.:]", env)))
+    words = [re.sub(r"_v\d+$", "", word) for word in re.split(r"[/.:]", env)]
+    words = list(dict.fromkeys(words))
     names = [*(f"env/{w}" for w in words), f"algo/{algo}", *(f"env/{w}.{algo}" for w in words)]
     files = [FLAGS_FOLDER / f"{name}.flags" for name in names]
     return [file for file in files if file.is_file()]
@@ -264,7 +265,13 @@ def resolve(settings: Mapping[str, Any]) -> Config:
     above = parse(_as_words(settings))
     found = {name: value for name, value in {**below, **above}.items() if name in FIELDS}
     found["env_arg"] = (*below.get("env_arg", ()), *above.get("env_arg", ()))
-    return Config(**found)
+    chosen = Config(**found)
+    if chosen.batch_episodes > chosen.buffer_episodes:
+        raise UserError(
+            f"--batch_episodes={chosen.batch_episodes} is more than the replay holds "
+            f"(--buffer_episodes={chosen.buffer_episodes})"
+        )
+    return chosen
 
 
 def describe() -> str:
@@ -297,6 +304,8 @@ def _as_words(settings: Mapping[str, Any]) -> list[str]:
     """Settings from Python as command-line words, so that one parser judges both."""
     words = []
     for name, value in settings.items():
+        if value is None:
+            continue  # as if it had not been given
         if name not in FIELDS:
             raise UserError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
         if name == "env_arg" and isinstance(value, Mapping):

@@ -14,6 +14,7 @@ from tfmix.algos.base import Algorithm
 from tfmix.networks.agent import AgentLayout, AgentWeights, policy_carry, policy_step
 
 CHECK_STEPS = 25
+TOLERANCE = 1e-4  # of q, in units of value
 
 
 class ExportedPolicy(tf.Module):
@@ -99,11 +100,11 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
       batch: B.
 
     Raises:
-      RuntimeError: an action differs, or a value by more than 1e-4.
+      RuntimeError: a value differs by more than `TOLERANCE`, or an action that
+        is worse by more than that.
     """
     spec, layout = algorithm.spec, algorithm.layout
     shape = [batch, spec.n_agents]
-    own = np.arange(spec.n_actions) < np.asarray(spec.agent_n_actions)[:, None]
     random = np.random.default_rng(0)
     carry = tf.zeros([*shape, layout.carry_size])
     hidden = signatures["initial_state"](batch_size=tf.constant(batch))["hidden"]
@@ -112,20 +113,25 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
         obs = tf.constant(random.normal(size=[*shape, spec.obs_size]), tf.float32)
         legal = random.random([*shape, spec.n_actions]) < 0.7
         legal[..., 0] = True
-        legal = tf.constant(legal & own)
+        legal = tf.constant(legal & np.asarray(spec.own_actions))
         action, q, carry = algorithm.act(obs, legal, carry)
         team = signatures["act"](obs=obs, legal=legal, hidden=hidden)
-        hidden = team["hidden"]
         singles = [
             signatures["act_agent"](
                 obs=obs[:, i], legal=legal[:, i], hidden=alone[i], agent=tf.fill([batch], i)
             )
             for i in range(spec.n_agents)
         ]
-        alone = [single["hidden"] for single in singles]
-        for name, found in (
-            ("act", (team["action"], team["q"])),
-            ("act_agent", [tf.stack([s[x] for s in singles], 1) for x in ("action", "q")]),
-        ):
-            if not np.array_equal(found[0], action) or not np.allclose(found[1], q, atol=1e-4):
+        joined = {key: tf.stack([s[key] for s in singles], 1) for key in team}
+        for name, found in (("act", team), ("act_agent", joined)):
+            # Another action is allowed where rounding decides between two alike.
+            regret = ops.take(q, action) - ops.take(q, found["action"])
+            state, wanted = (x[..., : layout.hidden_size] for x in (found["hidden"], carry))
+            if (
+                not np.allclose(found["q"], q, atol=TOLERANCE)
+                or not np.allclose(state, wanted, atol=TOLERANCE)
+                or np.max(regret) > TOLERANCE
+            ):
                 raise RuntimeError(f"the export's {name} does not act like the live policy")
+        # After such a step all go on from what the live policy did.
+        hidden, alone = carry, [carry[:, i] for i in range(spec.n_agents)]

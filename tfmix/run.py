@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import inspect
 import json
 import os
 import platform
@@ -43,17 +44,15 @@ def device_line() -> str:
         return f"device: {name}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     line = f"device: CPU, {cores} cores"
-    if any(Path(sign).exists() for sign in GPU_SIGNS):
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not hidden and any(Path(sign).exists() for sign in GPU_SIGNS):
         line += (
-            "; there is an NVIDIA GPU that TensorFlow cannot use:"
-            " pip install -r requirements-gpu.txt"
+            "; there is an NVIDIA GPU that TensorFlow cannot use: make gpu installs what it needs"
         )
     return line
 
 
-def open_env(
-    settings: Config, env: Any = None
-) -> tuple[EnvSpec, Callable[..., GraphCollector | PythonCollector]]:
+def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., Any]]:
     """The task's shape, and what builds its collector from (act, carry_size).
 
     Args:
@@ -67,8 +66,8 @@ def open_env(
         build = functools.partial(envs.make_python, settings.env, settings)
         many = [build() for _ in range(settings.n_envs)]
     else:
-        first = env if hasattr(env, "spec") else env()
-        if not hasattr(first, "close"):
+        first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
+        if "batch" in inspect.signature(first.reset).parameters:
             return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
         if env is first and settings.n_envs > 1:
             raise UserError(
@@ -142,7 +141,8 @@ def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
                 "device": device_line(),
             },
         }
-        (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+        with (folder / "run.json").open("x") as file:  # x: another run was faster
+            file.write(json.dumps(about, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
@@ -252,7 +252,7 @@ class Run:
             )
         batch = obs.shape[0]
         if legal is None:
-            legal = np.arange(spec.n_actions) < np.asarray(spec.agent_n_actions)[:, None]
+            legal = spec.own_actions
         shape = [batch, spec.n_agents, spec.n_actions]
         try:
             legal = np.broadcast_to(np.asarray(legal, bool), shape)
@@ -342,6 +342,33 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     return _go_on(Run(folder, trainer), 0.0)
 
 
+class MissingEnv:
+    """Stands for the user's own environment, which no run folder holds."""
+
+    compiled = False
+
+    def __init__(self, folder: Path, *_: Any):
+        self.folder = folder
+
+    def collect(self, *_: Any) -> Any:
+        """Raises UserError: there is nothing to play in."""
+        raise UserError(
+            f"{self.folder} was trained on an environment of your own: give it with env=..."
+        )
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _store_env_steps(folder: Path, env_steps: int) -> None:
+    """Writes a run's new end into its run.json, whole or not at all."""
+    about = json.loads((folder / "run.json").read_text())
+    about["config"]["env_steps"] = env_steps
+    spare = folder / ".run.json"
+    spare.write_text(json.dumps(about, indent=1) + "\n")
+    spare.replace(folder / "run.json")
+
+
 def resume(
     run_dir: str | os.PathLike[str],
     env: Any = None,
@@ -361,6 +388,12 @@ def resume(
       RunFailedError: the environment broke its word.
     """
     run, newest = _open(run_dir, env, env_steps)
+    if run.env_steps > run.config.env_steps:
+        raise UserError(
+            f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
+        )
+    if env_steps is not None:
+        _store_env_steps(run.folder, env_steps)
     if verbose:
         _announce(run.config, run.folder)
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
@@ -391,12 +424,15 @@ def _open(
     """The run of a folder and the checkpoint that it was restored from."""
     folder, settings, spec = _read(run_dir)
     if env_steps is not None:
+        config.resolve({"env_steps": env_steps})  # is it in bounds?
         settings = dataclasses.replace(settings, env_steps=env_steps)
-    if env is None and settings.env.startswith("custom/"):
-        raise UserError(f"{folder} was trained on an environment of your own: load it with env=...")
     algos.check(settings.algo)
     newest = checkpoint.latest(folder / "checkpoints")
-    found, make_collector = open_env(settings, env)
+    make_collector: Callable[..., Any]
+    if env is None and settings.env.startswith("custom/"):
+        found, make_collector = spec, functools.partial(MissingEnv, folder)
+    else:
+        found, make_collector = open_env(settings, env)
     if found != spec:
         print(f"tfmix: {settings.env} is not quite what {folder} was trained on", file=sys.stderr)
     trainer = training.Trainer(settings, make_collector, found)
@@ -422,8 +458,13 @@ def _go_on(run: Run, seconds: float) -> Run:
         except EnvError as error:
             session.save()
             raise RunFailedError(f"{error}; what was learned is saved in {run.folder}") from error
+        except RunFailedError:
+            raise
         except OSError as error:
             raise RunFailedError(f"{run.folder}: {error.strerror or error}") from error
+        except Exception:  # an environment of the user's own: what was learned is kept
+            session.save()
+            raise
         finally:
             session.close()
     if run.finished:

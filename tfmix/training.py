@@ -12,16 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix import algos, checkpoint, ops
-from tfmix.collect import GraphCollector, PythonCollector, returns
-from tfmix.config import Config
+from tfmix.collect import returns
+from tfmix.config import Config, RunFailedError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
 from tfmix.replay import EpisodeReplay, episode_spec
+from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
 WEIGHTS, COLLECT, REPLAY, EVALUATE, SUMMARY, RANDOM_TEAM = range(6)
-
-Collector = GraphCollector | PythonCollector
 
 
 class Counters(tf.Module):
@@ -43,10 +42,12 @@ class Trainer:
 
     Args:
       config: the settings.
-      make_collector: builds the collector from (act, carry_size).
+      make_collector: builds the collector, a `GraphCollector` or a
+        `PythonCollector`, from (act, carry_size).
+      spec: the task's shape.
     """
 
-    def __init__(self, config: Config, make_collector: Callable[..., Collector], spec: Any):
+    def __init__(self, config: Config, make_collector: Callable[..., Any], spec: EnvSpec):
         self.config, self.spec = config, spec
         self.algorithm = algos.make(config.algo, spec, config)
         self.collector = make_collector(self.algorithm.act, self.algorithm.layout.carry_size)
@@ -121,7 +122,7 @@ class Trainer:
             updates - updates_before,
         )
 
-    def _learn_from(self, episode: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def _learn_from(self, episode: Episode) -> tuple[tf.Tensor, tf.Tensor]:
         """Stores episodes and does the updates that have become due."""
         config, counters = self.config, self.counters
         self.replay.add_batch(episode)
@@ -165,7 +166,7 @@ class Trainer:
         """Returns of `episodes` episodes of the policy as it is, [episodes]."""
         seed = tf.stack([self.seed, stream])
         played = self.collector.collect(
-            seed, tf.constant(first, tf.int64), tf.constant(epsilon), episodes
+            seed, tf.constant(first, tf.int64), tf.constant(epsilon, tf.float32), episodes
         )
         return np.asarray(returns(played))
 
@@ -173,18 +174,25 @@ class Trainer:
         """Environment steps done so far."""
         return int(self.counters.env_steps)
 
-    def train_until(self, env_steps: int) -> dict[str, float]:
+    def train_until(
+        self, env_steps: int, should_stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """Trains to the first end of a collection at or behind `env_steps`.
+
+        Args:
+          env_steps: the goal.
+          should_stop: asked between collections where Python steps the
+            environment; a compiled stretch is not interrupted.
 
         Returns:
           means over what was done: `train_return` and each metric.
         """
         widest = self.config.n_envs * self.spec.episode_limit
         totals: list[Any] = []
-        while self.env_steps() < env_steps:
+        while self.env_steps() < env_steps and not should_stop():
             iterations = math.ceil((env_steps - self.env_steps()) / widest)
             if not self.collector.compiled:
-                iterations = 1  # so that a stop is heard between collections
+                iterations = 1
             totals.append(self.run_iterations(tf.constant(iterations)))
         if not totals:
             return {}
@@ -229,8 +237,12 @@ class Session:
         """Time spent on this run, earlier starts included."""
         return self.before + time.monotonic() - self.began
 
-    def run(self) -> bool:
-        """Trains to the end; False where `should_stop` ended it early."""
+    def run(self) -> None:
+        """Trains to the end, or until `should_stop`.
+
+        Raises:
+          RunFailedError: a loss or gradient is not finite.
+        """
         config, trainer = self.config, self.trainer
         log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
         saved_at = time.monotonic()
@@ -243,7 +255,10 @@ class Session:
                     start - start % log_every + log_every,
                     start - start % config.eval_period_env_steps + config.eval_period_env_steps,
                 )
-                row: dict[str, Any] = dict(trainer.train_until(goal))
+                row: dict[str, Any] = dict(trainer.train_until(goal, self.should_stop))
+                self.guard(row)
+                if trainer.env_steps() == start:
+                    break
                 done = trainer.env_steps()
                 row["env_steps_per_second"] = (done - start) / (time.monotonic() - clock)
                 period = config.eval_period_env_steps
@@ -256,7 +271,16 @@ class Session:
                     self.save()
                     saved_at = time.monotonic()
         self.save()
-        return trainer.env_steps() >= config.env_steps
+
+    def guard(self, row: dict[str, Any]) -> None:
+        """Raises RunFailedError where learning has gone astray; the last checkpoint stays."""
+        astray = [n for n in self.trainer.metric_names if not math.isfinite(row.get(n, 0.0))]
+        if astray:
+            raise RunFailedError(
+                f"{', '.join(astray)} became NaN or infinite before "
+                f"{self.trainer.env_steps():,} env steps; the last checkpoint is kept. "
+                "A lower --learning_rate or --grad_clip_norm may help"
+            )
 
     def report(self, row: dict[str, Any]) -> None:
         """Completes a row and writes it to metrics.csv and TensorBoard."""

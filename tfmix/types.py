@@ -40,7 +40,12 @@ class EnvSpec:
     episode_limit: int
     agent_n_actions: tuple[int, ...]
     team_reward: str = "team"
-    version: str = ""
+    version: str = "1"
+
+    @property
+    def own_actions(self) -> list[list[bool]]:
+        """True where an action is an agent's own and not padding, [N, A]."""
+        return [[a < own for a in range(self.n_actions)] for own in self.agent_n_actions]
 
 
 class Step(NamedTuple):

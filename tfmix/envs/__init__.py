@@ -46,7 +46,9 @@ def is_graph(name: str) -> bool:
         return False
     if prefix in PYTHON:
         raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")
-    raise UserError(f"there is no environment {name!r}{nearest(name, [*GRAPH, *PYTHON])}")
+    known = PYTHON if rest and "." in rest else [*GRAPH, *PYTHON]
+    asked = prefix if known is PYTHON else name
+    raise UserError(f"there is no environment {name!r}{nearest(asked, known)}")
 
 
 def make_graph(name: str, config: Config) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+import tf_keras
 
 from tfmix.networks.layers import SeededLayer
 
@@ -310,7 +311,7 @@ def policy_carry(layout: AgentLayout, hidden: tf.Tensor, action: tf.Tensor) -> t
     return tf.concat([hidden, tf.one_hot(action, layout.n_actions)], -1)
 
 
-class RecurrentAgent(SeededLayer):
+class RecurrentAgent(SeededLayer, tf_keras.Model):
     """The agent network, one for all agents."""
 
     def __init__(self, layout: AgentLayout, name: str = "agent"):

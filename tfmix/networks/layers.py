@@ -29,9 +29,10 @@ class SeededLayer(tf_keras.layers.Layer):
 def matmul(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """x [..., I] times kernel [I, O] as one flat product, [..., O].
 
-    Not `x @ kernel`: for x of more than two axes that is a batched product,
-    which TensorFlow 2.21 computes wrongly or crashes on outside of XLA for
-    some shapes ([9, 1, 2, 64] with [64, 64], oneDNN).
+    Not `x @ kernel`: for x of more than two axes that is a batched product.
+    Outside of XLA, TensorFlow 2.21 with oneDNN was seen to compute those
+    wrongly and to crash ([9, 1, 2, 64] with [64, 64], on a CPU with AVX512);
+    TF_ENABLE_ONEDNN_OPTS=0 cured it, and so does the flat product.
     """
     return tf.tensordot(x, kernel, 1)
 

@@ -27,7 +27,7 @@ class MatrixGame:
 
     def __init__(self, payoff: Any, name: str):
         try:
-            table = np.asarray(payoff, np.float32)
+            table = np.asarray(payoff, np.float64)
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"{name}: payoff must be a full array of numbers with one axis an agent, such as "
@@ -37,9 +37,9 @@ class MatrixGame:
             raise UserError(
                 f"{name}: payoff has {table.ndim} axes; it needs one for each of two or more agents"
             )
-        if not np.isfinite(table).all():
+        if not (np.abs(table) < np.finfo(np.float32).max).all():
             raise UserError(f"{name}: payoff holds a number that is not finite")
-        self.table = table
+        self.table = table.astype(np.float32)
         self.spec = EnvSpec(
             name=name,
             n_agents=table.ndim,
@@ -52,11 +52,10 @@ class MatrixGame:
 
     def _seen(self, batch: int, reward: tf.Tensor, over: bool) -> Step:
         spec = self.spec
-        legal = np.arange(spec.n_actions) < np.asarray(spec.agent_n_actions)[:, None]
         return Step(
             obs=tf.ones([batch, spec.n_agents, 1]),
             state=tf.ones([batch, 1]),
-            legal=tf.broadcast_to(tf.constant(legal), [batch, *legal.shape]),
+            legal=tf.tile(tf.constant([spec.own_actions]), [batch, 1, 1]),
             reward=reward,
             terminated=tf.fill([batch], over),
             truncated=tf.fill([batch], False),

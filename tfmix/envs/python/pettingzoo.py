@@ -22,14 +22,14 @@ def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:
     """`module.parallel_env(**arguments)`."""
     try:
         source = quiet_import(module)
-    except ImportError as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{name}: cannot import {module}: {error}") from error
     if not hasattr(source, "parallel_env"):
         raise UserError(f"{name}: module {module} has no parallel_env()")
     try:
         return source.parallel_env(**arguments)
-    except TypeError as error:
-        raise UserError(f"{name}: {error}") from error
+    except Exception as error:  # whatever a third party raises, the request was wrong
+        raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _limit_of(env: Any) -> int:
@@ -129,12 +129,19 @@ class PettingZooEnv:
         except (NotImplementedError, AttributeError):
             return None
 
-    def _look(self, observations: dict[str, Any], infos: dict[str, Any]) -> Seen:
-        """Observations, state and masks of all agents, padded and checked."""
+    def _look(
+        self, observations: dict[str, Any], infos: dict[str, Any], last: bool = False
+    ) -> Seen:
+        """Observations, state and masks of all agents, padded and checked.
+
+        On an episode's last step everybody is still looked at: where the clock
+        cut it, the value of what they see is counted on.
+        """
+        present = set(observations if last else self._env.agents)
         obs: np.ndarray = np.zeros([len(self._agents), self._obs_size], np.float32)
         legal: np.ndarray = np.zeros([len(self._agents), self._n_actions], bool)
         for i, agent in enumerate(self._agents):
-            if agent not in observations:
+            if agent not in present or agent not in observations:
                 legal[i, 0] = True
                 continue
             seen, mask = observations[agent], (infos.get(agent) or {}).get("action_mask")
@@ -148,6 +155,8 @@ class PettingZooEnv:
                     f"{self._name}: {agent}'s observation does not fit its space: {error}"
                 ) from error
             legal[i, : self._counts[i]] = True if mask is None else np.asarray(mask, bool)
+            if last and not legal[i].any():
+                legal[i, 0] = True  # nobody acts any more
             if not legal[i].any():
                 raise EnvError(f"{self._name}: {agent} has no legal action")
         own = self._own_state()
@@ -158,7 +167,12 @@ class PettingZooEnv:
 
     def reset(self, seed: int) -> Seen:
         """Starts an episode."""
-        observations, infos = self._env.reset(seed=seed)
+        try:
+            observations, infos = self._env.reset(seed=seed)
+        except Exception as error:
+            raise EnvError(
+                f"{self._name}: reset() raised {type(error).__name__}: {error}"
+            ) from error
         self._clock = 0
         return self._look(observations, infos)
 
@@ -172,26 +186,33 @@ class PettingZooEnv:
             for i, agent in enumerate(self._agents)
             if agent in alive
         }
-        observations, rewards, terminations, truncations, infos = self._env.step(chosen)
+        try:
+            observations, rewards, terminations, truncations, infos = self._env.step(chosen)
+        except Exception as error:
+            raise EnvError(
+                f"{self._name}: step() raised {type(error).__name__}: {error}"
+            ) from error
         self._clock += 1
         gone = {a for a in alive if terminations.get(a) or truncations.get(a)}
         left = alive - gone
-        cut = any(truncations.get(a) for a in gone) or (bool(left) and self._clock >= self._limit)
-        over = not left and not cut
-        reward = self._team([float(rewards.get(a, 0.0)) for a in self._agents])
-        return *self._look(observations, infos), reward, over, cut and not over, infos
+        # A true end wins where the clock strikes at the same time.
+        over = not left and all(terminations.get(a) for a in gone)
+        cut = not over and (not left or self._clock >= self._limit)
+        reward = self._team([float(rewards[a]) for a in self._agents if a in rewards])
+        return *self._look(observations, infos, over or cut), reward, over, cut, infos
 
     def _team(self, rewards: list[float]) -> float:
         if not np.isfinite(rewards).all():
             raise EnvError(f"{self._name}: a reward is NaN or infinite: {rewards}")
-        if self._team_reward == "one":
+        if self._team_reward == "one" and rewards:
             if max(rewards) != min(rewards):
                 raise EnvError(
                     f"{self._name}: --team_reward=one, but the agents receive {rewards}; "
                     "choose sum or mean"
                 )
             return rewards[0]
-        return sum(rewards) / (len(rewards) if self._team_reward == "mean" else 1)
+        # The mean is over the whole team, agents that are gone included.
+        return sum(rewards) / (len(self._agents) if self._team_reward == "mean" else 1)
 
     def close(self) -> None:
         """Closes the environment."""
