@@ -123,12 +123,33 @@ class Config:
     hidden_size: int = _setting(64, "Units of the agents' GRU.", "networks", "units", low=1)
     last_action: bool = _setting(True, "Agents read their last action.", "networks")
     agent_id: bool = _setting(True, "Agents read their own index.", "networks")
-    mixer_embed: int = _setting(32, "Units of QMIX's mixing layer.", "networks", "units", low=1)
+    mixer_embed: int = _setting(
+        32, "Units of QMIX's mixing layer, size of Qatten's queries.", "networks", "units", low=1
+    )
     hypernet_embed: int = _setting(
-        64, "Hidden units of QMIX's hypernetworks.", "networks", "units", low=1
+        64,
+        "Hidden units of QMIX's, Qatten's and QPLEX's hypernetworks.",
+        "networks",
+        "units",
+        low=1,
     )
     hypernet_layers: int = _setting(
         2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
+    )
+    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1)
+    central_embed: int = _setting(
+        256, "Hidden units of the central mixer of CW-QMIX and OW-QMIX.", "networks", "units", low=1
+    )
+    wqmix_alpha: float = _setting(
+        0.1,
+        "Weight of a joint action that CW-QMIX and OW-QMIX do not count fully.",
+        "networks",
+        low=0.0,
+        high=1.0,
+    )
+    duplex_kernels: int = _setting(10, "Attention kernels of QPLEX.", "networks", "kernels", low=1)
+    duplex_layers: int = _setting(
+        3, "Layers of each of QPLEX's kernels.", "networks", "layers", low=1
     )
     qtran_embed: int = _setting(
         64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1

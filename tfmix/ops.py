@@ -62,6 +62,20 @@ def legal_argmax(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
     return tf.argmax(tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min)), -1, tf.int32)
 
 
+def legal_max(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
+    """The best value among the allowed actions.
+
+    Args:
+      q: [..., A] float; illegal entries may hold anything.
+      legal: [..., A] bool. Where nothing is legal (padding) the answer is 0.
+
+    Returns:
+      [...] float.
+    """
+    best = tf.reduce_max(tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min)), -1)
+    return tf.where(tf.reduce_any(legal, -1), best, tf.zeros_like(best))
+
+
 def take(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """`q` at `action`, as a contraction: it compiles better than a gather.
 

@@ -12,8 +12,12 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "iql": ("tfmix.algos.mixing", "Iql"),
     "vdn": ("tfmix.algos.mixing", "Vdn"),
     "qmix": ("tfmix.algos.mixing", "Qmix"),
+    "qatten": ("tfmix.algos.mixing", "Qatten"),
+    "cw_qmix": ("tfmix.algos.wqmix", "CwQmix"),
+    "ow_qmix": ("tfmix.algos.wqmix", "OwQmix"),
     "qtran_base": ("tfmix.algos.qtran", "QtranBase"),
     "qtran_alt": ("tfmix.algos.qtran", "QtranAlt"),
+    "qplex": ("tfmix.algos.mixing", "Qplex"),
 }
 
 

@@ -1,4 +1,4 @@
-"""IQL, VDN and QMIX: one loss, and a mixer each."""
+"""IQL, VDN, QMIX, Qatten and QPLEX: one loss, and a mixer each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import tensorflow as tf
 from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
 from tfmix.networks.layers import Networks
-from tfmix.networks.mixers import AdditiveMixer, IndependentMixer, MonotonicMixer
+from tfmix.networks.mixers import (
+    AdditiveMixer,
+    AttentionMixer,
+    DuplexMixer,
+    IndependentMixer,
+    MonotonicMixer,
+)
 from tfmix.types import Episode
 
 
@@ -26,12 +32,24 @@ class ValueMixing(Algorithm):
         q, _ = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A]
         target_q, _ = self.target.agent.unroll(batch.obs, batch.action)
         taken_q = ops.take(q[:, :-1], batch.action)  # [B, T, N]
-        q_tot = self.live.mixer(taken_q, batch.state[:, :-1])  # [B, T], IQL: [B, T, N]
+        q_tot = self.live.mixer(  # [B, T], IQL: [B, T, N]
+            taken_q,
+            batch.state[:, :-1],
+            agent_max_q=tf.stop_gradient(ops.legal_max(q[:, :-1], batch.legal[:, :-1])),
+            action=batch.action,
+            obs=batch.obs[:, :-1],
+        )
 
         chooser = q if self.config.double_q else target_q
         next_action = ops.legal_argmax(chooser[:, 1:], batch.legal[:, 1:])  # [B, T, N]
         next_q = ops.take(target_q[:, 1:], next_action)
-        next_q_tot = self.target.mixer(next_q, batch.state[:, 1:])
+        next_q_tot = self.target.mixer(
+            next_q,
+            batch.state[:, 1:],
+            agent_max_q=ops.legal_max(target_q[:, 1:], batch.legal[:, 1:]),
+            action=next_action,
+            obs=batch.obs[:, 1:],
+        )
 
         reward, terminated, mask = batch.reward, batch.terminated, batch.mask  # [B, T]
         if q_tot.shape.rank == 3:  # one value an agent
@@ -74,5 +92,36 @@ class Qmix(ValueMixing):
             self.config.mixer_embed,
             self.config.hypernet_embed,
             self.config.hypernet_layers,
+        )
+        return Networks(agent=self.new_agent(), mixer=mixer)
+
+
+class Qatten(ValueMixing):
+    """Qatten (Yang et al. 2020); the agents' features are their observations."""
+
+    def build(self) -> Networks:
+        """The agent network and the attention mixer."""
+        mixer = AttentionMixer(
+            self.spec.state_size,
+            self.spec.obs_size,
+            self.config.mixer_embed,
+            self.config.hypernet_embed,
+            self.config.attention_heads,
+        )
+        return Networks(agent=self.new_agent(), mixer=mixer)
+
+
+class Qplex(ValueMixing):
+    """QPLEX (Wang et al. 2021)."""
+
+    def build(self) -> Networks:
+        """The agent network and the duplex mixer."""
+        mixer = DuplexMixer(
+            self.spec.n_agents,
+            self.spec.n_actions,
+            self.spec.state_size,
+            self.config.hypernet_embed,
+            self.config.duplex_kernels,
+            self.config.duplex_layers,
         )
         return Networks(agent=self.new_agent(), mixer=mixer)

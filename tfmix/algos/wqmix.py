@@ -1,0 +1,109 @@
+"""CW-QMIX and OW-QMIX (Rashid et al. 2020, arXiv:2006.10800).
+
+QMIX weighs all joint actions alike, and where it cannot represent them all it
+gives up the best. Here a central Q* without constraint is learned beside it,
+both from one target, and joint actions that may be better than QMIX's own
+choice weigh more in QMIX's loss.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import tensorflow as tf
+
+from tfmix import ops
+from tfmix.algos.base import Algorithm, Metrics
+from tfmix.networks.layers import Networks
+from tfmix.networks.mixers import MonotonicMixer, UnrestrictedMixer
+from tfmix.types import Episode
+
+
+class WeightedQmix(Algorithm):
+    """What the two have in common; they differ in the weight."""
+
+    def build(self) -> Networks:
+        """QMIX's agents and mixer; central agents of their own and their free mixer."""
+        spec, config = self.spec, self.config
+        return Networks(
+            agent=self.new_agent(),
+            mixer=MonotonicMixer(
+                spec.n_agents,
+                spec.state_size,
+                config.mixer_embed,
+                config.hypernet_embed,
+                config.hypernet_layers,
+            ),
+            central_agent=self.new_agent(),
+            central_mixer=UnrestrictedMixer(spec.n_agents, spec.state_size, config.central_embed),
+        )
+
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """L = sum m (Q*(u) - y)^2 / sum m + sum w m (Q_tot(u) - y)^2 / sum m.
+
+        y = r + gamma (1 - d) Q*'(s_{t+1}, u^) for both, u^ each QMIX agent's
+        best legal action by the live network, ' the target central networks;
+        w and y are constant to the gradient (equations 10 to 13, with the
+        weight of CW-QMIX as in the text and the authors' code).
+        """
+        q, _ = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A]
+        central_q, _ = self.live.central_agent.unroll(batch.obs, batch.action)
+        target_q, _ = self.target.central_agent.unroll(batch.obs, batch.action)
+        state, mask = batch.state[:, :-1], batch.mask
+        greedy = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
+
+        # Q* of the greedy actions at every step, by the target central networks.
+        bound = self.target.central_mixer(ops.take(target_q, greedy), batch.state)  # [B, T+1]
+        target = ops.one_step_target(
+            batch.reward, batch.terminated, bound[:, 1:], self.config.gamma
+        )
+        q_tot = self.live.mixer(ops.take(q[:, :-1], batch.action), state)  # [B, T]
+        central = self.live.central_mixer(ops.take(central_q[:, :-1], batch.action), state)
+
+        is_greedy = tf.reduce_all(batch.action == greedy[:, :-1], -1)  # [B, T]
+        full = self.counts_fully(q_tot, target, bound[:, :-1], is_greedy)
+        weight = tf.where(full, 1.0, self.config.wqmix_alpha)
+        central_loss = ops.masked_mean(tf.square(central - target), mask)
+        qmix_loss = ops.masked_mean(weight * tf.square(q_tot - target), mask)
+        loss = central_loss + qmix_loss
+        return loss, {
+            "loss": loss,
+            "loss_central": central_loss,
+            "loss_qmix": qmix_loss,
+            "weight": ops.masked_mean(weight, mask),
+            "q_tot": ops.masked_mean(q_tot, mask),
+            "target": ops.masked_mean(target, mask),
+        }
+
+    @abc.abstractmethod
+    def counts_fully(
+        self, q_tot: tf.Tensor, target: tf.Tensor, bound: tf.Tensor, is_greedy: tf.Tensor
+    ) -> tf.Tensor:
+        """Where the weight is 1; elsewhere it is `wqmix_alpha`. All [B, T].
+
+        Args:
+          q_tot: QMIX's value of the joint action taken.
+          target: y.
+          bound: Q* of the greedy joint action, by the target networks.
+          is_greedy: whether every agent took its own best action.
+        """
+
+
+class CwQmix(WeightedQmix):
+    """Centrally weighted QMIX."""
+
+    def counts_fully(
+        self, q_tot: tf.Tensor, target: tf.Tensor, bound: tf.Tensor, is_greedy: tf.Tensor
+    ) -> tf.Tensor:
+        """Where the joint action is the greedy one, or promises more than that."""
+        return is_greedy | (target > bound)
+
+
+class OwQmix(WeightedQmix):
+    """Optimistically weighted QMIX."""
+
+    def counts_fully(
+        self, q_tot: tf.Tensor, target: tf.Tensor, bound: tf.Tensor, is_greedy: tf.Tensor
+    ) -> tf.Tensor:
+        """Where QMIX underestimates the joint action (equation 13)."""
+        return q_tot < target
