@@ -32,6 +32,10 @@ GAMES = [
     "qmix_two_step",
     "vdn_matrix",
     "qmix_matrix",
+    "qatten_matrix",
+    "cw_qmix_matrix",
+    "ow_qmix_matrix",
+    "qplex_matrix",
     "qtran_base_matrix",
     "qtran_alt_matrix",
 ]
@@ -92,6 +96,21 @@ def every_cell(trainer: training.Trainer) -> Cells:
     return Cells(joint.numpy().reshape(shape), (shift[..., None] - joint).numpy().reshape(shape))
 
 
+def mixed_cells(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray | None]:
+    """Q_tot of a mixer, and WQMIX's Q*, of a matrix game of two agents, [A, A] each."""
+    live, size = trainer.algorithm.live, trainer.spec.n_actions
+    actions = tf.constant(list(itertools.product(range(size), repeat=2)))[:, None]
+    obs, state = tf.ones([len(actions), 2, 2, 1]), tf.ones([len(actions), 1, 1])
+    q = live.agent.unroll(obs, actions)[0][:, :1]
+    more = {"agent_max_q": tf.reduce_max(q, -1), "action": actions, "obs": obs[:, :1]}
+    q_tot = live.mixer(ops.take(q, actions), state, **more).numpy().reshape(size, size)
+    if not hasattr(live, "central_mixer"):
+        return q_tot, None
+    central = live.central_agent.unroll(obs, actions)[0][:, :1]
+    star = live.central_mixer(ops.take(central, actions), state)
+    return q_tot, star.numpy().reshape(size, size)
+
+
 def main() -> None:
     """Prints a row a game."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -104,6 +123,9 @@ def main() -> None:
             found.append(train(trainer, seed))
             if hasattr(trainer.algorithm.live, "joint"):
                 errors.append(every_cell(trainer).errors(trainer.collector.env.table))
+            elif hasattr(trainer.algorithm.live, "central_mixer"):
+                star = mixed_cells(trainer)[1]
+                errors.append({"Q*": float(np.abs(star - trainer.collector.env.table).max())})
         worst = {k: max(e[k] for e in errors) for k in (errors[0] if errors else ())}
         if "base" in game:
             worst.pop("7")  # asked of alt alone

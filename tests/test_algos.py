@@ -75,13 +75,26 @@ class Numbers:
         found = networks.joint(state, hidden[b : b + 1, t : t + 1], tf.constant([[action]]))
         return found.numpy()[0, 0]
 
+    def mix(self, networks, q, b, t, agent_q, action):
+        """The mixer's value of an action, with each agent's best legal value beside it."""
+        here = slice(b, b + 1), slice(t, t + 1)
+        highest = [max(q[b, t, i][self.legal[b, t, i]], default=0.0) for i in range(self.n)]
+        found = networks.mixer(
+            agent_q[None, None],
+            self.batch.state[here],
+            agent_max_q=tf.constant([[highest]], tf.float32),
+            action=tf.constant([[list(action)]]),
+            obs=self.batch.obs[here],
+        )
+        return found.numpy()[0, 0]
+
     def value(self, b, t):
         state = self.batch.state[b : b + 1, t : t + 1]
         return self.algorithm.live.value(state, self.h[b : b + 1, t : t + 1]).numpy()[0, 0]
 
 
 @pytest.mark.parametrize("double_q", [True, False])
-@pytest.mark.parametrize("name", ["iql", "vdn", "qmix"])
+@pytest.mark.parametrize("name", ["iql", "vdn", "qmix", "qatten", "qplex"])
 def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
     algorithm = build(name, spec, config, double_q=double_q)
     x = Numbers(algorithm, batch, double_q)
@@ -89,11 +102,46 @@ def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
     for b, t in real_steps(batch):
         taken = x.at(x.q, b, t, x.action[b, t])
         following = x.at(x.tq, b, t + 1, x.next_action(b, t + 1))
-        mixed = algorithm.live.mixer(taken[None, None], batch.state[b : b + 1, t : t + 1])
-        after = algorithm.target.mixer(following[None, None], batch.state[b : b + 1, t + 1 : t + 2])
-        errors.append(np.square(mixed.numpy()[0, 0] - x.target(b, t, after.numpy()[0, 0])))
+        mixed = x.mix(algorithm.live, x.q, b, t, taken, x.action[b, t])
+        after = x.mix(algorithm.target, x.tq, b, t + 1, following, x.next_action(b, t + 1))
+        errors.append(np.square(mixed - x.target(b, t, after)))
     loss, _ = gradients(algorithm, batch)
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cw_qmix", "ow_qmix"])
+def test_wqmix_loss_is_the_papers(name, spec, config, batch):
+    algorithm = build(name, spec, config, wqmix_alpha=0.3, central_embed=12)
+    batch = batch._replace(reward=5.0 * batch.reward)  # values on both sides of y
+    x = Numbers(algorithm, batch)
+    live, target = algorithm.live, algorithm.target
+    cq = live.central_agent.unroll(batch.obs, batch.action)[0].numpy()
+    tq = target.central_agent.unroll(batch.obs, batch.action)[0].numpy()
+
+    def star(networks, q, b, t, action):
+        state = batch.state[b : b + 1, t : t + 1]
+        found = networks.central_mixer(x.at(q, b, t, action)[None, None], state)
+        return found.numpy()[0, 0]
+
+    central, mixed, weights = [], [], []
+    for b, t in real_steps(batch):
+        action = list(x.action[b, t])
+        y = x.target(b, t, star(target, tq, b, t + 1, x.greedy(b, t + 1)))
+        q_tot = live.mixer(
+            x.at(x.q, b, t, action)[None, None], batch.state[b : b + 1, t : t + 1]
+        ).numpy()[0, 0]
+        full = q_tot < y
+        if name == "cw_qmix":
+            full = action == x.greedy(b, t) or y > star(target, tq, b, t, x.greedy(b, t))
+        weights.append(1.0 if full else 0.3)
+        central.append((star(live, cq, b, t, action) - y) ** 2)
+        mixed.append(weights[-1] * (q_tot - y) ** 2)
+    assert len(set(weights)) == 2
+    loss, metrics = algorithm.loss(batch)
+    np.testing.assert_allclose(metrics["weight"], np.mean(weights), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss_central"], np.mean(central), rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss_qmix"], np.mean(mixed), rtol=1e-4)
+    np.testing.assert_allclose(loss, np.mean(central) + np.mean(mixed), rtol=1e-4)
 
 
 @pytest.mark.parametrize("double_q", [True, False])

@@ -15,7 +15,14 @@ from tfmix.networks.agent import (
 )
 from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
-from tfmix.networks.mixers import AdditiveMixer, IndependentMixer, MonotonicMixer
+from tfmix.networks.mixers import (
+    AdditiveMixer,
+    AttentionMixer,
+    DuplexMixer,
+    IndependentMixer,
+    MonotonicMixer,
+    UnrestrictedMixer,
+)
 
 SEED = tf.constant([3, 4])
 
@@ -194,20 +201,73 @@ def test_qmix_mixer_computes_the_papers_formula():
     np.testing.assert_allclose(found.numpy()[0, 0], wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mixer", [AdditiveMixer(), MonotonicMixer(3, 11, 8, 16, 2)])
-def test_best_team_action_is_every_agents_own_best(mixer):
+def best_team_actions(mixer):
+    """The best joint action of 5 random states by enumeration, and the agents' own best ones."""
     reset_weights(mixer, SEED)
     agent_q = tf.random.stateless_normal([5, 3, 4], [7, 8])  # [B, N, A]
     state = tf.random.stateless_normal([5, 1, 11], [9, 9])
+    obs = tf.random.stateless_normal([5, 1, 3, 6], [9, 10])
+    highest = tf.reduce_max(agent_q, -1)[:, None]
     joint = list(itertools.product(range(4), repeat=3))
     values = []
-    for action in joint:
-        taken = tf.gather(
-            agent_q, tf.constant(action)[None].numpy().repeat(5, 0), axis=2, batch_dims=2
+    for chosen in joint:
+        action = tf.constant([chosen] * 5)
+        taken = tf.gather(agent_q, action, axis=2, batch_dims=2)[:, None]
+        values.append(
+            mixer(taken, state, agent_max_q=highest, action=action[:, None], obs=obs)[:, 0]
         )
-        values.append(mixer(taken[:, None], state)[:, 0])
-    best = np.asarray(joint)[np.argmax(values, 0)]
-    np.testing.assert_array_equal(best, np.argmax(agent_q, -1))
+    return np.asarray(joint)[np.argmax(values, 0)], np.argmax(agent_q, -1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        AdditiveMixer,
+        lambda: MonotonicMixer(3, 11, 8, 16, 2),
+        lambda: AttentionMixer(11, 6, 8, 16, 4),
+        lambda: DuplexMixer(3, 4, 11, 16, 10, 3),
+    ],
+)
+def test_best_team_action_is_every_agents_own_best(make):
+    np.testing.assert_array_equal(*best_team_actions(make()))
+
+
+def test_the_unrestricted_mixer_promises_no_such_thing():
+    best, own = best_team_actions(UnrestrictedMixer(3, 11, 32))
+    assert not np.array_equal(best, own)
+
+
+def test_qatten_computes_the_papers_formula():
+    mixer = AttentionMixer(state_size=3, obs_size=4, embed=5, hypernet_embed=6, heads=2)
+    reset_weights(mixer, SEED)
+    random = np.random.default_rng(0)
+    q, state, obs = random.normal(size=2), random.normal(size=3), random.normal(size=[2, 4])
+
+    def mlp(layer, x):
+        for linear in layer.linears[:-1]:
+            x = np.maximum(x @ linear.kernel.numpy() + linear.bias.numpy(), 0)
+        return x @ layer.linears[-1].kernel.numpy() + layer.linears[-1].bias.numpy()
+
+    wanted = mlp(mixer.constant, state)[0]
+    for head in range(2):
+        key = obs @ mixer.key[head].kernel.numpy() + mixer.key[head].bias.numpy()
+        logits = key @ mlp(mixer.query[head], state) / np.sqrt(5)
+        share = np.exp(logits) / np.exp(logits).sum()
+        wanted += abs(mlp(mixer.head_weight, state)[head]) * (share @ q)
+    q, state, obs = (tf.constant(x[None, None], tf.float32) for x in (q, state, obs))
+    np.testing.assert_allclose(mixer(q, state, obs=obs).numpy()[0, 0], wanted, rtol=1e-5)
+
+
+def test_qplex_is_the_sum_at_the_best_actions_and_less_elsewhere():
+    mixer = DuplexMixer(2, 3, 4, 8, 3, 2)
+    reset_weights(mixer, SEED)
+    state, best = tf.random.stateless_normal([1, 1, 4], [1, 1]), tf.constant([[[2.0, 1.0]]])
+    action = tf.constant([[[0, 1]]])
+    scale, shift = tf.abs(mixer.scale(state)), mixer.shift(state)
+    at_best = mixer(best, state, agent_max_q=best, action=action)
+    np.testing.assert_allclose(at_best, tf.reduce_sum(scale * best + shift, -1), rtol=1e-5)
+    worse = mixer(best - 0.5, state, agent_max_q=best, action=action)
+    assert worse < at_best
 
 
 def test_additive_and_independent_mixers():
