@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
     kept = mixers.AdditiveMixer.call
 
-    def spoilt(self, agent_q, state):
+    def spoilt(self, agent_q, state, **_):
         return kept(self, agent_q, state) * float("nan")
 
     monkeypatch.setattr(mixers.AdditiveMixer, "call", spoilt)
