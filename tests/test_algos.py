@@ -167,6 +167,66 @@ def test_qtran_base_loss_is_the_papers(double_q, spec, config, batch):
     np.testing.assert_allclose(loss, wanted, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize(
+    "kind", [{"td_lambda": 0.7}, {"td_lambda": 0.7, "q_lambda": True}, {"n_step": 3}], ids=str
+)
+def test_every_algorithm_takes_longer_returns(name, kind, spec, config, batch):
+    """With one step left, or a taken action that is the greedy one, they are the short ones."""
+    short = build(name, spec, config)
+    long = build(name, spec, config, **kind)
+    one = make_batch(spec, lengths=(1, 1, 1, 1))
+    np.testing.assert_allclose(long.loss(one)[0], short.loss(one)[0], rtol=1e-6)
+    loss, metrics = long.loss(batch)
+    assert np.isfinite(loss)
+    assert not np.isclose(metrics["target"], short.loss(batch)[1]["target"], rtol=1e-3)
+
+
+def test_q_lambda_takes_the_taken_actions_values_from_the_target_networks(spec, config, batch):
+    algorithm = build("qmix", spec, config, td_lambda=0.7, q_lambda=True)
+    x = Numbers(algorithm, batch)
+    reward, over = batch.reward.numpy(), batch.terminated.numpy()
+    errors = []
+    for b, end in enumerate(batch.mask.numpy().sum(1).astype(int)):
+        later = None  # G_{t+1} - Q_{t+1}
+        for t in reversed(range(end)):
+            action, following = x.action[b, t], x.next_action(b, t + 1)
+            ahead = x.at(x.tq, b, t + 1, following)
+            value = x.mix(algorithm.target, x.tq, b, t + 1, ahead, following)
+            taken = x.mix(algorithm.target, x.tq, b, t, x.at(x.tq, b, t, action), action)
+            goal = reward[b, t] + 0.9 * (1 - over[b, t]) * (value + 0.7 * (later or 0.0))
+            live = x.mix(algorithm.live, x.q, b, t, x.at(x.q, b, t, action), action)
+            errors.append((live - goal) ** 2)
+            later = goal - taken
+    np.testing.assert_allclose(algorithm.loss(batch)[0], np.mean(errors), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("kind", [{"recurrent": False}, {"share_parameters": False}], ids=str)
+def test_every_algorithm_takes_every_kind_of_agent(name, kind, spec, config, batch):
+    algorithm = build(name, spec, config, **kind)
+    with tf.GradientTape() as tape:
+        loss, _ = algorithm.loss(batch)
+    assert np.isfinite(loss)
+    assert all(np.any(g) for g in tape.gradient(loss, algorithm.live.trainable_variables))
+    assert len(algorithm.live.agent.networks) == (1 if algorithm.config.share_parameters else 3)
+
+
+def test_qattens_logit_loss_is_the_mean_square_of_its_logits(spec, config, batch):
+    plain = build("qatten", spec, config, attention_bias=False)
+    extra = build("qatten", spec, config, attention_bias=False, attention_logit_loss=0.5)
+    assert all(key.bias is None for key in plain.live.mixer.key)
+    total = []
+    for b, t in real_steps(batch):
+        for query, key in zip(extra.live.mixer.query, extra.live.mixer.key, strict=True):
+            asked = query(batch.state[b, t][None])[0]
+            answers = batch.obs[b, t].numpy() @ key.kernel.numpy()
+            total.append(np.mean((answers @ asked.numpy()) ** 2))
+    wanted = np.mean(np.reshape(total, [-1, 4]).sum(1))
+    np.testing.assert_allclose(extra.loss(batch)[1]["loss_logit"], wanted, rtol=1e-4)
+    np.testing.assert_allclose(extra.loss(batch)[0] - plain.loss(batch)[0], 0.5 * wanted, rtol=1e-3)
+
+
 @pytest.mark.parametrize("double_q", [True, False])
 @pytest.mark.parametrize("kind", ["state", "zero", "features"])
 def test_qtran_alt_loss_is_the_papers(kind, double_q, spec, config, batch):
@@ -259,8 +319,8 @@ def test_joint_q_is_constant_to_the_losses_that_track_it(name, parts, spec, conf
     assert all(td[w.ref()] is not None for w in algorithm.live.joint.trainable_variables)
     # L_td reaches the GRU (hidden states are not detached), never the head of the agents.
     agent = algorithm.live.agent
-    assert td[agent.gates.ref()] is not None
-    assert td[agent.head.ref()] is None or not np.any(td[agent.head.ref()])
+    assert td[agent.networks[0].gates.ref()] is not None
+    assert td[agent.networks[0].head.ref()] is None or not np.any(td[agent.networks[0].head.ref()])
 
 
 def test_acting_is_legal_and_carries_the_last_action(spec, config):

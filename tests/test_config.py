@@ -94,6 +94,18 @@ def test_a_batch_larger_than_the_replay_is_refused_and_none_counts_as_not_given(
     assert config.resolve({"run_dir": None}).run_dir == ""
 
 
+@pytest.mark.parametrize(
+    "settings,message",
+    [
+        ({"n_step": 3, "td_lambda": 0.5}, "exclude each other"),
+        ({"q_lambda": True}, "without --td_lambda"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        config.resolve(settings)
+
+
 def test_nan_and_infinite_settings_are_refused():
     for value in ("nan", "inf", "-inf"):
         with pytest.raises(UserError, match="learning_rate"):

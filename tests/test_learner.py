@@ -90,6 +90,24 @@ def test_every_optimizer_learns(optimizer, spec, config, batch):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.parametrize("epsilon,used", [(0.0, 1e-5), (0.3, 0.3)])
+def test_rmsprop_adds_its_epsilon_outside_of_the_root(epsilon, used, spec, config, batch):
+    learner = learner_of(
+        spec, config, optimizer="rmsprop", optimizer_epsilon=epsilon, grad_clip_norm=0.0
+    )
+    square = [np.zeros(w.shape) for w in learner.weights]
+    for i in range(3):
+        with tf.GradientTape() as tape:
+            loss, _ = learner.algorithm.loss(batch)
+        gradient = tape.gradient(loss, learner.weights)
+        before = [w.numpy() for w in learner.weights]
+        learner.update(batch, at(i), RATE)
+        for j, (w, b, g) in enumerate(zip(learner.weights, before, gradient, strict=True)):
+            square[j] = 0.99 * square[j] + 0.01 * g.numpy() ** 2
+            step = 1e-2 * g / (np.sqrt(square[j]) + used)
+            np.testing.assert_allclose(w, b - step, atol=1e-4)
+
+
 def test_reward_scale_is_the_mean_and_deviation_of_all_real_rewards(spec):
     scale = RewardScale()
     seen = []

@@ -6,13 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from tests.conftest import make_batch
-from tfmix.networks.agent import (
-    AgentLayout,
-    AgentWeights,
-    RecurrentAgent,
-    agent_step,
-    policy_carry,
-)
+from tfmix.networks.agent import AgentLayout, AgentTeam, policy_carry, policy_step
+from tfmix.networks.gru import RecurrentWeights, recurrent_step
 from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
 from tfmix.networks.mixers import (
@@ -27,8 +22,8 @@ from tfmix.networks.mixers import (
 SEED = tf.constant([3, 4])
 
 
-def layout(spec, last_action=True, agent_id=True):
-    return AgentLayout(spec.obs_size, spec.n_agents, spec.n_actions, 8, last_action, agent_id)
+def layout(spec, **changes):
+    return AgentLayout(spec.obs_size, spec.n_agents, spec.n_actions, 8, **changes)
 
 
 def count(layer):
@@ -74,9 +69,9 @@ def test_matmul_is_one_flat_product():
 
 
 def test_gru_equals_keras():
-    agent = RecurrentAgent(AgentLayout(5, 2, 3, 8, True, True))
+    agent = AgentTeam(AgentLayout(5, 2, 3, 8, True, True))
     reset_weights(agent, SEED)
-    w = agent.read()
+    w = RecurrentWeights(*agent.read()[0])
     cell = tf_keras.layers.GRUCell(8, reset_after=True)
     cell.build([None, 8])
 
@@ -89,13 +84,24 @@ def test_gru_equals_keras():
     w = w._replace(encode=tf.eye(8), encode_bias=tf.zeros([8]))
     x = tf.abs(tf.random.stateless_normal([6, 8], SEED))
     hidden = tf.random.stateless_normal([6, 8], [1, 2])
-    np.testing.assert_allclose(agent_step(w, x, hidden)[1], cell(x, [hidden])[0], atol=1e-6)
+    np.testing.assert_allclose(recurrent_step(w, x, hidden)[1], cell(x, [hidden])[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("last_action,agent_id", list(itertools.product([True, False], repeat=2)))
-def test_training_unroll_equals_step_by_step_acting(spec, last_action, agent_id):
+KINDS = [
+    {"last_action": True, "agent_id": False},
+    {"last_action": False, "agent_id": True},
+    {"last_action": False, "agent_id": False},
+    {"recurrent": False},
+    {"recurrent": False, "layers": 3, "last_action": False},
+    {"shared": False, "agent_id": False},
+    {"shared": False, "agent_id": False, "recurrent": False},
+]
+
+
+@pytest.mark.parametrize("kind", [{}, *KINDS], ids=str)
+def test_training_unroll_equals_step_by_step_acting(spec, kind):
     batch = make_batch(spec)
-    agent = RecurrentAgent(layout(spec, last_action, agent_id))
+    agent = AgentTeam(layout(spec, **kind))
     reset_weights(agent, SEED)
     unrolled, hiddens = tf.function(agent.unroll, jit_compile=True)(batch.obs, batch.action)
     carry = tf.zeros([4, 3, agent.layout.carry_size])
@@ -103,13 +109,44 @@ def test_training_unroll_equals_step_by_step_acting(spec, last_action, agent_id)
         q, hidden = agent(batch.obs[:, t], carry)
         np.testing.assert_allclose(q, unrolled[:, t], atol=1e-5)
         np.testing.assert_allclose(hidden, hiddens[:, t], atol=1e-5)
+        for i in range(3):  # and as one robot would
+            alone, _ = policy_step(
+                agent.read(), agent.layout, batch.obs[:, t, i], carry[:, i], tf.fill([4], i)
+            )
+            np.testing.assert_allclose(alone, q[:, i], atol=1e-5)
         if t < spec.episode_limit:
             carry = policy_carry(agent.layout, hidden, batch.action[:, t])
 
 
+def test_agents_with_networks_of_their_own_share_no_weight(spec):
+    team = AgentTeam(layout(spec, agent_id=False, shared=False))
+    reset_weights(team, SEED)
+    assert count(team) == 3 * count(AgentTeam(layout(spec, agent_id=False)))
+    obs, carry = tf.ones([1, 3, 5]), tf.zeros([1, 3, team.layout.carry_size])
+    before = team(obs, carry)[0].numpy()[0]
+    assert len(np.unique(before[:, 0])) == 3
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(team(obs, carry)[0][:, 1])
+    weights = [team.networks[i].trainable_variables for i in range(3)]
+    others, own, last = tape.gradient(loss, weights)
+    assert all(g is None or not np.any(g) for g in [*others, *last])
+    assert all(g is not None for g in own)
+
+
+def test_a_feed_forward_agent_computes_its_layers_and_remembers_nothing(spec):
+    team = AgentTeam(layout(spec, recurrent=False, layers=1, last_action=False))
+    reset_weights(team, SEED)
+    assert team.layout.carry_size == 0
+    first, first_bias, head, head_bias = (w.numpy() for w in team.networks[0].weights)
+    obs = np.random.default_rng(0).normal(size=[2, 3, 5]).astype(np.float32)
+    inputs = np.concatenate([obs, np.broadcast_to(np.eye(3), [2, 3, 3])], -1)
+    wanted = np.maximum(inputs @ first + first_bias, 0) @ head + head_bias
+    np.testing.assert_allclose(team(obs, tf.zeros([2, 3, 0]))[0], wanted, atol=1e-5)
+
+
 def test_unrolls_own_gradient_equals_automatic_differentiation_step_by_step(spec):
     batch = make_batch(spec)
-    agent = RecurrentAgent(layout(spec))
+    agent = AgentTeam(layout(spec))
     reset_weights(agent, SEED)
     of_q = tf.random.stateless_normal([4, 7, 3, 4], [5, 6])
     of_hidden = tf.random.stateless_normal([4, 7, 3, 8], [5, 7])
@@ -139,7 +176,7 @@ def test_unrolls_own_gradient_equals_automatic_differentiation_step_by_step(spec
 def test_agents_differ_by_their_id_alone(spec):
     same = tf.ones([1, 3, spec.obs_size])
     for agent_id in (True, False):
-        agent = RecurrentAgent(layout(spec, agent_id=agent_id))
+        agent = AgentTeam(layout(spec, agent_id=agent_id))
         reset_weights(agent, SEED)
         q = agent(same, tf.zeros([1, 3, agent.layout.carry_size]))[0].numpy()[0]
         assert np.allclose(q[0], q[1]) is not agent_id
@@ -149,11 +186,11 @@ def test_agent_has_the_published_number_of_weights():
     size = AgentLayout(
         obs_size=18, n_agents=3, n_actions=5, hidden_size=64, last_action=True, agent_id=True
     )
-    agent = RecurrentAgent(size)
+    agent = AgentTeam(size)
     assert size.n_inputs == 26 and size.carry_size == 69
     assert count(agent) == (26 * 64 + 64) + 2 * (64 * 192 + 192) + (64 * 5 + 5)
-    assert isinstance(agent.read(), AgentWeights)
-    q, hidden = agent_step(agent.read(), tf.zeros([2, 26]), tf.zeros([2, 64]))
+    weights = RecurrentWeights(*agent.read()[0])
+    q, hidden = recurrent_step(weights, tf.zeros([2, 26]), tf.zeros([2, 64]))
     assert q.shape == [2, 5] and hidden.shape == [2, 64]
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.conftest import make_batch
@@ -49,15 +50,76 @@ def test_take_reads_the_action_and_sends_no_gradient_elsewhere():
     np.testing.assert_array_equal(tape.gradient(taken, q), [[0, 1, 0], [0, 0, 1]])
 
 
-def test_one_step_target_stops_at_termination_and_is_constant():
-    value = tf.constant([[10.0, 10.0]])
-    with tf.GradientTape() as tape:
-        tape.watch(value)
-        target = ops.one_step_target(
-            tf.constant([[1.0, 2.0]]), tf.constant([[0.0, 1.0]]), value, 0.5
+def by_hand(batch, value, taken, gamma, lambda_=0.0, n=1, q_lambda=False):
+    """Every return of the definitions, summed out step by step."""
+    reward, over = batch.reward.numpy(), batch.terminated.numpy()
+    length = batch.mask.numpy().sum(1).astype(int)
+    found = np.zeros_like(reward)
+    for row, end in enumerate(length):
+
+        def n_step(t, count, row=row, end=end):
+            last = min(t + count, end) - 1
+            total = sum(gamma ** (k - t) * reward[row, k] for k in range(t, last + 1))
+            future = gamma ** (last + 1 - t) * value[row, last]
+            return total + (1 - over[row, last]) * future
+
+        for t in range(end):
+            if q_lambda:  # Q_t and the sum of TD errors, each worth lambda less
+                errors = [
+                    reward[row, k] + gamma * (1 - over[row, k]) * value[row, k] - taken[row, k]
+                    for k in range(t, end)
+                ]
+                found[row, t] = taken[row, t] + sum(
+                    (gamma * lambda_) ** i * e for i, e in enumerate(errors)
+                )
+            elif lambda_:  # the mean of all n-step returns, each weighing lambda less
+                left = end - t
+                weights = [(1 - lambda_) * lambda_ ** (k - 1) for k in range(1, left)]
+                weights.append(lambda_ ** (left - 1))
+                found[row, t] = sum(w * n_step(t, k + 1) for k, w in enumerate(weights))
+            else:
+                found[row, t] = n_step(t, n)
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"n": 2},
+        {"n": 9},
+        {"lambda_": 0.6},
+        {"lambda_": 1.0},
+        {"lambda_": 0.6, "q_lambda": True},
+        {"lambda_": 1.0, "q_lambda": True},
+    ],
+    ids=str,
+)
+def test_returns_are_their_definitions_written_out(spec, kind):
+    batch = make_batch(spec)  # terminated and cut short, of unequal lengths
+    random = np.random.default_rng(1)
+    value, taken = random.normal(size=[2, 4, 6]).astype(np.float32)
+    discount = 0.9 * (1 - batch.terminated)
+    if "lambda_" in kind:
+        extra = [taken] if kind.get("q_lambda") else []
+        found = tf.function(ops.lambda_return, jit_compile=True)(
+            batch.reward, discount, batch.mask, value, kind["lambda_"], *extra
         )
-    np.testing.assert_allclose(target, [[6.0, 2.0]])
-    assert tape.gradient(target, value) is None
+    else:
+        found = ops.n_step_return(batch.reward, discount, batch.mask, value, kind.get("n", 1))
+    wanted = by_hand(batch, value, taken, 0.9, **kind)
+    real = batch.mask.numpy() > 0
+    np.testing.assert_allclose(found.numpy()[real], wanted[real], atol=1e-5)
+
+
+def test_lambda_returns_serve_one_value_an_agent_too():
+    reward = tf.random.stateless_normal([2, 4, 3], [1, 1])
+    value = tf.random.stateless_normal([2, 4, 3], [1, 2])
+    discount, mask = tf.fill([2, 4, 3], 0.9), tf.ones([2, 4, 3])
+    found = ops.lambda_return(reward, discount, mask, value, 0.5)
+    for i in range(3):
+        parts = (x[..., i] for x in (reward, discount, mask, value))
+        np.testing.assert_allclose(found[..., i], ops.lambda_return(*parts, 0.5), atol=1e-6)
 
 
 def test_random_actions_are_uniform_over_the_legal_ones():

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.conftest import make_batch
@@ -45,6 +46,29 @@ def test_an_episode_comes_back_as_it_was(spec):
         assert len(match) == 1
         for found, given in zip(drawn, batch, strict=True):
             np.testing.assert_array_equal(found[row], given[match[0]])
+
+
+def test_small_number_types_hold_what_they_can_and_refuse_the_rest(spec):
+    small = EpisodeReplay(spec, n_envs=4, capacity_episodes=4, number_type="uint8")
+    batch = make_batch(spec)
+    grid = batch._replace(
+        obs=tf.round(200 * tf.abs(tf.sin(batch.obs))),
+        state=7.0 * batch.mask[:, :1, None] + tf.zeros_like(batch.state),
+    )
+    small.add_batch(grid)
+    drawn = small.sample(tf.constant([0, 0]), 20)
+    assert drawn.obs.dtype == tf.float32 and small.variables()[0].dtype == tf.uint8
+    for row in drawn.obs.numpy():
+        assert any(np.array_equal(row, given) for given in grid.obs.numpy())
+    np.testing.assert_array_equal(drawn.state, np.full(drawn.state.shape, 7.0))
+    for spoilt in (-1.0, 0.5, 256.0):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="buffer_type"):
+            small.add_batch(grid._replace(state=tf.fill(grid.state.shape, spoilt)))
+    half = EpisodeReplay(spec, n_envs=4, capacity_episodes=4, number_type="float16")
+    half.add_batch(batch)
+    found = half.sample(tf.constant([0, 0]), 1).obs.numpy()[0]
+    nearest = min(np.abs(found - given).max() for given in batch.obs.numpy())
+    assert 0 < nearest < 2e-3
 
 
 def test_same_seed_same_draw(spec):

@@ -177,6 +177,29 @@ def test_the_export_names_its_inputs_and_outputs(trained):
     assert outputs["initial_state"] == ["hidden"]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"recurrent": False, "last_action": False},  # carries nothing at all
+        {"share_parameters": False},
+    ],
+    ids=str,
+)
+def test_every_kind_of_agent_trains_exports_and_is_loaded(kind, tmp_path):
+    settings = {**SMALL, "algo": "vdn", "env_steps": 64, "n_envs": 2, "eval_episodes": 1}
+    run = tfmix.train("two_step", run_dir=tmp_path / "run", **settings, **kind)
+    again = tfmix.load(tmp_path / "run")  # exporting has compared all signatures with the policy
+    obs = np.eye(3, dtype=np.float32)[[0, 0]]
+    np.testing.assert_array_equal(run.act(obs), again.act(obs))
+    assert (tmp_path / "run" / "export").is_dir()
+
+
+def test_observations_that_the_replays_number_type_cannot_hold_are_one_line(tmp_path):
+    settings = {**SMALL, "algo": "vdn", "env_steps": 400, "buffer_type": "uint8"}
+    with pytest.raises(run.RunFailedError, match=r"no whole number .* choose float32 or float16"):
+        tfmix.train("mpe/simple_spread", run_dir=tmp_path / "run", **settings)
+
+
 def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
     from tfmix import export
 

@@ -80,6 +80,13 @@ class Config:
         0, "Longest episode; 0: the environment's own limit.", "collection", "env steps", low=0
     )
 
+    buffer_type: str = _setting(
+        "float32",
+        "Number type of observations and states in the replay; uint8 is for whole numbers "
+        "from 0 to 255.",
+        "learning",
+        choices=("float32", "float16", "uint8"),
+    )
     buffer_episodes: int = _setting(5_000, "Room of the replay.", "learning", "episodes", low=1)
     batch_episodes: int = _setting(32, "Episodes in an update.", "learning", "episodes", low=1)
     updates_per_episode: float = _setting(
@@ -98,6 +105,13 @@ class Config:
         choices=("none", "linear"),
     )
     optimizer: str = _setting("adam", "Optimiser.", "learning", choices=("adam", "rmsprop"))
+    optimizer_epsilon: float = _setting(
+        0.0,
+        "Added to the optimiser's root, outside of it as in PyTorch; 0: 1e-8 for adam, 1e-5 "
+        "for rmsprop.",
+        "learning",
+        low=0.0,
+    )
     grad_clip_norm: float = _setting(
         10.0, "Longest gradient, over all weights together; 0: no clipping.", "learning", low=0.0
     )
@@ -114,13 +128,35 @@ class Config:
     double_q: bool = _setting(
         True, "The live networks choose the next action, the target networks value it.", "learning"
     )
+    td_lambda: float = _setting(
+        0.0,
+        "TD(lambda): share of the longer returns in the target; 0: one step.",
+        "learning",
+        low=0.0,
+        high=1.0,
+    )
+    q_lambda: bool = _setting(
+        False, "Q(lambda): td_lambda's returns are corrected for exploring actions.", "learning"
+    )
+    n_step: int = _setting(
+        1, "Rewards that a target counts before it bootstraps.", "learning", "rewards", low=1
+    )
     standardise_rewards: bool = _setting(
         False,
         "Shift and scale rewards by the mean and deviation of all that were collected.",
         "learning",
     )
 
-    hidden_size: int = _setting(64, "Units of the agents' GRU.", "networks", "units", low=1)
+    hidden_size: int = _setting(
+        64, "Units of the agents' GRU, or of each hidden layer.", "networks", "units", low=1
+    )
+    recurrent: bool = _setting(True, "Agents have a GRU; else they are feed-forward.", "networks")
+    agent_layers: int = _setting(
+        2, "Hidden layers of feed-forward agents.", "networks", "layers", low=1
+    )
+    share_parameters: bool = _setting(
+        True, "One network serves all agents; else each has its own, and no index.", "networks"
+    )
     last_action: bool = _setting(True, "Agents read their last action.", "networks")
     agent_id: bool = _setting(True, "Agents read their own index.", "networks")
     mixer_embed: int = _setting(
@@ -137,6 +173,15 @@ class Config:
         2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
     )
     attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1)
+    attention_bias: bool = _setting(
+        True,
+        "Qatten's keys and the last layer of its queries have a bias (PyMARL2; without: the "
+        "authors of WQMIX).",
+        "networks",
+    )
+    attention_logit_loss: float = _setting(
+        0.0, "Weight of Qatten's mean square of the attention's logits.", "networks", low=0.0
+    )
     central_embed: int = _setting(
         256, "Hidden units of the central mixer of CW-QMIX and OW-QMIX.", "networks", "units", low=1
     )
@@ -292,6 +337,12 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             f"--batch_episodes={chosen.batch_episodes} is more than the replay holds "
             f"(--buffer_episodes={chosen.buffer_episodes})"
         )
+    if chosen.n_step > 1 and chosen.td_lambda > 0:
+        raise UserError(
+            f"--n_step={chosen.n_step} and --td_lambda={chosen.td_lambda:g} exclude each other"
+        )
+    if chosen.q_lambda and chosen.td_lambda == 0:
+        raise UserError("--q_lambda does nothing without --td_lambda above 0")
     return chosen
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfmix import ops
 from tfmix.algos.base import Algorithm
-from tfmix.networks.agent import AgentLayout, AgentWeights, policy_carry, policy_step
+from tfmix.networks.agent import AgentLayout, Weights, policy_carry, policy_step
 
 CHECK_STEPS = 25
 TOLERANCE = 1e-4  # of q, in units of value
@@ -23,15 +23,15 @@ class ExportedPolicy(tf.Module):
     Holds plain variables and graphs, no class of tfmix, Keras or TF-Agents.
     """
 
-    def __init__(self, layout: AgentLayout, weights: AgentWeights):
+    def __init__(self, layout: AgentLayout, weights: list[Weights]):
         super().__init__()
         self.layout = layout
-        self.weights = [tf.Variable(w, trainable=False) for w in weights]
+        self.weights = [[tf.Variable(w, trainable=False) for w in network] for network in weights]
 
     def _step(
         self, obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        weights = AgentWeights(*(tf.convert_to_tensor(w) for w in self.weights))
+        weights = [[tf.convert_to_tensor(w) for w in network] for network in self.weights]
         q, state = policy_step(weights, self.layout, obs, hidden, agent)
         action = ops.legal_argmax(q, legal)
         return {"action": action, "q": q, "hidden": policy_carry(self.layout, state, action)}
@@ -126,7 +126,7 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
         for name, found in (("act", team), ("act_agent", joined)):
             # Another action is allowed where rounding decides between two alike.
             regret = ops.take(q, action) - ops.take(q, found["action"])
-            state, wanted = (x[..., : layout.hidden_size] for x in (found["hidden"], carry))
+            state, wanted = (x[..., : layout.memory_size] for x in (found["hidden"], carry))
             if (
                 not np.allclose(found["q"], q, atol=TOLERANCE)
                 or not np.allclose(state, wanted, atol=TOLERANCE)

@@ -46,6 +46,20 @@ class RewardScale(tf.Module):
             variable.assign(tf.zeros_like(variable))
 
 
+class TorchRMSprop(tf_keras.optimizers.RMSprop):
+    """RMSprop with its epsilon outside of the root, as in PyTorch.
+
+    Keras has it inside, where PyMARL's 1e-5 would be a floor of 3e-3 under the
+    root of the mean square instead of 1e-5.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        """One weight's step."""
+        square = self._velocities[self._index_dict[self._var_key(variable)]]
+        square.assign(self.rho * square + (1.0 - self.rho) * tf.square(gradient))
+        variable.assign_sub(self.learning_rate * gradient / (tf.sqrt(square) + self.epsilon))
+
+
 class Learner(tf.Module):
     """Updates an algorithm's live networks and lets its target networks follow.
 
@@ -62,11 +76,11 @@ class Learner(tf.Module):
         self.algorithm, self.config = algorithm, config
         self.weights = algorithm.live.trainable_variables
         # A variable, so that the schedule can set it inside the compiled update.
-        rate = config.learning_rate
+        rate, epsilon = config.learning_rate, config.optimizer_epsilon
         self.optimizer = (
-            tf_keras.optimizers.Adam(rate, epsilon=1e-8)
+            tf_keras.optimizers.Adam(rate, epsilon=epsilon or 1e-8)
             if config.optimizer == "adam"
-            else tf_keras.optimizers.RMSprop(rate, rho=0.99, epsilon=1e-10)
+            else TorchRMSprop(rate, rho=0.99, epsilon=epsilon or 1e-5)
         )
         self.optimizer.build(self.weights)
         self.reward_scale = RewardScale()

@@ -90,11 +90,78 @@ def take(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.where(chosen, q, tf.zeros_like(q)), -1)
 
 
-def one_step_target(
-    reward: tf.Tensor, terminated: tf.Tensor, next_value: tf.Tensor, gamma: float
+def n_step_return(
+    reward: tf.Tensor, discount: tf.Tensor, mask: tf.Tensor, next_value: tf.Tensor, n: int
 ) -> tf.Tensor:
-    """r_t + gamma (1 - terminated_t) v_{t+1}, constant to the gradient; all [B, T]."""
-    return tf.stop_gradient(reward + gamma * (1.0 - terminated) * next_value)
+    """G_t = r_t + discount_t r_{t+1} + ... of n rewards, then the value behind them.
+
+    Fewer rewards are counted where the episode ends before; a time limit's
+    last value still counts, a terminated step's discount of 0 drops it.
+
+    Args:
+      reward: [B, T, ...].
+      discount: as reward, gamma times not-terminated.
+      mask: as reward, 1 on real steps.
+      next_value: as reward, v_{t+1}, the value of what is seen behind step t.
+      n: 1 or more; 1 is r_t + discount_t v_{t+1}.
+    """
+    goes_on = _next(mask) > 0
+    found = reward + discount * next_value
+    for _ in range(n - 1):
+        found = reward + discount * tf.where(goes_on, _next(found), next_value)
+    return found
+
+
+def lambda_return(
+    reward: tf.Tensor,
+    discount: tf.Tensor,
+    mask: tf.Tensor,
+    next_value: tf.Tensor,
+    lambda_: float,
+    taken_value: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """TD(lambda)'s or Q(lambda)'s return of every step.
+
+    TD(lambda) (Sutton 1988; with greedy values Peng's Q(lambda), 1996):
+
+      G_t = r_t + discount_t ((1 - lambda) v_{t+1} + lambda G_{t+1})
+
+    Q(lambda) with off-policy corrections (Harutyunyan et al. 2016, equation 5),
+    for the greedy policy: an exploring action's loss against the greedy one is
+    taken out of the longer returns,
+
+      G_t = r_t + discount_t (v_{t+1} + lambda (G_{t+1} - Q_{t+1}))
+
+    On an episode's last step G_{t+1} is v_{t+1}, and there is nothing to correct.
+
+    Args:
+      reward: [B, T, ...].
+      discount: as reward, gamma times not-terminated.
+      mask: as reward, 1 on real steps.
+      next_value: as reward, v_{t+1}, the greedy value of what is seen behind step t.
+      lambda_: from 0 (one step) to 1 (all rewards there are).
+      taken_value: as reward, Q_t of the actions taken, for Q(lambda); None: TD(lambda).
+    """
+    share = lambda_ * tf.cast(_next(mask) > 0, reward.dtype)  # none behind the last step
+    correction = tf.zeros_like(reward)
+    if taken_value is not None:
+        correction = next_value - _next(taken_value)
+    # G_t = fixed_t + share_t discount_t G_{t+1}.
+    fixed = reward + discount * ((1.0 - share) * next_value + share * correction)
+    weight = discount * share
+    time_first = [1, 0, *range(2, reward.shape.rank)]
+    found = tf.scan(
+        lambda later, now: now[0] + now[1] * later,
+        (tf.transpose(fixed, time_first), tf.transpose(weight, time_first)),
+        initializer=tf.zeros_like(fixed[:, 0]),
+        reverse=True,
+    )
+    return tf.transpose(found, time_first)
+
+
+def _next(x: tf.Tensor) -> tf.Tensor:
+    """x_{t+1} in the place of x_t, zeros behind the last; [B, T, ...]."""
+    return tf.concat([x[:, 1:], tf.zeros_like(x[:, :1])], 1)
 
 
 def select_actions(

@@ -11,6 +11,11 @@ from tfmix.types import EnvSpec, Episode
 
 _buffer = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer")
 
+NOT_UINT8 = (
+    "an observation or state is no whole number from 0 to 255, and --buffer_type=uint8 "
+    "cannot hold it; choose float32 or float16"
+)
+
 
 def episode_spec(spec: EnvSpec) -> Episode:
     """Shapes and types of one episode of a task, without the batch axis."""
@@ -37,14 +42,38 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
       spec: the task's shape.
       n_envs: episodes added at a time.
       capacity_episodes: room, rounded up to a multiple of n_envs.
+      number_type: of the observations and states that are stored: float32,
+        float16, or uint8 for whole numbers from 0 to 255.
     """
 
-    def __init__(self, spec: EnvSpec, n_envs: int, capacity_episodes: int):
+    def __init__(
+        self, spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
+    ):
+        self._number_type = tf.dtypes.as_dtype(number_type)
+        stored = {
+            x.name: tf.TensorSpec(x.shape, self._number_type, x.name)
+            for x in episode_spec(spec)
+            if x.name in ("obs", "state")
+        }
         super().__init__(
-            episode_spec(spec),
+            episode_spec(spec)._replace(**stored),
             batch_size=n_envs,
             max_length=math.ceil(capacity_episodes / n_envs),
         )
+
+    def _add_batch(self, episode: Episode) -> None:
+        """What `add_batch` does: stores n_envs episodes, over the oldest where it is full.
+
+        Raises:
+          tf.errors.InvalidArgumentError: an observation or state that uint8 cannot hold.
+        """
+        kept = {}
+        for name in ("obs", "state"):
+            x = getattr(episode, name)
+            kept[name] = tf.cast(x, self._number_type)
+            if self._number_type == tf.uint8:
+                tf.debugging.assert_equal(tf.cast(kept[name], x.dtype), x, NOT_UINT8)
+        super()._add_batch(episode._replace(**kept))
 
     def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
         """Draws episodes uniformly; the replay must hold at least one.
@@ -58,4 +87,7 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             [batch_episodes], seed, 0, filled * self._batch_size, tf.int64
         )
         rows = draw // filled * self._max_length + draw % filled
-        return self._data_table.read(rows)
+        found = self._data_table.read(rows)
+        return found._replace(
+            obs=tf.cast(found.obs, tf.float32), state=tf.cast(found.state, tf.float32)
+        )

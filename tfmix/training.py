@@ -16,7 +16,7 @@ from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
-from tfmix.replay import EpisodeReplay, episode_spec
+from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_spec
 from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
@@ -51,7 +51,7 @@ class Trainer:
         self.config, self.spec = config, spec
         self.algorithm = algos.make(config.algo, spec, config)
         self.collector = make_collector(self.algorithm.act, self.algorithm.layout.carry_size)
-        self.replay = EpisodeReplay(spec, config.n_envs, config.buffer_episodes)
+        self.replay = EpisodeReplay(spec, config.n_envs, config.buffer_episodes, config.buffer_type)
         self.learner = Learner(self.algorithm)
         self.counters = Counters()
         # A variable, so that another seed does not compile anew.
@@ -186,6 +186,9 @@ class Trainer:
 
         Returns:
           means over what was done: `train_return` and each metric.
+
+        Raises:
+          RunFailedError: an observation that the replay's number type cannot hold.
         """
         widest = self.config.n_envs * self.spec.episode_limit
         totals: list[Any] = []
@@ -193,7 +196,12 @@ class Trainer:
             iterations = math.ceil((env_steps - self.env_steps()) / widest)
             if not self.collector.compiled:
                 iterations = 1
-            totals.append(self.run_iterations(tf.constant(iterations)))
+            try:
+                totals.append(self.run_iterations(tf.constant(iterations)))
+            except tf.errors.InvalidArgumentError as error:
+                if NOT_UINT8 in str(error):
+                    raise RunFailedError(NOT_UINT8) from error
+                raise
         if not totals:
             return {}
         return_sum, episodes, metric_sum, updates = (

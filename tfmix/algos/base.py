@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from tfmix import ops
 from tfmix.config import Config
-from tfmix.networks.agent import AgentLayout, RecurrentAgent, policy_carry
+from tfmix.networks.agent import AgentLayout, AgentTeam, policy_carry
 from tfmix.networks.layers import Networks, reset_weights
 from tfmix.types import EnvSpec, Episode
 
@@ -34,7 +35,11 @@ class Algorithm(tf.Module, abc.ABC):
             n_actions=spec.n_actions,
             hidden_size=config.hidden_size,
             last_action=config.last_action,
-            agent_id=config.agent_id,
+            # A network of its own knows whose it is.
+            agent_id=config.agent_id and config.share_parameters,
+            recurrent=config.recurrent,
+            layers=config.agent_layers,
+            shared=config.share_parameters,
         )
         self.live, self.target = self.build(), self.build()
 
@@ -46,9 +51,46 @@ class Algorithm(tf.Module, abc.ABC):
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
         """The loss of a batch of episodes, whose padding is zero, and its parts by name."""
 
-    def new_agent(self) -> RecurrentAgent:
-        """An agent network of the right size."""
-        return RecurrentAgent(self.layout)
+    def new_agents(self) -> AgentTeam:
+        """The agents' networks."""
+        return AgentTeam(self.layout)
+
+    def td_target(
+        self, batch: Episode, next_value: tf.Tensor, taken_value: Callable[[], tf.Tensor]
+    ) -> tf.Tensor:
+        """What a value of the taken actions is drawn to, constant to the gradient.
+
+        One step, y_t = r_t + gamma (1 - d_t) v_{t+1}, or by the settings n steps,
+        TD(lambda) or Q(lambda), see `ops.n_step_return` and `ops.lambda_return`.
+
+        Args:
+          batch: episodes.
+          next_value: [B, T] or, one value an agent, [B, T, N]: v_{t+1}, the target
+            networks' value of the greedy joint action behind step t.
+          taken_value: gives the target networks' value of the action taken at
+            step t, as `next_value`; called where Q(lambda) asks for it.
+
+        Returns:
+          as `next_value`.
+        """
+        config = self.config
+        reward, terminated, mask = (
+            x if next_value.shape.rank == 2 else x[..., None] + tf.zeros_like(next_value)
+            for x in (batch.reward, batch.terminated, batch.mask)
+        )
+        discount = config.gamma * (1.0 - terminated)
+        if config.td_lambda > 0:
+            found = ops.lambda_return(
+                reward,
+                discount,
+                mask,
+                next_value,
+                config.td_lambda,
+                taken_value() if config.q_lambda else None,
+            )
+        else:
+            found = ops.n_step_return(reward, discount, mask, next_value, config.n_step)
+        return tf.stop_gradient(found)
 
     def reset(self, seed: tf.Tensor) -> None:
         """Draws all weights anew from `seed` [2]; the target starts as a copy."""

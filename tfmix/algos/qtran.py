@@ -26,7 +26,7 @@ class QtranBase(Algorithm):
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
         return Networks(
-            agent=self.new_agent(),
+            agent=self.new_agents(),
             joint=JointQ(*sizes, spec.n_actions, config.qtran_embed),
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
@@ -52,7 +52,11 @@ class QtranBase(Algorithm):
 
         joint = self.live.joint(state, hidden, batch.action)  # [B, T]
         next_joint = self.target.joint(next_state, target_hidden[:, 1:], next_best)
-        target = ops.one_step_target(batch.reward, batch.terminated, next_joint, self.config.gamma)
+        target = self.td_target(
+            batch,
+            next_joint,
+            lambda: self.target.joint(state, target_hidden[:, :-1], batch.action),
+        )
         td_loss = ops.masked_mean(tf.square(joint - target), batch.mask)
 
         value = self.live.value(state, hidden)  # [B, T]
@@ -84,7 +88,7 @@ class QtranAlt(Algorithm):
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
         return Networks(
-            agent=self.new_agent(),
+            agent=self.new_agents(),
             joint=CounterfactualQ(spec.n_agents, *sizes, spec.n_actions, config.qtran_embed),
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
@@ -117,8 +121,12 @@ class QtranAlt(Algorithm):
         next_joint = ops.take(
             self.target.joint(next_state, target_hidden[:, 1:], next_best), next_best
         )
-        target = ops.one_step_target(
-            batch.reward[..., None], batch.terminated[..., None], next_joint, self.config.gamma
+        target = self.td_target(
+            batch,
+            next_joint,
+            lambda: ops.take(
+                self.target.joint(state, target_hidden[:, :-1], batch.action), batch.action
+            ),
         )
         td_loss = self._mean(tf.square(joint - target), batch.mask)
 

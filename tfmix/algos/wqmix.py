@@ -26,7 +26,7 @@ class WeightedQmix(Algorithm):
         """QMIX's agents and mixer; central agents of their own and their free mixer."""
         spec, config = self.spec, self.config
         return Networks(
-            agent=self.new_agent(),
+            agent=self.new_agents(),
             mixer=MonotonicMixer(
                 spec.n_agents,
                 spec.state_size,
@@ -34,7 +34,7 @@ class WeightedQmix(Algorithm):
                 config.hypernet_embed,
                 config.hypernet_layers,
             ),
-            central_agent=self.new_agent(),
+            central_agent=self.new_agents(),
             central_mixer=UnrestrictedMixer(spec.n_agents, spec.state_size, config.central_embed),
         )
 
@@ -54,8 +54,10 @@ class WeightedQmix(Algorithm):
 
         # Q* of the greedy actions at every step, by the target central networks.
         bound = self.target.central_mixer(ops.take(target_q, greedy), batch.state)  # [B, T+1]
-        target = ops.one_step_target(
-            batch.reward, batch.terminated, bound[:, 1:], self.config.gamma
+        target = self.td_target(
+            batch,
+            bound[:, 1:],
+            lambda: self.target.central_mixer(ops.take(target_q[:, :-1], batch.action), state),
         )
         q_tot = self.live.mixer(ops.take(q[:, :-1], batch.action), state)  # [B, T]
         central = self.live.central_mixer(ops.take(central_q[:, :-1], batch.action), state)

@@ -1,251 +1,47 @@
-"""The recurrent agent network and its unroll.
+"""The agents' networks: what one reads and carries, and the team's values of it.
 
-Linear, ReLU, GRU cell, Linear, the agent of every value-decomposition paper
-since QMIX (Rashid et al. 2018, section 6.1), shared by all agents.
+A network is recurrent (`tfmix.networks.gru`) or feed-forward, and one serves
+all agents or each has its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
 
+from tfmix.networks.gru import RecurrentWeights, recurrent_step, recurrent_unroll
 from tfmix.networks.layers import SeededLayer
-
-
-class AgentWeights(NamedTuple):
-    """I is the input size: O, then A with the last action, then N with the id.
-
-    encode [I, H], encode_bias [H], gates [H, 3H], gates_bias [3H],
-    recur [H, 3H], recur_bias [3H] (in the order reset, update, candidate),
-    head [H, A], head_bias [A].
-    """
-
-    encode: tf.Tensor
-    encode_bias: tf.Tensor
-    gates: tf.Tensor
-    gates_bias: tf.Tensor
-    recur: tf.Tensor
-    recur_bias: tf.Tensor
-    head: tf.Tensor
-    head_bias: tf.Tensor
-
-
-class Gates(NamedTuple):
-    """What a GRU cell computes on its way, each [M, H].
-
-    `recurrent` is the candidate's share of the hidden state, before the reset
-    gate is applied to it.
-    """
-
-    reset: tf.Tensor
-    update: tf.Tensor
-    candidate: tf.Tensor
-    recurrent: tf.Tensor
-
-
-def gru_gates(weights: AgentWeights, x: tf.Tensor, hidden: tf.Tensor) -> Gates:
-    """The gates of a GRU cell whose reset gate stands behind the matrix product.
-
-    The form of Cho et al. (2014) that cuDNN and PyTorch use.
-
-    Args:
-      x: [M, H], the encoded input.
-      hidden: [M, H].
-    """
-    from_input = x @ weights.gates + weights.gates_bias
-    from_hidden = hidden @ weights.recur + weights.recur_bias
-    reset_x, update_x, candidate_x = tf.split(from_input, 3, axis=-1)
-    reset_h, update_h, candidate_h = tf.split(from_hidden, 3, axis=-1)
-    reset = tf.sigmoid(reset_x + reset_h)
-    update = tf.sigmoid(update_x + update_h)
-    return Gates(reset, update, tf.tanh(candidate_x + reset * candidate_h), candidate_h)
-
-
-def agent_step(
-    weights: AgentWeights, inputs: tf.Tensor, hidden: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of the agent network.
-
-    Args:
-      inputs: [M, I].
-      hidden: [M, H].
-
-    Returns:
-      q [M, A] and the new hidden state [M, H].
-    """
-    q, hidden, _, _ = _step(weights, inputs, hidden)
-    return q, hidden
-
-
-def _step(
-    weights: AgentWeights, inputs: tf.Tensor, hidden: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Gates]:
-    """`agent_step`, and the encoded input and the gates on the way."""
-    x = tf.nn.relu(inputs @ weights.encode + weights.encode_bias)
-    gates = gru_gates(weights, x, hidden)
-    hidden = gates.update * hidden + (1.0 - gates.update) * gates.candidate
-    return hidden @ weights.head + weights.head_bias, hidden, x, gates
-
-
-def _scan(
-    length: int,
-    step: Callable[..., Any],
-    carry: tf.Tensor,
-    rows: list[tf.Tensor],
-    widths: list[int],
-) -> list[tf.Tensor]:
-    """Calls `carry, outputs = step(carry, *rows[t])` for each t; returns the outputs.
-
-    Args:
-      length: T.
-      step: of tensors [M, ...].
-      carry: [M, H].
-      rows: tensors [T, M, ...].
-      widths: last axis of each output.
-
-    Returns:
-      the outputs, [T, M, width] each.
-    """
-    read = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in rows]
-    shapes = [[carry.shape[0], width] for width in widths]
-    write = [tf.TensorArray(carry.dtype, length, element_shape=shape) for shape in shapes]
-
-    def body(t: tf.Tensor, carry: tf.Tensor, write: list[Any]) -> tuple[Any, Any, Any]:
-        carry, outputs = step(carry, *(x.read(t) for x in read))
-        return t + 1, carry, [w.write(t, x) for w, x in zip(write, outputs, strict=True)]
-
-    start = (0, carry, write)
-    _, _, write = tf.while_loop(lambda t, *_: t < length, body, start, maximum_iterations=length)
-    return [x.stack() for x in write]
-
-
-def agent_unroll(weights: AgentWeights, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs the agent network over whole episodes from a zero hidden state.
-
-    With a gradient of its own: the way back only carries the hidden state's
-    gradient, and every weight's gradient is one product over all steps at the
-    end, where automatic differentiation does a small one at every step. The
-    gates are kept for it; where no gradient is asked for, XLA drops them.
-
-    Args:
-      inputs: [T, M, I], time first, all sizes known.
-
-    Returns:
-      q [T, M, A] and the hidden states [T, M, H] behind each step.
-    """
-
-    @tf.custom_gradient
-    def run(inputs: tf.Tensor, *flat: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
-        weights = AgentWeights(*flat)
-        length, rows, _ = inputs.shape
-        size, n_actions = weights.head.shape
-
-        def forward(hidden: tf.Tensor, inputs: tf.Tensor) -> tuple[Any, list[tf.Tensor]]:
-            q, hidden, x, gates = _step(weights, inputs, hidden)
-            return hidden, [q, hidden, x, *gates]
-
-        start = tf.zeros([rows, size])
-        q, hidden, x, *gates = _scan(length, forward, start, [inputs], [n_actions] + [size] * 6)
-        before = tf.concat([start[None], hidden[:-1]], 0)
-
-        def gradient(of_q: tf.Tensor, of_hidden: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return _unroll_gradient(
-                weights, inputs, x, before, hidden, Gates(*gates), of_q, of_hidden
-            )
-
-        return (q, hidden), gradient
-
-    return run(inputs, *weights)
-
-
-def _unroll_gradient(
-    weights: AgentWeights,
-    inputs: tf.Tensor,
-    x: tf.Tensor,
-    before: tf.Tensor,
-    hidden: tf.Tensor,
-    gates: Gates,
-    of_q: tf.Tensor,
-    of_hidden: tf.Tensor,
-) -> tuple[tf.Tensor, ...]:
-    """Gradients of `agent_unroll` in its inputs and in each of the weights.
-
-    Args:
-      weights: as there.
-      inputs: [T, M, I].
-      x: [T, M, H], encoded inputs.
-      before: [T, M, H], hidden states ahead of each step.
-      hidden: [T, M, H], behind each step.
-      gates: [T, M, H] each.
-      of_q: [T, M, A], the loss's gradient in q.
-      of_hidden: [T, M, H], the loss's gradient in the hidden states.
-    """
-    length, _, size = before.shape
-
-    def flat(y: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(y, [-1, y.shape[-1]])
-
-    def weights_of(y: tf.Tensor, of_output: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.matmul(flat(y), of_output, transpose_a=True), tf.reduce_sum(of_output, 0)]
-
-    of_q = flat(of_q)
-    of_hidden += tf.reshape(tf.matmul(of_q, weights.head, transpose_b=True), hidden.shape)
-    to_reset, to_update, to_recurrent = tf.split(tf.transpose(weights.recur), 3, axis=0)
-
-    def backward(
-        carry: tf.Tensor, of_h: tf.Tensor, before: tf.Tensor, *gates: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        reset, update, candidate, recurrent = gates
-        of_h = of_h + carry
-        of_update = of_h * (before - candidate) * update * (1.0 - update)
-        of_candidate = of_h * (1.0 - update) * (1.0 - candidate * candidate)
-        of_reset = of_candidate * recurrent * reset * (1.0 - reset)
-        of_recurrent = of_candidate * reset
-        # Three narrow products compile better than a wide one.
-        carry = of_h * update + of_reset @ to_reset
-        carry += of_update @ to_update + of_recurrent @ to_recurrent
-        return carry, [of_reset, of_update, of_candidate, of_recurrent]
-
-    back = [tf.reverse(y, [0]) for y in (of_hidden, before, *gates)]
-    found = _scan(length, backward, tf.zeros_like(before[0]), back, [size] * 4)
-    of_reset, of_update, of_candidate, of_recurrent = (flat(tf.reverse(y, [0])) for y in found)
-    of_gates_x = tf.concat([of_reset, of_update, of_candidate], -1)
-    of_gates_h = tf.concat([of_reset, of_update, of_recurrent], -1)
-    of_x = tf.matmul(of_gates_x, weights.gates, transpose_b=True)
-    of_x = tf.where(flat(x) > 0, of_x, tf.zeros_like(of_x))
-    of_inputs = tf.matmul(of_x, weights.encode, transpose_b=True)
-    return (
-        tf.reshape(of_inputs, inputs.shape),
-        *weights_of(inputs, of_x),
-        *weights_of(x, of_gates_x),
-        *weights_of(before, of_gates_h),
-        *weights_of(hidden, of_q),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
 class AgentLayout:
-    """What one agent reads, and what it carries from step to step.
+    """What one agent reads, how it computes, and what it carries from step to step.
 
     Attributes:
       obs_size: O.
       n_agents: N.
       n_actions: A.
-      hidden_size: H.
+      hidden_size: H, of the GRU or of each hidden layer.
       last_action: whether the agent reads its last action's one-hot.
       agent_id: whether the agent reads its own index as a one-hot.
+      recurrent: whether the network has a GRU; else it is feed-forward.
+      layers: hidden layers of a feed-forward network.
+      shared: whether one network serves all agents.
     """
 
     obs_size: int
     n_agents: int
     n_actions: int
     hidden_size: int
-    last_action: bool
-    agent_id: bool
+    last_action: bool = True
+    agent_id: bool = True
+    recurrent: bool = True
+    layers: int = 2
+    shared: bool = True
 
     @property
     def n_inputs(self) -> int:
@@ -253,9 +49,14 @@ class AgentLayout:
         return self.obs_size + self.n_actions * self.last_action + self.n_agents * self.agent_id
 
     @property
+    def memory_size(self) -> int:
+        """What the network itself carries: H where it is recurrent, else 0."""
+        return self.hidden_size * self.recurrent
+
+    @property
     def carry_size(self) -> int:
-        """K, the size of what a policy carries: H, then A with the last action."""
-        return self.hidden_size + self.n_actions * self.last_action
+        """K, the size of what a policy carries: the memory, then A with the last action."""
+        return self.memory_size + self.n_actions * self.last_action
 
     def join(self, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor) -> tf.Tensor:
         """The network's input [..., I].
@@ -273,14 +74,34 @@ class AgentLayout:
         return tf.concat(parts, -1)
 
 
-def policy_step(
-    weights: AgentWeights,
+# The weights of one network: `RecurrentWeights`, or kernel and bias of each layer in turn.
+Weights = Sequence[tf.Tensor]
+
+
+def feed_forward(weights: Weights, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Linear layers with ReLU between them.
+
+    Args:
+      inputs: [M, I].
+
+    Returns:
+      q [M, A] and the last hidden layer's output [M, H].
+    """
+    *hidden, (head, head_bias) = zip(weights[::2], weights[1::2], strict=True)
+    x = inputs
+    for kernel, bias in hidden:
+        x = tf.nn.relu(x @ kernel + bias)
+    return x @ head + head_bias, x
+
+
+def network_step(
+    weights: Weights,
     layout: AgentLayout,
     obs: tf.Tensor,
     carry: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of the decentralised policy, before an action is chosen.
+    """One step of one network, before an action is chosen.
 
     Args:
       obs: [..., O].
@@ -288,74 +109,142 @@ def policy_step(
       agent: [...] int32, each agent's index.
 
     Returns:
-      q [..., A] and the GRU's state [..., H].
+      q [..., A] and the hidden features [..., H], a GRU's state where there is one.
     """
-    hidden, last_action = carry[..., : layout.hidden_size], carry[..., layout.hidden_size :]
-    inputs = layout.join(obs, last_action, agent)
+    memory, last_action = carry[..., : layout.memory_size], carry[..., layout.memory_size :]
+    inputs = tf.reshape(layout.join(obs, last_action, agent), [-1, layout.n_inputs])
+    if layout.recurrent:
+        memory = tf.reshape(memory, [-1, layout.hidden_size])
+        q, hidden = recurrent_step(RecurrentWeights(*weights), inputs, memory)
+    else:
+        q, hidden = feed_forward(weights, inputs)
     lead = tf.shape(obs)[:-1]
-    q, hidden = agent_step(
-        weights,
-        tf.reshape(inputs, [-1, layout.n_inputs]),
-        tf.reshape(hidden, [-1, layout.hidden_size]),
-    )
     return (
         tf.reshape(q, tf.concat([lead, [layout.n_actions]], 0)),
         tf.reshape(hidden, tf.concat([lead, [layout.hidden_size]], 0)),
     )
 
 
+def policy_step(
+    weights: Sequence[Weights],
+    layout: AgentLayout,
+    obs: tf.Tensor,
+    carry: tf.Tensor,
+    agent: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `network_step`, with the agents' weights: of one network, or of one for each agent."""
+    found = [network_step(w, layout, obs, carry, agent) for w in weights]
+    q, hidden = found[0]
+    for i in range(1, len(found)):
+        own = (agent == i)[..., None]
+        q, hidden = tf.where(own, found[i][0], q), tf.where(own, found[i][1], hidden)
+    return q, hidden
+
+
 def policy_carry(layout: AgentLayout, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-    """What a policy carries on: the GRU's state [..., H] and the action [...] taken; [..., K]."""
-    if not layout.last_action:
-        return hidden
-    return tf.concat([hidden, tf.one_hot(action, layout.n_actions)], -1)
+    """What a policy carries on, [..., K].
+
+    Args:
+      hidden: [..., H], as `policy_step` returns it.
+      action: [...] int32, the action taken.
+    """
+    parts = [hidden] if layout.recurrent else []
+    if layout.last_action:
+        parts.append(tf.one_hot(action, layout.n_actions))
+    return tf.concat(parts, -1) if parts else hidden[..., :0]
 
 
-class RecurrentAgent(SeededLayer, tf_keras.Model):
-    """The agent network, one for all agents."""
+class AgentNetwork(SeededLayer):
+    """One network, with which one agent or all of them value their actions."""
 
-    def __init__(self, layout: AgentLayout, name: str = "agent"):
+    def __init__(self, layout: AgentLayout, name: str = "agent_network"):
         super().__init__(name)
         self.layout = layout
         size, n_inputs, n_actions = layout.hidden_size, layout.n_inputs, layout.n_actions
-        self.encode = self.add_uniform("encode", [n_inputs, size], n_inputs)
-        self.encode_bias = self.add_uniform("encode_bias", [size], n_inputs)
-        self.gates = self.add_uniform("gates", [size, 3 * size], size)
-        self.gates_bias = self.add_uniform("gates_bias", [3 * size], size)
-        self.recur = self.add_uniform("recur", [size, 3 * size], size)
-        self.recur_bias = self.add_uniform("recur_bias", [3 * size], size)
-        self.head = self.add_uniform("head", [size, n_actions], size)
-        self.head_bias = self.add_uniform("head_bias", [n_actions], size)
+        if layout.recurrent:
+            self.add_layer("encode", n_inputs, size, n_inputs)
+            self.add_layer("gates", size, 3 * size, size)
+            self.add_layer("recur", size, 3 * size, size)
+        else:
+            for i, (n, m) in enumerate(itertools.pairwise([n_inputs] + [size] * layout.layers)):
+                self.add_layer(f"hidden_{i}", n, m, n)
+        self.add_layer("head", size, n_actions, size)
         self.built = True
 
-    def read(self) -> AgentWeights:
+    def add_layer(self, name: str, n_in: int, n_out: int, fan_in: int) -> None:
+        """Kernel and bias as attributes `name` and `name_bias`."""
+        setattr(self, name, self.add_uniform(name, [n_in, n_out], fan_in))
+        setattr(self, f"{name}_bias", self.add_uniform(f"{name}_bias", [n_out], fan_in))
+
+    def read(self) -> list[tf.Tensor]:
         """The weights as tensors, for the functions of this module."""
-        return AgentWeights(*(tf.convert_to_tensor(w) for w in self.weights))
+        return [tf.convert_to_tensor(w) for w in self.weights]
+
+    def unroll(
+        self, obs: tf.Tensor, action: tf.Tensor, agent: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
+        batch, length, agents, _ = obs.shape
+        obs, action = tf.transpose(obs, [1, 0, 2, 3]), tf.transpose(action, [1, 0, 2])
+        last = tf.pad(tf.one_hot(action, self.layout.n_actions), [[1, 0], [0, 0], [0, 0], [0, 0]])
+        inputs = self.layout.join(obs, last, tf.broadcast_to(agent, [length, batch, agents]))
+        rows = tf.reshape(inputs, [length, batch * agents, self.layout.n_inputs])
+        if self.layout.recurrent:
+            q, hidden = recurrent_unroll(RecurrentWeights(*self.read()), rows)
+        else:
+            q, hidden = feed_forward(self.read(), tf.reshape(rows, [-1, self.layout.n_inputs]))
+
+        def unfold(x: tf.Tensor) -> tf.Tensor:
+            x = tf.reshape(x, [length, batch, agents, x.shape[-1]])
+            return tf.transpose(x, [1, 0, 2, 3])
+
+        return unfold(q), unfold(hidden)
+
+
+class AgentTeam(tf_keras.Model):
+    """The team: one network for all agents, or one for each (`layout.shared`)."""
+
+    def __init__(self, layout: AgentLayout, name: str = "agent"):
+        super().__init__(name=name)
+        self.layout = layout
+        count = 1 if layout.shared else layout.n_agents
+        self.networks = [AgentNetwork(layout, f"network_{i}") for i in range(count)]
+        self.built = True
+
+    def read(self) -> list[list[tf.Tensor]]:
+        """The weights of each network, for `policy_step`."""
+        return [network.read() for network in self.networks]
 
     def call(self, obs: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`policy_step` of the whole team: obs [B, N, O] and carry [B, N, K]."""
-        agent = tf.broadcast_to(tf.range(self.layout.n_agents), tf.shape(obs)[:-1])
-        return policy_step(self.read(), self.layout, obs, carry, agent)
+        """One step of the whole team, see `network_step`: obs [B, N, O] and carry [B, N, K]."""
+        if self.layout.shared:
+            agents = tf.broadcast_to(tf.range(self.layout.n_agents), tf.shape(obs)[:-1])
+            return network_step(self.networks[0].read(), self.layout, obs, carry, agents)
+        found = [
+            network_step(
+                network.read(), self.layout, obs[:, i], carry[:, i], tf.fill(tf.shape(obs)[:1], i)
+            )
+            for i, network in enumerate(self.networks)
+        ]
+        q, hidden = zip(*found, strict=True)
+        return tf.stack(q, 1), tf.stack(hidden, 1)
 
     def unroll(self, obs: tf.Tensor, action: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`agent_unroll` for a batch of whole episodes.
+        """Runs the networks over a batch of whole episodes, from the start of each.
 
         Args:
           obs: [B, T+1, N, O].
           action: [B, T, N] int32; the action of step t is an input of step t + 1.
 
         Returns:
-          q [B, T+1, N, A] and hidden states [B, T+1, N, H].
+          q [B, T+1, N, A] and the hidden features [B, T+1, N, H].
         """
-        batch, length, agents, _ = obs.shape
-        obs, action = tf.transpose(obs, [1, 0, 2, 3]), tf.transpose(action, [1, 0, 2])
-        last = tf.pad(tf.one_hot(action, self.layout.n_actions), [[1, 0], [0, 0], [0, 0], [0, 0]])
-        agent = tf.broadcast_to(tf.range(agents), [length, batch, agents])
-        inputs = self.layout.join(obs, last, agent)
-        rows = tf.reshape(inputs, [length, batch * agents, self.layout.n_inputs])
-        q, hidden = agent_unroll(self.read(), rows)
-
-        def unfold(x: tf.Tensor) -> tf.Tensor:
-            return tf.transpose(tf.reshape(x, [length, batch, agents, x.shape[-1]]), [1, 0, 2, 3])
-
-        return unfold(q), unfold(hidden)
+        agents = tf.range(self.layout.n_agents)
+        if self.layout.shared:
+            return self.networks[0].unroll(obs, action, agents)
+        found = [
+            network.unroll(obs[:, :, i : i + 1], action[:, :, i : i + 1], agents[i : i + 1])
+            for i, network in enumerate(self.networks)
+        ]
+        q, hidden = zip(*found, strict=True)
+        return tf.concat(q, 2), tf.concat(hidden, 2)

@@ -43,17 +43,19 @@ class Linear(SeededLayer):
     Args:
       n_in: size of the last axis of x.
       n_out: size of the last axis of y.
+      has_bias: whether there is a b.
     """
 
-    def __init__(self, n_in: int, n_out: int, name: str = "linear"):
+    def __init__(self, n_in: int, n_out: int, name: str = "linear", has_bias: bool = True):
         super().__init__(name)
         self.kernel = self.add_uniform("kernel", [n_in, n_out], n_in)
-        self.bias = self.add_uniform("bias", [n_out], n_in)
+        self.bias = self.add_uniform("bias", [n_out], n_in) if has_bias else None
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps x [..., n_in] to [..., n_out]."""
-        return matmul(x, self.kernel) + self.bias
+        y = matmul(x, self.kernel)
+        return y if self.bias is None else y + self.bias
 
 
 class Mlp(tf_keras.layers.Layer):
@@ -61,12 +63,14 @@ class Mlp(tf_keras.layers.Layer):
 
     Args:
       sizes: of the input, of each hidden layer, of the output.
+      last_bias: whether the last layer has a bias.
     """
 
-    def __init__(self, sizes: list[int], name: str = "mlp"):
+    def __init__(self, sizes: list[int], name: str = "mlp", last_bias: bool = True):
         super().__init__(name=name)
         self.linears = [
-            Linear(n, m, f"linear_{i}") for i, (n, m) in enumerate(itertools.pairwise(sizes))
+            Linear(n, m, f"linear_{i}", last_bias or i < len(sizes) - 2)
+            for i, (n, m) in enumerate(itertools.pairwise(sizes))
         ]
         self.built = True
 

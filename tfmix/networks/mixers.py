@@ -80,28 +80,44 @@ class AttentionMixer(tf_keras.layers.Layer):
       embed: size of queries and keys, and hidden units of c (32 in the paper).
       hypernet_embed: hidden units of the queries and of the heads' weights.
       heads: how many (4 in the paper).
+      has_bias: whether the keys and the last layer of the queries have a bias
+        (they have in PyMARL2, and not in the code of WQMIX's authors).
     """
 
-    def __init__(self, state_size: int, obs_size: int, embed: int, hypernet_embed: int, heads: int):
+    def __init__(
+        self,
+        state_size: int,
+        obs_size: int,
+        embed: int,
+        hypernet_embed: int,
+        heads: int,
+        has_bias: bool = True,
+    ):
         super().__init__(name="attention_mixer")
         self.heads, self.embed = heads, embed
-        self.query = [Mlp([state_size, hypernet_embed, embed], f"query_{h}") for h in range(heads)]
-        self.key = [Linear(obs_size, embed, f"key_{h}") for h in range(heads)]
+        sizes, each = [state_size, hypernet_embed, embed], range(heads)
+        self.query = [Mlp(sizes, f"query_{h}", has_bias) for h in each]
+        self.key = [Linear(obs_size, embed, f"key_{h}", has_bias) for h in each]
         self.head_weight = Mlp([state_size, hypernet_embed, heads], "head_weight")
         self.constant = Mlp([state_size, embed, 1], "constant")
         self.built = True
+
+    def logits(self, state: tf.Tensor, obs: tf.Tensor) -> tf.Tensor:
+        """How each head's question and each agent's answer agree, unscaled, [B, T, heads, N]."""
+        found = []
+        for query, key in zip(self.query, self.key, strict=True):
+            asked = query(state)[..., None, :]  # [B, T, 1, E]
+            found.append(tf.reduce_sum(asked * key(obs), -1))
+        return tf.stack(found, -2)
 
     def call(
         self, agent_q: tf.Tensor, state: tf.Tensor, *, obs: tf.Tensor, **_: tf.Tensor
     ) -> tf.Tensor:
         """Returns q_tot, [B, T]."""
-        head_q = []
-        for query, key in zip(self.query, self.key, strict=True):
-            asked = query(state)[..., None, :]  # [B, T, 1, E]
-            logits = tf.reduce_sum(asked * key(obs), -1) * self.embed**-0.5  # [B, T, N]
-            head_q.append(tf.reduce_sum(tf.nn.softmax(logits) * agent_q, -1))
+        attention = tf.nn.softmax(self.logits(state, obs) * self.embed**-0.5)
+        head_q = tf.reduce_sum(attention * agent_q[..., None, :], -1)  # [B, T, heads]
         weights = tf.abs(self.head_weight(state))  # [B, T, heads]
-        q_tot = tf.reduce_sum(weights * tf.stack(head_q, -1), -1)
+        q_tot = tf.reduce_sum(weights * head_q, -1)
         return q_tot + tf.squeeze(self.constant(state), -1)
 
 
