@@ -21,6 +21,7 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "matrix/custom": ("tfmix.envs.graph.matrix", "matrix_game", {}),
     "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
+    "predator_prey/stag_hunt": ("tfmix.envs.graph.predator_prey", "StagHunt", {}),
 }
 
 # prefix: (module, builder, what stands behind the prefix)
