@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -67,18 +66,17 @@ AGENT = [
     "fc2.weight",
     "fc2.bias",
 ]
-# Biases of our Qatten that WQMIX's has not: zero here.
-NOT_THEIRS = re.compile(r"mixer\.(key_extractors\.\d+|selector_extractors\.\d+\.2)\.bias")
 
 
 class Case(NamedTuple):
-    """A row: our settings, and the names of the peer's learner and mixer."""
+    """A row: our settings, the names of the peer's learner and mixer, and episodes' lengths."""
 
     name: str
     peer: str
     learner: str
     mixer: str | None
     settings: dict[str, Any]
+    lengths: tuple[int, ...] = LENGTHS
 
 
 CASES = [
@@ -97,7 +95,21 @@ CASES = [
     ),
     Case("CW-QMIX", "wqmix", "max_q_learner", "qmix", {"algo": "cw_qmix"}),
     Case("OW-QMIX", "wqmix", "max_q_learner", "qmix", {"algo": "ow_qmix"}),
-    Case("Qatten", "wqmix", "qatten_learner", "qatten", {"algo": "qatten"}),
+    Case(
+        "Qatten",
+        "wqmix",
+        "qatten_learner",
+        "qatten",
+        {"algo": "qatten", "attention_bias": False},
+    ),
+    Case(  # the peer's mean of the logits counts padding too: none here
+        "Qatten, logit loss",
+        "wqmix",
+        "qatten_learner",
+        "qatten",
+        {"algo": "qatten", "attention_bias": False, "attention_logit_loss": 0.1},
+        (SPEC.episode_limit,) * len(LENGTHS),
+    ),
     Case("QPLEX", "wqmix", "dmaq_qatten_learner", "dmaq", {"algo": "qplex"}),
     Case(
         "QPLEX, 1 layer",
@@ -131,7 +143,7 @@ def peer_settings(case: Case, config: Config) -> dict[str, Any]:
         "w": config.wqmix_alpha,
         "hysteretic_qmix": config.algo == "ow_qmix",
         "n_head": config.attention_heads,
-        "attend_reg_coef": 0.0,
+        "attend_reg_coef": config.attention_logit_loss,
         "num_kernel": config.duplex_kernels,
         "adv_hypernet_layers": config.duplex_layers,
         "adv_hypernet_embed": config.hypernet_embed,
@@ -178,7 +190,9 @@ def weights_of(networks: Networks) -> dict[str, tf.Variable]:
     for prefix, layers in layers_of(networks):
         for i, layer in enumerate(layers):
             name = prefix if len(layers) == 1 else f"{prefix}.{2 * i}"  # a ReLU between two
-            found |= {f"{name}.weight": layer.kernel, f"{name}.bias": layer.bias}
+            found[f"{name}.weight"] = layer.kernel
+            if layer.bias is not None:
+                found[f"{name}.bias"] = layer.bias
     assert len(found) == len(networks.trainable_variables)
     return found
 
@@ -198,14 +212,11 @@ class Ours:
 
     def reset(self, seed: int) -> Episode:
         """Draws the weights of live and target networks, and a batch."""
-        batch = make_batch(SPEC, LENGTHS, seed)
+        batch = make_batch(SPEC, self.case.lengths, seed)
         team = tf.reshape(batch.obs, [*batch.obs.shape[:2], -1])
         state = tf.concat([team, batch.state[..., team.shape[-1] :]], -1)
         reset_weights(self.algorithm.live, tf.constant([seed, 1]))
         reset_weights(self.algorithm.target, tf.constant([seed, 2]))
-        for name in [n for n in self.live if NOT_THEIRS.fullmatch(n)]:
-            self.live[name].assign(tf.zeros_like(self.live[name]))
-            self.target[name].assign(tf.zeros_like(self.target[name]))
         return batch._replace(state=state)
 
     def question(self, batch: Episode) -> dict[str, np.ndarray]:
@@ -213,11 +224,7 @@ class Ours:
         found = {"settings": np.asarray(json.dumps(peer_settings(self.case, self.config)))}
         found |= {f"batch.{name}": value.numpy() for name, value in batch._asdict().items()}
         for kind, weights in (("live", self.live), ("target", self.target)):
-            found |= {
-                f"{kind}.{n}": as_theirs(w)
-                for n, w in weights.items()
-                if not NOT_THEIRS.fullmatch(n)
-            }
+            found |= {f"{kind}.{n}": as_theirs(w) for n, w in weights.items()}
         return found
 
     @tf.function(jit_compile=True)
