@@ -50,6 +50,8 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
         "GaussianSqueeze",
         {"peaks": [(5.0, 1.0), (8.0, 0.5)]},
     ),
+    "mpe/simple_speaker_listener": ("tfmix.envs.graph.mpe_talk", "SimpleSpeakerListener", {}),
+    "mpe/simple_reference": ("tfmix.envs.graph.mpe_talk", "SimpleReference", {}),
     "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
 }
 
