@@ -34,6 +34,10 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
     found = config.resolve(config.parse(["--qtran_embed=6", f"--flagfile={file}"]))
     twin = config.resolve({"env": "pettingzoo/pettingzoo.mpe.simple_spread_v3", "algo": "vdn"})
     assert twin.hidden_size == 4  # the words of its name, without the version
+    write(tmp_path, "env/penalty.flags", "--gamma=0.2\n")
+    assert config.resolve({"env": "matrix/penalty_25"}).gamma == 0.2  # nor a number
+    write(tmp_path, "env/board.flags", "--gamma=0.3\n")
+    assert config.resolve({"env": "matrix/board_9x9"}).gamma == Config.gamma  # no number
     assert found.algo == "vdn"
     wanted = {"buffer_episodes": 5000, "gamma": 0.1, "seed": 2, "n_envs": 3, "hidden_size": 4}
     wanted |= {"batch_episodes": 5, "qtran_embed": 6}

@@ -307,11 +307,12 @@ def layers(algo: str, env: str) -> list[Path]:
     """The flagfiles that belong to an environment and an algorithm, in order.
 
     Each word of the environment's name, split at / and . and without a version
-    at its end, may have one in flags/env (`mpe` serves `mpe/simple_spread` and
-    its PettingZoo twin), then the algorithm in flags/algo, then the two together
+    or number at its end (`_v3`, `_25`), may have one in flags/env (`mpe` serves
+    `mpe/simple_spread` and its PettingZoo twin, `penalty` all penalty games), then
+    the algorithm in flags/algo, then the two together
     (flags/env/simple_spread.qtran_alt.flags), the later ones winning.
     """
-    words = [re.sub(r"_v\d+$", "", word) for word in re.split(r"[/.:]", env)]
+    words = [re.sub(r"_v?\d+$", "", word) for word in re.split(r"[/.:]", env)]
     words = list(dict.fromkeys(words))
     names = [*(f"env/{w}" for w in words), f"algo/{algo}", *(f"env/{w}.{algo}" for w in words)]
     files = [FLAGS_FOLDER / f"{name}.flags" for name in names]

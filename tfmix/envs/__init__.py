@@ -20,6 +20,38 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"payoff": [[8, -12, -12], [-12, 0, 0], [-12, 0, 0]]},
     ),
     "matrix/custom": ("tfmix.envs.graph.matrix", "matrix_game", {}),
+    "matrix/wqmix_1": ("tfmix.envs.graph.matrix", "matrix_game", {"payoff": [[1, 0], [0, 1]]}),
+    "matrix/qplex_hard": (
+        "tfmix.envs.graph.matrix",
+        "matrix_game",
+        {"payoff": [[8, -12, -12], [-12, 6, 0], [-12, 0, 6]]},
+    ),
+    "matrix/qtran_21x21": ("tfmix.envs.graph.matrix", "qtran_21x21", {}),
+    "matrix/climbing": (
+        "tfmix.envs.graph.matrix",
+        "repeated_game",
+        {"payoff": [[11, -30, 0], [-30, 7, 0], [0, 6, 5]]},
+    ),
+    **{
+        f"matrix/penalty_{k}": (
+            "tfmix.envs.graph.matrix",
+            "repeated_game",
+            {"payoff": [[-k, 0, 10], [0, 2, 0], [10, 0, -k]]},
+        )
+        for k in (0, 25, 50, 75, 100)
+    },
+    "gaussian_squeeze/k1": (
+        "tfmix.envs.graph.squeeze",
+        "GaussianSqueeze",
+        {"peaks": [(8.0, 0.5)]},
+    ),
+    "gaussian_squeeze/k2": (
+        "tfmix.envs.graph.squeeze",
+        "GaussianSqueeze",
+        {"peaks": [(5.0, 1.0), (8.0, 0.5)]},
+    ),
+    "mpe/simple_speaker_listener": ("tfmix.envs.graph.mpe_talk", "SimpleSpeakerListener", {}),
+    "mpe/simple_reference": ("tfmix.envs.graph.mpe_talk", "SimpleReference", {}),
     "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
     "predator_prey/stag_hunt": ("tfmix.envs.graph.predator_prey", "StagHunt", {}),
 }

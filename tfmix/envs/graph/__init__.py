@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tfmix.config import UserError
 from tfmix.types import EnvSpec, Step
 
 State = Any
@@ -33,3 +34,14 @@ class GraphEnv(Protocol):
     def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Step]:
         """Steps every environment once."""
         ...
+
+
+def check_count(name: str, argument: str, value: Any) -> int:
+    """`value` if it is a whole number from 1.
+
+    Raises:
+      UserError: it is not.
+    """
+    if type(value) is not int or value < 1:
+        raise UserError(f"{name}: {argument}={value!r} must be a whole number from 1")
+    return value

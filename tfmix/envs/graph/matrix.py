@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
+from tfmix.envs.graph import check_count
 from tfmix.types import EnvSpec, Step
 
 
 class MatrixGame:
-    """One step, one table: all agents act at once and the table pays the team.
+    """One table: all agents act at once and it pays the team, each time they do.
 
-    Observation and state are the number 1. The 8/-12/0 game is table 1 of Son
-    et al. (2019).
+    Played once, the game ends; played more often, it goes on for ever and the
+    clock cuts it. All agents and the state see the same few numbers throughout.
 
     Args:
       payoff: the table with one axis an agent, a list of lists or an array.
       name: the environment's name.
+      max_cycles: how often the game is played, steps.
+      sight: what is seen, a few numbers.
 
     Raises:
-      UserError: a table that is not full, not finite or for fewer than two agents.
+      UserError: a table that is not full, not finite or for fewer than two
+        agents, or `max_cycles` that is no whole number from 1.
     """
 
-    def __init__(self, payoff: Any, name: str):
+    def __init__(
+        self, payoff: Any, name: str, max_cycles: int = 1, sight: Sequence[float] = (1.0,)
+    ):
         try:
             table = np.asarray(payoff, np.float64)
         except (TypeError, ValueError) as error:
@@ -40,40 +47,70 @@ class MatrixGame:
         if not (np.abs(table) < np.finfo(np.float32).max).all():
             raise UserError(f"{name}: payoff holds a number that is not finite")
         self.table = table.astype(np.float32)
+        self.sight = np.asarray(sight, np.float32)
         self.spec = EnvSpec(
             name=name,
             n_agents=table.ndim,
             n_actions=max(table.shape),
-            obs_size=1,
-            state_size=1,
-            episode_limit=1,
+            obs_size=self.sight.size,
+            state_size=self.sight.size,
+            episode_limit=check_count(name, "max_cycles", max_cycles),
             agent_n_actions=tuple(table.shape),
         )
 
-    def _seen(self, batch: int, reward: tf.Tensor, over: bool) -> Step:
-        spec = self.spec
+    def _seen(self, played: tf.Tensor, reward: tf.Tensor) -> Step:
+        spec, batch = self.spec, played.shape[0]
+        over = played >= spec.episode_limit
+        once = spec.episode_limit == 1
         return Step(
-            obs=tf.ones([batch, spec.n_agents, 1]),
-            state=tf.ones([batch, 1]),
+            obs=tf.tile(self.sight[None, None], [batch, spec.n_agents, 1]),
+            state=tf.tile(self.sight[None], [batch, 1]),
             legal=tf.tile(tf.constant([spec.own_actions]), [batch, 1, 1]),
             reward=reward,
-            terminated=tf.fill([batch], over),
-            truncated=tf.fill([batch], False),
+            terminated=over & once,
+            truncated=over & (not once),
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Nothing to draw; the state of the game is a placeholder."""
-        return tf.zeros([batch]), self._seen(batch, tf.zeros([batch]), False)
+        """Nothing to draw; the state is how often the game was played, [B] int32."""
+        played = tf.zeros([batch], tf.int32)
+        return played, self._seen(played, tf.zeros([batch]))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Pays and ends."""
-        reward = tf.gather_nd(tf.constant(self.table), action)
-        return state, self._seen(action.shape[0], reward, True)
+        """Pays."""
+        return state + 1, self._seen(state + 1, tf.gather_nd(tf.constant(self.table), action))
 
 
-def matrix_game(payoff: Any, name: str, team_reward: str) -> MatrixGame:
-    """A `MatrixGame`; its payoff is the team's, whatever `team_reward` says."""
-    return MatrixGame(payoff, name)
+def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -> MatrixGame:
+    """A `MatrixGame`; its payoff is the team's, whatever `team_reward` says.
+
+    8/-12/0 (`matrix/qtran`) is table 1 of Son et al. (2019), `matrix/wqmix_1`
+    table 1 of Rashid et al. (2020, WQMIX), `matrix/qplex_hard` the harder game
+    of QPLEX's authors (Wang et al. 2021).
+    """
+    return MatrixGame(payoff, name, max_cycles)
+
+
+def repeated_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 25) -> MatrixGame:
+    """Climbing and penalty (Claus and Boutilier 1998) as EPyMARL plays them.
+
+    25 times an episode, which the clock cuts, and nothing but zeros to see
+    (Papoudakis et al. 2021; matrix-games' `-nostate` games). The payoff counts
+    once, as in their results, and not once an agent.
+    """
+    return MatrixGame(payoff, name, max_cycles, sight=(0.0, 0.0))
+
+
+def qtran_21x21(name: str, team_reward: str) -> MatrixGame:
+    """The game of 21 by 21 actions on which Son et al. (2019) compare QTRAN-base with alt.
+
+    A high and narrow peak, 10 at (5, 15), beside a broad one, 5 at (15, 5).
+    """
+    second = np.arange(21.0)
+    first = second[:, None]
+    broad = 5.0 - np.square((15.0 - first) / 3.0) - np.square((5.0 - second) / 3.0)
+    narrow = 10.0 - np.square(5.0 - first) - np.square(15.0 - second)
+    return MatrixGame(np.maximum(broad, narrow), name)
 
 
 class TwoStep:

@@ -2,17 +2,20 @@
 
 The dynamics of PettingZoo's and MPE2's `_v3` tasks: forces from actions and
 contacts at the old positions, then positions move with the old velocities,
-then velocities change.
+then velocities change. Here: the physics, what all tasks share, and
+simple_spread; the tasks with messages are in `mpe_talk`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
+from tfmix.envs.graph import check_count
 from tfmix.types import EnvSpec, Step
 
 TIME_STEP = 0.1  # seconds
@@ -25,11 +28,18 @@ DIRECTIONS = np.asarray([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 
 
 class World(NamedTuple):
-    """position [B, N, 2], velocity [B, N, 2], landmark [B, L, 2], clock [B] int32 in steps."""
+    """The state of a task with N agents, L landmarks, G goals and W words.
+
+    position [B, N, 2], velocity [B, N, 2], landmark [B, L, 2], goal [B, G] int32
+    (numbers of landmarks), word [B, N, W] (what each agent said in the last step,
+    one-hot; zeros before it and of the silent), clock [B] int32 in steps.
+    """
 
     position: tf.Tensor
     velocity: tf.Tensor
     landmark: tf.Tensor
+    goal: tf.Tensor
+    word: tf.Tensor
     clock: tf.Tensor
 
 
@@ -51,14 +61,154 @@ def contact_forces(position: tf.Tensor, size: float) -> tf.Tensor:
     return tf.reduce_sum(between * strength[..., None], 2)
 
 
-class SimpleSpread:
+def moved(world: World, direction: tf.Tensor, force: Any = 0.0) -> World:
+    """The world a time step later.
+
+    Args:
+      world: now.
+      direction: [B, N] int32, a row of `DIRECTIONS` for every agent.
+      force: [B, N, 2], what pushes the agents beside themselves.
+    """
+    force += ACTION_FORCE * tf.gather(tf.constant(DIRECTIONS), direction)
+    return world._replace(
+        position=world.position + world.velocity * TIME_STEP,
+        velocity=world.velocity * (1.0 - DAMPING) + force * TIME_STEP,
+        clock=world.clock + 1,
+    )
+
+
+def landmarks_seen(world: World) -> tf.Tensor:
+    """Where the landmarks are as seen from each agent, [B, N, 2 L]."""
+    between = world.landmark[:, None] - world.position[:, :, None]  # [B, N, L, 2]
+    return tf.reshape(between, [*world.position.shape[:2], 2 * world.landmark.shape[1]])
+
+
+class ParticleTask:
+    """What the particle tasks share: the start, the clock, padding, the team's reward.
+
+    A task says what happens (`act`), what its agents see (`observe`) and what
+    they receive (`agent_rewards`). Its state is the observations side by side,
+    without their padding.
+
+    Args:
+      name: the environment's name.
+      team_reward: `sum`, `mean` or, where all agents receive the same, `one`.
+      agent_n_actions: every agent's count of actions.
+      obs_sizes: the size of every agent's observation.
+      landmarks: L.
+      goals: G.
+      words: W.
+      max_cycles: length of an episode in steps.
+      version: the version of the task's source.
+
+    Raises:
+      UserError: `max_cycles` that is no whole number from 1, or `team_reward`
+        of `one` where agents receive different rewards.
+    """
+
+    SAME_REWARD = False
+
+    def __init__(
+        self,
+        name: str,
+        team_reward: str,
+        *,
+        agent_n_actions: Sequence[int],
+        obs_sizes: Sequence[int],
+        landmarks: int,
+        goals: int,
+        words: int,
+        max_cycles: int,
+        version: str,
+    ):
+        if team_reward == "one" and not self.SAME_REWARD:
+            raise UserError(
+                f"{name}: agents receive different rewards; --team_reward must be sum or mean"
+            )
+        self.landmarks, self.goals, self.words = landmarks, goals, words
+        self.spec = EnvSpec(
+            name=name,
+            n_agents=len(obs_sizes),
+            n_actions=max(agent_n_actions),
+            obs_size=max(obs_sizes),
+            state_size=sum(obs_sizes),
+            episode_limit=check_count(name, "max_cycles", max_cycles),
+            agent_n_actions=tuple(agent_n_actions),
+            team_reward=team_reward,
+            version=version,
+        )
+
+    def act(self, world: World, action: tf.Tensor) -> World:
+        """The world behind the actions [B, N]."""
+        raise NotImplementedError
+
+    def observe(self, world: World) -> list[tf.Tensor]:
+        """Every agent's observation, each [B, its own size]."""
+        raise NotImplementedError
+
+    def agent_rewards(self, world: World) -> tf.Tensor:
+        """Every agent's own reward, [B, N]."""
+        raise NotImplementedError
+
+    def _seen(self, world: World, reward: tf.Tensor) -> Step:
+        batch, spec = world.position.shape[0], self.spec
+        views = self.observe(world)
+        padded = [tf.pad(x, [[0, 0], [0, spec.obs_size - x.shape[1]]]) for x in views]
+        return Step(
+            obs=tf.stack(padded, 1),
+            state=tf.concat(views, 1),
+            legal=tf.tile(tf.constant([spec.own_actions]), [batch, 1, 1]),
+            reward=reward,
+            terminated=tf.fill([batch], False),
+            truncated=world.clock >= spec.episode_limit,
+        )
+
+    def reset(self, seed: tf.Tensor, batch: int) -> tuple[World, Step]:
+        """Agents and landmarks anywhere in [-1, 1]^2, at rest; any landmark a goal."""
+        n, landmarks = self.spec.n_agents, self.landmarks
+        places = tf.random.stateless_uniform([batch, n + landmarks, 2], seed, -1.0, 1.0)
+        seed = tf.random.experimental.stateless_fold_in(seed, 1)
+        world = World(
+            position=places[:, :n],
+            velocity=tf.zeros([batch, n, 2]),
+            landmark=places[:, n:],
+            goal=tf.random.stateless_uniform([batch, self.goals], seed, 0, landmarks, tf.int32),
+            word=tf.zeros([batch, n, self.words]),
+            clock=tf.zeros([batch], tf.int32),
+        )
+        return world, self._seen(world, tf.zeros([batch]))
+
+    def step(self, state: World, action: tf.Tensor, seed: tf.Tensor) -> tuple[World, Step]:
+        """Moves everybody by one time step."""
+        world = self.act(state, action)
+        rewards = self.agent_rewards(world)
+        if self.spec.team_reward == "one":
+            reward = rewards[:, 0]
+        else:
+            team = tf.reduce_sum if self.spec.team_reward == "sum" else tf.reduce_mean
+            reward = team(rewards, -1)
+        return world, self._seen(world, reward)
+
+
+def check_ratio(name: str, local_ratio: float) -> float:
+    """The weight of an agent's own reward.
+
+    Raises:
+      UserError: it does not lie between 0 and 1.
+    """
+    if not isinstance(local_ratio, int | float) or not 0 <= local_ratio <= 1:
+        raise UserError(f"{name}: local_ratio={local_ratio!r} must lie between 0 and 1")
+    return float(local_ratio)
+
+
+class SimpleSpread(ParticleTask):
     """Cooperative navigation, `simple_spread_v3`: N agents cover N landmarks.
 
     Observation: own velocity 2, own position 2, the landmarks and then the
     other agents as seen from oneself, and the others' silent words (zeros).
-    State: the observations side by side. Reward of agent i: (1 - local_ratio)
-    times minus the sum over landmarks of the distance to the nearest agent,
-    plus local_ratio times minus the others that agent i touches.
+    Reward of agent i: (1 - local_ratio) times minus the sum over landmarks of
+    the distance to the nearest agent, plus local_ratio times minus the others
+    that agent i touches.
 
     Args:
       name: the environment's name.
@@ -71,7 +221,8 @@ class SimpleSpread:
       UserError: an argument out of bounds, or `team_reward` of `one`.
     """
 
-    SIZE = 0.15
+    SIZE = 0.15  # radius of an agent
+    WORDS = 2
 
     def __init__(
         self,
@@ -81,47 +232,40 @@ class SimpleSpread:
         local_ratio: float = 0.5,
         max_cycles: int = 25,
     ):
-        for argument, value in (("n", n), ("max_cycles", max_cycles)):
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"{name}: {argument}={value!r} must be a whole number from 1")
-        if not isinstance(local_ratio, int | float) or not 0 <= local_ratio <= 1:
-            raise UserError(f"{name}: local_ratio={local_ratio!r} must lie between 0 and 1")
-        if team_reward == "one":
-            raise UserError(
-                f"{name}: agents receive different rewards; --team_reward must be sum or mean"
-            )
-        self.local_ratio, self.team_reward = float(local_ratio), team_reward
-        size = 4 + 2 * n + 4 * (n - 1)
-        self.spec = EnvSpec(
-            name=name,
-            n_agents=n,
-            n_actions=5,
-            obs_size=size,
-            state_size=size * n,
-            episode_limit=max_cycles,
-            agent_n_actions=(5,) * n,
-            team_reward=team_reward,
+        check_count(name, "n", n)
+        self.local_ratio = check_ratio(name, local_ratio)
+        super().__init__(
+            name,
+            team_reward,
+            agent_n_actions=[len(DIRECTIONS)] * n,
+            obs_sizes=[4 + 2 * n + (2 + self.WORDS) * (n - 1)] * n,
+            landmarks=n,
+            goals=0,
+            words=self.WORDS,
+            max_cycles=max_cycles,
             version="v3",
         )
         # Row i: the others of agent i, in order.
         self.others = np.asarray([[j for j in range(n) if j != i] for i in range(n)], np.int32)
 
-    def observe(self, world: World) -> tf.Tensor:
-        """Every agent's observation, [B, N, O]."""
+    def act(self, world: World, action: tf.Tensor) -> World:
+        """Everybody moves; who touches is pushed away."""
+        return moved(world, action, contact_forces(world.position, self.SIZE))
+
+    def observe(self, world: World) -> list[tf.Tensor]:
+        """Every agent's observation, each [B, O]."""
         batch, n = world.position.shape[0], self.spec.n_agents
-        landmarks = world.landmark[:, None] - world.position[:, :, None]  # [B, N, N, 2]
         others = tf.gather(world.position, self.others, axis=1)  # [B, N, N-1, 2]
         others -= world.position[:, :, None]
-        return tf.concat(
-            [
-                world.velocity,
-                world.position,
-                tf.reshape(landmarks, [batch, n, 2 * n]),
-                tf.reshape(others, [batch, n, 2 * (n - 1)]),
-                tf.zeros([batch, n, 2 * (n - 1)]),
-            ],
-            -1,
-        )
+        words = tf.gather(world.word, self.others, axis=1)
+        views = [
+            world.velocity,
+            world.position,
+            landmarks_seen(world),
+            tf.reshape(others, [batch, n, 2 * (n - 1)]),
+            tf.reshape(words, [batch, n, self.WORDS * (n - 1)]),
+        ]
+        return tf.unstack(tf.concat(views, -1), axis=1)
 
     def agent_rewards(self, world: World) -> tf.Tensor:
         """Every agent's own reward, [B, N]."""
@@ -131,41 +275,3 @@ class SimpleSpread:
         touch = tf.cast(between < 2 * self.SIZE, tf.float32)  # [B, N, N]
         own = -(tf.reduce_sum(touch, 2) - 1.0)  # oneself does not count
         return (1.0 - self.local_ratio) * shared[:, None] + self.local_ratio * own
-
-    def _seen(self, world: World, reward: tf.Tensor) -> Step:
-        batch, spec = world.position.shape[0], self.spec
-        obs = self.observe(world)
-        return Step(
-            obs=obs,
-            state=tf.reshape(obs, [batch, spec.state_size]),
-            legal=tf.fill([batch, spec.n_agents, spec.n_actions], True),
-            reward=reward,
-            terminated=tf.fill([batch], False),
-            truncated=world.clock >= spec.episode_limit,
-        )
-
-    def reset(self, seed: tf.Tensor, batch: int) -> tuple[World, Step]:
-        """Agents and landmarks anywhere in [-1, 1]^2, at rest."""
-        n = self.spec.n_agents
-        places = tf.random.stateless_uniform([batch, 2 * n, 2], seed, -1.0, 1.0)
-        world = World(
-            position=places[:, :n],
-            velocity=tf.zeros([batch, n, 2]),
-            landmark=places[:, n:],
-            clock=tf.zeros([batch], tf.int32),
-        )
-        return world, self._seen(world, tf.zeros([batch]))
-
-    def step(self, state: World, action: tf.Tensor, seed: tf.Tensor) -> tuple[World, Step]:
-        """Moves everybody by one time step."""
-        force = ACTION_FORCE * tf.gather(tf.constant(DIRECTIONS), action)
-        force += contact_forces(state.position, self.SIZE)
-        world = World(
-            position=state.position + state.velocity * TIME_STEP,
-            velocity=state.velocity * (1.0 - DAMPING) + force * TIME_STEP,
-            landmark=state.landmark,
-            clock=state.clock + 1,
-        )
-        rewards = self.agent_rewards(world)
-        team = tf.reduce_sum if self.team_reward == "sum" else tf.reduce_mean
-        return world, self._seen(world, team(rewards, -1))

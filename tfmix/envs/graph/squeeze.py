@@ -1,0 +1,69 @@
+"""The multi-domain Gaussian squeeze of Son et al. (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfmix.envs.graph import check_count
+from tfmix.types import EnvSpec, Step
+
+
+class GaussianSqueeze:
+    """One step: N agents choose 0 to 10 and together must squeeze out the right amount.
+
+    The state s is drawn from U(0, 2)^N and everybody sees all of it. The amount
+    is x = sum_i a_i s_i / N and pays the team the sum over the peaks of
+    x exp(-(x - mean)^2 / width^2). `k1` has the peak (8, 0.5), `k2` a broader
+    and lower one beside it, (5, 1). As in the authors' code; the paper draws
+    s_i from U(0, 0.2) and does not divide, the same for its ten agents.
+
+    Args:
+      name: the environment's name.
+      team_reward: the reward is the team's, whatever this says.
+      peaks: mean and width of every peak.
+      n: agents.
+
+    Raises:
+      UserError: `n` that is no whole number from 1.
+    """
+
+    HIGHEST_ACTION = 10
+
+    def __init__(
+        self, name: str, team_reward: str, peaks: Sequence[tuple[float, float]], n: int = 10
+    ):
+        check_count(name, "n", n)
+        self.peaks = peaks
+        self.spec = EnvSpec(
+            name=name,
+            n_agents=n,
+            n_actions=self.HIGHEST_ACTION + 1,
+            obs_size=n,
+            state_size=n,
+            episode_limit=1,
+            agent_n_actions=(self.HIGHEST_ACTION + 1,) * n,
+        )
+
+    def _seen(self, state: tf.Tensor, reward: tf.Tensor, over: bool) -> Step:
+        batch, spec = state.shape[0], self.spec
+        return Step(
+            obs=tf.repeat(state[:, None], spec.n_agents, axis=1),
+            state=state,
+            legal=tf.fill([batch, spec.n_agents, spec.n_actions], True),
+            reward=reward,
+            terminated=tf.fill([batch], over),
+            truncated=tf.fill([batch], False),
+        )
+
+    def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
+        """Draws s, [B, N]."""
+        state = tf.random.stateless_uniform([batch, self.spec.n_agents], seed, 0.0, 2.0)
+        return state, self._seen(state, tf.zeros([batch]), False)
+
+    def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
+        """Pays and ends."""
+        amount = tf.reduce_mean(tf.cast(action, tf.float32) * state, -1)  # [B]
+        shares = [tf.exp(-tf.square((amount - mean) / width)) for mean, width in self.peaks]
+        return state, self._seen(state, amount * tf.add_n(shares), True)
