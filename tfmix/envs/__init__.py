@@ -21,7 +21,8 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "matrix/custom": ("tfmix.envs.graph.matrix", "matrix_game", {}),
     "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
-    "predator_prey/stag_hunt": ("tfmix.envs.graph.predator_prey", "StagHunt", {}),
+    "predator_prey/qtran": ("tfmix.envs.graph.predator_prey", "ModifiedPredatorPrey", {}),
+    "predator_prey/stag_hunt": ("tfmix.envs.graph.stag_hunt", "StagHunt", {}),
 }
 
 # prefix: (module, builder, what stands behind the prefix)
