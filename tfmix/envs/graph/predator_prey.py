@@ -109,13 +109,13 @@ class ModifiedPredatorPrey:
         count = bodies.shape[1]
         oneself = tf.eye(count, dtype=tf.bool)[None]
         ahead = (wanted[:, :, None] == bodies[:, None]) & ~oneself  # [B, K, K], j in i's way
-        called = oneself | tf.zeros_like(ahead)  # by a line that begins with i
-        last, never = called, count * count
-        key = tf.where(called, tf.range(count)[:, None] * count + count - 1, never)
+        last = oneself | tf.zeros_like(ahead)  # in the line that i calls
+        first_key = (tf.range(count)[:, None] + 1) * count
+        key = tf.where(last, first_key, (count + 1) * count)
         for further in range(1, count):
-            last = tf.reduce_any(last[..., None] & ahead[:, None], 2) & ~called
-            key = tf.where(last, tf.range(count)[:, None] * count + count - 1 - further, key)
-            called |= last
+            # A ring is called again and again; in it the order makes no difference.
+            last = tf.reduce_any(last[..., None] & ahead[:, None], 2)
+            key = tf.where(last, first_key - further, key)
         return grid.turns(tf.reduce_min(key, 1))
 
     def pay(self, bodies: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
