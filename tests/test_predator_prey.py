@@ -7,7 +7,8 @@ import tensorflow as tf
 from tfmix import envs
 from tfmix.collect import GraphCollector
 from tfmix.config import Config, UserError
-from tfmix.envs.graph.predator_prey import Hunt
+from tfmix.envs.graph.predator_prey import Chase
+from tfmix.envs.graph.stag_hunt import Hunt
 
 SEED = tf.constant([3, 5])
 RIGHT, DOWN, LEFT, UP, STAY, CATCH = range(6)
@@ -39,10 +40,26 @@ def hunt(drawing, batch=1, gone="", **arguments):
     return env, Hunt(*(tf.constant([[cell[c] for c in x]] * batch) for x in (agents, stags)), clock)
 
 
+def chase(drawing, batch=1, **arguments):
+    """A modified predator-prey and its state as drawn, `batch` times."""
+    rows = drawing.split()
+    found = {c: (i, j) for i, row in enumerate(rows) for j, c in enumerate(row) if c != "."}
+    names = sorted(found)  # digits before letters
+    arguments = {
+        "size": len(rows),
+        "n_predators": sum(map(str.isdigit, names)),
+        "n_prey": sum(map(str.isalpha, names)),
+        **arguments,
+    }
+    env = make("predator_prey/qtran", *(f"{k}={v}" for k, v in arguments.items()))
+    bodies = [env.cells[found[c][0] * len(rows) + found[c][1]] for c in names]
+    return env, Chase(tf.constant([bodies] * batch), tf.zeros([batch], tf.int32))
+
+
 def places(env, bodies):
     """Cells as (row, column), (-1, -1) for who has left, [..., 2]."""
     size = round(len(env.cells) ** 0.5)
-    table = np.full([env.gone + 1, 2], -1)
+    table = np.full([(size + 4) ** 2 + 1, 2], -1)
     table[env.cells] = np.stack(np.divmod(np.arange(size * size), size), -1)
     return table[np.asarray(bodies)]
 
@@ -259,6 +276,138 @@ def test_the_seed_decides_everything_and_rows_differ():
     assert len(np.unique(one.stags, axis=0)) == 64
 
 
+NORTH, WEST, WAIT, EAST, SOUTH = range(5)
+LEADS = {NORTH: (-1, 0), WEST: (0, -1), WAIT: (0, 0), EAST: (0, 1), SOUTH: (1, 0)}
+
+
+@pytest.mark.parametrize("action", range(5))
+def test_a_predator_moves_one_cell_and_walls_stop_it(action):
+    env, state = chase("0.... .1... ..... ..... ....a")
+    after, _ = act(env, state, WAIT, action)
+    assert places(env, after.bodies[0, 1]).tolist() == [1 + LEADS[action][0], 1 + LEADS[action][1]]
+    after, _ = act(env, state, action, WAIT)
+    wanted = [max(0, x) for x in LEADS[action]]
+    assert places(env, after.bodies[0, 0]).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    "actions,columns",
+    [
+        ((EAST, EAST, EAST), [1, 2, 3]),  # a column moves up
+        ((EAST, EAST, WAIT), [0, 1, 2]),  # blocked at its head
+        ((WAIT, WEST, WEST), [0, 1, 2]),
+        ((EAST, WEST, EAST), [0, 1, 3]),  # nobody changes places
+        ((EAST, SOUTH, WEST), [1, 1, 2]),  # the lower number gets the cell
+    ],
+)
+def test_who_stands_in_the_way_moves_first(actions, columns):
+    env, state = chase("012.. ..... ..... ..... ....a")
+    after, _ = act(env, state, *actions)
+    assert places(env, after.bodies[0, :3])[:, 1].tolist() == columns
+
+
+def test_a_ring_does_not_turn_and_a_later_number_waits_for_no_one():
+    env, state = chase("01... 32... ..... ..... ....a")
+    after, _ = act(env, state, EAST, SOUTH, WEST, NORTH)
+    np.testing.assert_array_equal(after.bodies[:, :4], state.bodies[:, :4])
+    # 1 leaves before 2 looks at its cell; 0 looked before.
+    env, state = chase("..... 0.12. ..... ..... ....a")
+    after, _ = act(env, state, EAST, WEST, WEST)
+    assert places(env, after.bodies[0, :3])[:, 1].tolist() == [1, 2, 3]
+    after, _ = act(env, state, WAIT, WEST, WEST)
+    assert places(env, after.bodies[0, :3])[:, 1].tolist() == [0, 1, 2]
+
+
+def test_prey_take_each_of_five_moves_alike_and_wait_at_walls():
+    env, state = chase("0.... ..... ..a.. ..... ....1", batch=5000, n_predators=2)
+    after, seen = act(env, state, WAIT, WAIT)
+    ends, counts = np.unique(places(env, after.bodies[:, 2]), axis=0, return_counts=True)
+    assert ends.tolist() == [[1, 2], [2, 1], [2, 2], [2, 3], [3, 2]]
+    np.testing.assert_allclose(counts / 5000, 0.2, atol=0.03)
+    assert not np.any(seen.reward)
+    env, state = chase("a.... ..... ..... ..... 0...1", batch=5000)
+    after, _ = act(env, state, WAIT, WAIT)
+    assert abs(np.mean(after.bodies[:, 2] == state.bodies[:, 2]) - 0.6) < 0.04
+
+
+def test_two_predators_beside_a_prey_are_paid_and_it_appears_elsewhere():
+    # The prey cannot move: its four neighbours are taken.
+    env, state = chase(".0... 1a2.. .3... ..... .....", batch=4000)
+    after, seen = act(env, state, *[WAIT] * 4)
+    assert np.all(seen.reward == 1) and not np.any(seen.terminated) and not np.any(seen.truncated)
+    np.testing.assert_array_equal(after.bodies[:, :4], state.bodies[:, :4])
+    cells, counts = np.unique(after.bodies[:, 4], return_counts=True)
+    assert set(cells) == set(env.cells) - set(state.bodies[0].numpy())
+    np.testing.assert_allclose(counts / 4000, 1 / 20, atol=0.02)
+
+
+def test_one_predator_beside_a_prey_costs_the_penalty():
+    # The prey goes east, beside nobody, south, beside 1, or stays, beside 0.
+    env, state = chase("0a. ... .1.", batch=3000, penalty=0.75)
+    after, seen = act(env, state, WAIT, WAIT)
+    prey = [tuple(x) for x in places(env, after.bodies[:, 2])]
+    wanted = {(0, 1): -0.75, (1, 1): -0.75, (0, 2): 0.0}
+    assert set(prey) == set(wanted)
+    np.testing.assert_array_equal(seen.reward, [wanted[x] for x in prey])
+
+
+def test_every_prey_counts_and_the_caught_appear_one_after_the_other():
+    # a and b are caught and c is threatened, unless b goes to the free cell.
+    env, state = chase("a01 2b3 4.c", batch=2000, penalty=0.5)
+    after, seen = act(env, state, *[WAIT] * 5)
+    both = seen.reward.numpy() == 1.5
+    assert np.all(seen.reward.numpy()[~both] == 1 - 0.5 - 0.5) and abs(both.mean() - 0.8) < 0.05
+    # a takes the only free cell and b the one that a has left.
+    prey = places(env, after.bodies[:, 5:])
+    assert np.all(prey[both, 1] == 0)
+    assert set(map(tuple, prey[both, 0])) == {(2, 1), (2, 2)}  # the latter where c went west
+    assert np.all(np.diff(np.sort(after.bodies, 1), axis=1) > 0)
+
+
+@pytest.mark.parametrize("rule,reward", [("sum", 1), ("mean", 0.25), ("one", 0.25)])
+def test_predators_share_their_pay(rule, reward):
+    _, state = chase(".0... 1a2.. .3... ..... .....")
+    env = make("predator_prey/qtran", "n_predators=4", team_reward=rule)
+    assert act(env, state, *[WAIT] * 4)[1].reward[0] == reward
+    assert env.spec.team_reward == rule
+
+
+def test_what_predators_see_is_the_code_of_all_positions():
+    env, state = chase("0...a ..... ..... .1... .....")
+    seen = env._seen(state, tf.zeros([1]))
+    first, second, prey = np.asarray([[-0.5, -0.5], [0.1, -0.3], [-0.5, 0.3]])
+    np.testing.assert_allclose(seen.state[0], [*first, *second, *prey], atol=1e-6)
+    zero = [0, 0]
+    wanted = [
+        [*zero, *(second - first), *(prey - first), 0.0, *first],
+        [*(first - second), *zero, *(prey - second), 0.5, *second],
+    ]
+    np.testing.assert_allclose(seen.obs[0], wanted, atol=1e-6)
+    assert np.all(seen.legal)
+
+
+@pytest.mark.parametrize(
+    "arguments,published,spread",
+    [((), -36.1, 12), (("size=7", "n_predators=4", "n_prey=2", "penalty=0.5"), -20.7, 6.1)],
+)
+def test_a_random_team_chases_as_in_the_papers_code_until_the_clock_stops(
+    arguments, published, spread
+):
+    env = make("predator_prey/qtran", *arguments)
+    collector = GraphCollector(env, random_team, 1, False)
+    played = collector.collect(SEED, tf.constant(0, tf.int64), tf.constant(1.0), 300)
+    assert np.all(played.mask == 1) and not np.any(played.terminated)
+    assert played.mask.shape == [300, 100]
+    bodies = played.state.numpy().reshape(300, 101, -1, 2)
+    apart = np.abs(bodies[:, :, :, None] - bodies[:, :, None]).sum(-1)
+    assert apart[..., ~np.eye(apart.shape[-1], dtype=bool)].min() > 0.1  # nobody shares a cell
+    assert np.abs(bodies).max() == 0.5
+    # The mean over 300 episodes of the authors' code; five standard errors of both.
+    returned = played.reward.numpy().sum(-1)
+    assert abs(returned.mean() - published) < 5 * spread * (2 / 300) ** 0.5
+    assert abs(returned.std() - spread) < 0.2 * spread
+
+
 @pytest.mark.parametrize(
     "name,argument,word",
     [
@@ -267,9 +416,16 @@ def test_the_seed_decides_everything_and_rows_differ():
         ("stag_hunt", "size=1", "whole number from 2"),
         ("stag_hunt", "size=3", "do not fit into 3x3"),
         ("stag_hunt", "max_cycles=2.5", "whole number from 1"),
-        ("stag_hunt", 'punishment="much"', "finite number"),
-        ("stag_hunt", "punishment=NaN", "finite number"),
+        ("stag_hunt", 'punishment="much"', "at most 0"),
+        ("stag_hunt", "punishment=NaN", "at most 0"),
+        ("stag_hunt", "punishment=2", "at most 0"),
         ("stag_hunt", "penalty=2", "no argument"),
+        ("qtran", "n_predators=1", "whole number from 2"),
+        ("qtran", "n_prey=true", "whole number from 1"),
+        ("qtran", "size=1.0", "whole number from 2"),
+        ("qtran", "max_cycles=0", "whole number from 1"),
+        ("qtran", "n_prey=23", "no free cell of 5x5"),
+        ("qtran", "penalty=-2", "from 0"),
     ],
 )
 def test_unusable_arguments_are_refused_in_one_line(name, argument, word):

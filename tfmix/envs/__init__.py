@@ -53,7 +53,8 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mpe/simple_speaker_listener": ("tfmix.envs.graph.mpe_talk", "SimpleSpeakerListener", {}),
     "mpe/simple_reference": ("tfmix.envs.graph.mpe_talk", "SimpleReference", {}),
     "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
-    "predator_prey/stag_hunt": ("tfmix.envs.graph.predator_prey", "StagHunt", {}),
+    "predator_prey/qtran": ("tfmix.envs.graph.predator_prey", "ModifiedPredatorPrey", {}),
+    "predator_prey/stag_hunt": ("tfmix.envs.graph.stag_hunt", "StagHunt", {}),
 }
 
 # prefix: (module, builder, what stands behind the prefix)

@@ -1,244 +1,175 @@
-"""Hunting games on a grid.
-
-A position is one number: the cell of a grid that is padded on every side by
-as much as an agent sees. Moves, neighbours and windows are then differences
-of such numbers, and none of them wraps around the edge.
-"""
+"""Modified predator-prey, the task of QTRAN."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
+from tfmix.envs.graph import grid
 from tfmix.types import EnvSpec, Step
 
 
-def check_counts(name: str, **counts: tuple[object, int]) -> None:
-    """Refuses arguments, given as (value, lowest), that are no whole number from the lowest."""
-    for argument, (value, low) in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise UserError(f"{name}: {argument}={value!r} must be a whole number from {low}")
+class Chase(NamedTuple):
+    """bodies [B, N + M] int32 cells, predators first; clock [B] int32 in steps."""
 
-
-def random_turns(bits: tf.Tensor) -> tf.Tensor:
-    """Who moves when: a random permutation of 0..K-1 in each row.
-
-    Args:
-      bits: [B, K] int32, random numbers from 0.
-    """
-    count = bits.shape[1]
-    unequal = bits // count * count + tf.range(count)
-    return tf.reduce_sum(tf.cast(unequal[:, None] < unequal[:, :, None], tf.int32), 2)
-
-
-def of_turn(mine: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """The one of `values` [B, K] at which `mine` [B, K] is True, [B, 1]."""
-    return tf.reduce_sum(tf.where(mine, values, 0), 1, keepdims=True)
-
-
-class Hunt(NamedTuple):
-    """agents [B, N] and stags [B, M], int32 cells; clock [B] int32 in steps."""
-
-    agents: tf.Tensor
-    stags: tf.Tensor
+    bodies: tf.Tensor
     clock: tf.Tensor
 
 
-class StagHunt:
-    """Predator-prey with a catch action, as in Weighted QMIX (Rashid et al. 2020).
+class ModifiedPredatorPrey:
+    """Predator-prey with a penalty for hunting alone, of QTRAN (Son et al. 2019).
 
-    `stag_hunt` of the paper's code (oxwhirl/wqmix, `pred_prey_punish`), first
-    of Boehmer et al. (2020). Agents move one after the other in random order,
-    then the stags do. A stag beside which two agents or more catch is worth
-    10 and leaves with all of them; beside which one does, `punishment`. Other
-    stags go to a random free cell beside them. Nobody enters a taken cell.
+    `endless3` of the authors' code (Sonkyunghwan/QTRAN). Prey walk at random.
+    A prey beside which two predators or more stand is worth 1 and appears
+    anew in a random free cell; beside which one does, minus `penalty`. The
+    game goes on until the clock stops it.
 
-    Actions: right, down, left, up, stay, catch (legal beside a stag alone).
-    State: the grid, row by row, with 1 for agent, stag, hare (there are none).
-    Observation: the same of the 5x5 cells around oneself; agents that left see
-    nothing and stay. The end: all stags, or all agents, have left.
+    Bodies move one after the other, predators before prey, but each first
+    lets whoever stands in its way move: a column moves up together, while
+    bodies that want to change places, or to go round in a ring, all stay.
+
+    Actions: up, left, stay, right, down. Every position is (row, column), less
+    half a side and divided by a side. State: all positions, predators first.
+    Observation: the same less one's own, one's index / N, one's own position.
 
     Args:
       name: the environment's name.
-      team_reward: unused; the reward is the team's.
-      punishment: what is added to the reward for a catch that fails, mostly below 0.
-      n_agents: N.
-      n_stags: M.
+      team_reward: `sum` of what the predators are paid, a share of an N-th
+        each; `mean` or `one` for such a share.
       size: rows, and columns, of the grid.
+      n_predators: N.
+      n_prey: M.
+      penalty: what one predator alone costs; the paper's P.
       max_cycles: length of an episode in steps.
 
     Raises:
-      UserError: an argument out of bounds, or more bodies than cells.
+      UserError: an argument out of bounds, or no cell left free.
     """
 
-    SIGHT = 2  # cells to each side
-    CATCHERS = 2  # agents that it takes to catch a stag
-    PRIZE = 10.0
-    STAY, CATCH = 4, 5
+    STAY = 2
 
     def __init__(
         self,
         name: str,
         team_reward: str,
-        punishment: float = -2.0,
-        n_agents: int = 8,
-        n_stags: int = 8,
-        size: int = 10,
-        max_cycles: int = 200,
+        size: int = 5,
+        n_predators: int = 2,
+        n_prey: int = 1,
+        penalty: float = 1.5,
+        max_cycles: int = 100,
     ):
-        check_counts(
+        grid.check_counts(
             name,
-            n_agents=(n_agents, 2),
-            n_stags=(n_stags, 1),
             size=(size, 2),
+            n_predators=(n_predators, 2),
+            n_prey=(n_prey, 1),
             max_cycles=(max_cycles, 1),
         )
-        if n_agents + n_stags > size * size:
+        if n_predators + n_prey >= size * size:
             raise UserError(
-                f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} cells"
+                f"{name}: {n_predators} predators and {n_prey} prey leave no free cell of "
+                f"{size}x{size}"
             )
-        if not isinstance(punishment, int | float) or not math.isfinite(punishment):
-            raise UserError(f"{name}: punishment={punishment!r} must be a finite number")
-        self.punishment = float(punishment)
+        if not grid.is_number(penalty) or penalty < 0:
+            raise UserError(
+                f"{name}: penalty={penalty!r} must be a number from 0; it is subtracted"
+            )
+        self.size, self.n_prey, self.penalty = size, n_prey, float(penalty)
+        self.share = 1.0 if team_reward == "sum" else 1.0 / n_predators
+        bodies = n_predators + n_prey
         self.spec = EnvSpec(
             name=name,
-            n_agents=n_agents,
-            n_actions=6,
-            obs_size=3 * (2 * self.SIGHT + 1) ** 2,
-            state_size=3 * size * size,
+            n_agents=n_predators,
+            n_actions=5,
+            obs_size=2 * bodies + 3,
+            state_size=2 * bodies,
             episode_limit=max_cycles,
-            agent_n_actions=(6,) * n_agents,
+            agent_n_actions=(5,) * n_predators,
+            team_reward=team_reward,
         )
-        self.n_stags = n_stags
-        width = size + 2 * self.SIGHT
-        self.moves = np.asarray([1, width, -1, -width], np.int32)
-        rows, columns = np.divmod(np.arange(size * size), size)
-        self.cells = ((rows + self.SIGHT) * width + columns + self.SIGHT).astype(np.int32)
-        self.gone = width * width  # a cell that nobody sees or reaches
-        sight = np.arange(-self.SIGHT, self.SIGHT + 1)
-        self.window = (sight[:, None] * width + sight).ravel().astype(np.int32)
-        # What may be done in a cell, as far as the walls go; the gone may stay.
-        self.allowed: np.ndarray = np.zeros([self.gone + 1, 6], bool)
-        self.allowed[:, self.STAY] = True
-        self.allowed[self.cells, self.CATCH] = True
-        self.allowed[self.cells, :4] = np.isin(self.cells[:, None] + self.moves, self.cells)
+        width = size + 2
+        self.cells = grid.padded_cells(size, 1)
+        self.moves = np.asarray([-width, -1, 0, 1, width], np.int32)
+        # Where each action leads from each cell; into a wall, nowhere.
+        ends: np.ndarray = np.arange(width * width)[:, None] + self.moves
+        self.ends = np.where(np.isin(ends, self.cells), ends, ends[:, [self.STAY]]).astype(np.int32)
+        self.places: np.ndarray = np.zeros([width * width, 2], np.float32)
+        self.places[self.cells, 0], self.places[self.cells, 1] = np.divmod(np.arange(size**2), size)
+        self.places = (self.places - size / 2) / size
 
-    def beside(self, agents: tf.Tensor, stags: tf.Tensor) -> tf.Tensor:
-        """Which stags are in the four cells around which agents, [B, N, M]."""
-        apart = tf.abs(agents[:, :, None] - stags[:, None])
-        return (apart == self.moves[0]) | (apart == self.moves[1])
+    def order(self, bodies: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+        """The turn of each body, [B, K], a permutation in each row.
 
-    def move_agents(self, hunt: Hunt, action: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-        """Where the agents are after their moves, [B, N]; bits [B, N] decide on the order."""
-        agents, turn = hunt.agents, random_turns(bits)
-        allowed = tf.gather(tf.constant(self.allowed), agents)
-        going = tf.one_hot(action, 4, True, False) & allowed[..., :4]
-        wanted = agents + tf.reduce_sum(tf.where(going, self.moves, 0), -1)
-        for k in range(self.spec.n_agents):
-            mine = turn == k
-            everybody = tf.concat([agents, hunt.stags], 1)
-            # Who stays finds the cell taken, by itself.
-            taken = tf.reduce_any(everybody == of_turn(mine, wanted), 1, keepdims=True)
-            agents = tf.where(mine & ~taken, wanted, agents)
-        return agents
-
-    def move_stags(
-        self, agents: tf.Tensor, stags: tf.Tensor, catching: tf.Tensor, bits: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The stags' turns.
-
-        Args:
-          agents: [B, N], who have moved.
-          stags: [B, M].
-          catching: [B, N] bool.
-          bits: [B, 5 * M] random numbers, for the order and the directions.
-
-        Returns:
-          agents and stags afterwards, and the reward [B].
+        Who is called to move first calls whoever stands in the cell that it
+        wants, and so on down the line, and the last one called moves first.
         """
-        batch, m = stags.shape
-        turn = random_turns(bits[:, :m])
-        # The free direction with the highest draw is gone; its last two bits name it.
-        draw = tf.reshape(bits[:, m:], [batch, m, 4]) // 4 * 4 + tf.range(4)
-        draw = tf.where(tf.gather(tf.constant(self.allowed[:, :4]), stags), draw, -1)
-        # Catching agents have not moved and a stag that waits for its turn has not either.
-        reach = self.beside(agents, stags) & catching[:, :, None]
-        reward = tf.zeros([batch, 1])
-        for k in range(m):
-            mine = turn == k
-            at = of_turn(mine, stags)
-            hands = tf.reduce_any(reach & mine[:, None], 2) & (agents != self.gone)  # [B, N]
-            count = tf.reduce_sum(tf.cast(hands, tf.int32), 1, keepdims=True)
-            caught = count >= self.CATCHERS
-            reward += tf.where(caught, self.PRIZE, tf.where(count > 0, self.punishment, 0.0))
-            agents = tf.where(hands & caught, self.gone, agents)
-            around = at + self.moves  # [B, 4]
-            everybody = tf.concat([agents, stags], 1)
-            taken = tf.reduce_any(everybody[:, :, None] == around[:, None], 1)
-            own_draw = tf.reduce_max(tf.where(mine[..., None], draw, -1), 1)
-            best = tf.reduce_max(tf.where(taken, -1, own_draw), 1, keepdims=True)
-            goes = (best == own_draw) & (best >= 0)
-            at += tf.reduce_sum(tf.where(goes, self.moves, 0), 1, keepdims=True)
-            stags = tf.where(mine, tf.where(caught, self.gone, at), stags)
-        return agents, stags, reward[:, 0]
+        count = bodies.shape[1]
+        oneself = tf.eye(count, dtype=tf.bool)[None]
+        ahead = (wanted[:, :, None] == bodies[:, None]) & ~oneself  # [B, K, K], j in i's way
+        last = oneself | tf.zeros_like(ahead)  # in the line that i calls
+        first_key = (tf.range(count)[:, None] + 1) * count
+        key = tf.where(last, first_key, (count + 1) * count)
+        for further in range(1, count):
+            # A ring is called again and again; in it the order makes no difference.
+            last = tf.reduce_any(last[..., None] & ahead[:, None], 2)
+            key = tf.where(last, first_key - further, key)
+        return grid.turns(tf.reduce_min(key, 1))
 
-    def look(self, hunt: Hunt) -> tuple[tf.Tensor, tf.Tensor]:
-        """Observations [B, N, O] and states [B, S]."""
-        batch, spec = hunt.clock.shape[0], self.spec
-        around = (hunt.agents[:, :, None] + self.window)[:, :, None]  # [B, N, 1, 25]
-        present = (hunt.agents != self.gone)[..., None]
-        windows, grids = [], []
-        for bodies in (hunt.agents, hunt.stags):
-            near = tf.reduce_any(bodies[:, None, :, None] == around, 2)
-            windows.append(tf.cast(near & present, tf.float32))
-            here = tf.reduce_any(bodies[:, :, None] == self.cells, 1)
-            grids.append(tf.cast(here, tf.float32))
-        obs = tf.stack([*windows, tf.zeros_like(windows[0])], -1)
-        state = tf.stack([*grids, tf.zeros_like(grids[0])], -1)
-        return (
-            tf.reshape(obs, [batch, spec.n_agents, spec.obs_size]),
-            tf.reshape(state, [batch, spec.state_size]),
-        )
+    def pay(self, bodies: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Which prey are caught [B, M], and the reward of the whole team [B]."""
+        predators, prey = tf.split(bodies, [self.spec.n_agents, self.n_prey], 1)
+        apart = tf.abs(predators[:, :, None] - prey[:, None])
+        beside = (apart == self.moves[3]) | (apart == self.moves[4])
+        count = tf.reduce_sum(tf.cast(beside, tf.int32), 1)
+        caught = count >= 2
+        paid = tf.where(caught, 1.0, tf.where(count == 1, -self.penalty, 0.0))
+        return caught, tf.reduce_sum(paid, 1)
 
-    def _seen(self, hunt: Hunt, reward: tf.Tensor) -> Step:
-        obs, state = self.look(hunt)
-        near = tf.reduce_any(self.beside(hunt.agents, hunt.stags), 2)
-        legal = tf.gather(tf.constant(self.allowed), hunt.agents)
-        catch = tf.range(6) == self.CATCH
-        over = tf.reduce_all(hunt.stags == self.gone, 1) | tf.reduce_all(
-            hunt.agents == self.gone, 1
-        )
-        return Step(
-            obs=obs,
-            state=state,
-            legal=legal & (near[..., None] | ~catch),
-            reward=reward,
-            terminated=over,
-            truncated=(hunt.clock >= self.spec.episode_limit) & ~over,
-        )
-
-    def reset(self, seed: tf.Tensor, batch: int) -> tuple[Hunt, Step]:
-        """Everybody in a cell of their own, any with the same chance."""
+    def renew(self, bodies: tf.Tensor, caught: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+        """Caught prey appear one after the other in free cells; bits [B, M, cells]."""
         n = self.spec.n_agents
-        draw = tf.random.stateless_uniform([batch, len(self.cells)], seed)
-        drawn = tf.math.top_k(draw, n + self.n_stags).indices
-        places = tf.gather(tf.constant(self.cells), drawn)
-        hunt = Hunt(places[:, :n], places[:, n:], tf.zeros([batch], tf.int32))
-        return hunt, self._seen(hunt, tf.zeros([batch]))
+        draw = grid.numbered(bits)
+        for m in range(self.n_prey):
+            taken = tf.reduce_any(bodies[:, :, None] == self.cells, 1)
+            best = tf.reduce_max(tf.where(taken, -1, draw[:, m]), 1)
+            new = tf.gather(tf.constant(self.cells), best % len(self.cells))
+            mine = (tf.range(bodies.shape[1]) == n + m) & caught[:, m, None]
+            bodies = tf.where(mine, new[:, None], bodies)
+        return bodies
 
-    def step(self, state: Hunt, action: tf.Tensor, seed: tf.Tensor) -> tuple[Hunt, Step]:
-        """Moves the agents, then the stags."""
-        n, batch = self.spec.n_agents, action.shape[0]
-        bits = tf.random.stateless_uniform(
-            [batch, n + 5 * self.n_stags], seed, 0, np.iinfo(np.int32).max, tf.int32
+    def _seen(self, chase: Chase, reward: tf.Tensor) -> Step:
+        spec, batch = self.spec, chase.clock.shape[0]
+        n = spec.n_agents
+        places = tf.gather(tf.constant(self.places), chase.bodies)  # [B, K, 2]
+        own = places[:, :n]
+        apart = tf.reshape(places[:, None] - own[:, :, None], [batch, n, spec.state_size])
+        index = tf.broadcast_to(tf.range(n, dtype=tf.float32)[:, None] / n, [batch, n, 1])
+        return Step(
+            obs=tf.concat([apart, index, own], -1),
+            state=tf.reshape(places, [batch, spec.state_size]),
+            legal=tf.fill([batch, n, 5], True),
+            reward=reward,
+            terminated=tf.fill([batch], False),
+            truncated=chase.clock >= spec.episode_limit,
         )
-        agents = self.move_agents(state, action, bits[:, :n])
-        agents, stags, reward = self.move_stags(
-            agents, state.stags, action == self.CATCH, bits[:, n:]
-        )
-        hunt = Hunt(agents, stags, state.clock + 1)
-        return hunt, self._seen(hunt, reward)
+
+    def reset(self, seed: tf.Tensor, batch: int) -> tuple[Chase, Step]:
+        """Everybody in a cell of their own, any with the same chance."""
+        bodies = grid.place(seed, batch, self.cells, self.spec.n_agents + self.n_prey)
+        chase = Chase(bodies, tf.zeros([batch], tf.int32))
+        return chase, self._seen(chase, tf.zeros([batch]))
+
+    def step(self, state: Chase, action: tf.Tensor, seed: tf.Tensor) -> tuple[Chase, Step]:
+        """Moves everybody, pays, and puts caught prey elsewhere."""
+        batch, m, cells = action.shape[0], self.n_prey, len(self.cells)
+        bits = grid.random_bits(seed, batch, m + m * cells)
+        move = tf.concat([action, bits[:, :m] % 5], 1)
+        wanted = tf.gather_nd(tf.constant(self.ends), tf.stack([state.bodies, move], -1))
+        bodies = grid.move_in_turn(state.bodies, wanted, self.order(state.bodies, wanted))
+        caught, reward = self.pay(bodies)
+        bodies = self.renew(bodies, caught, tf.reshape(bits[:, m:], [batch, m, cells]))
+        chase = Chase(bodies, state.clock + 1)
+        return chase, self._seen(chase, self.share * reward)

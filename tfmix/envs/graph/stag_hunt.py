@@ -1,0 +1,206 @@
+"""Predator-prey with a catch action, the task of Weighted QMIX."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfmix.config import UserError
+from tfmix.envs.graph import grid
+from tfmix.types import EnvSpec, Step
+
+
+class Hunt(NamedTuple):
+    """agents [B, N] and stags [B, M], int32 cells; clock [B] int32 in steps."""
+
+    agents: tf.Tensor
+    stags: tf.Tensor
+    clock: tf.Tensor
+
+
+class StagHunt:
+    """Predator-prey with a catch action, as in Weighted QMIX (Rashid et al. 2020).
+
+    `stag_hunt` of the paper's code (oxwhirl/wqmix, `pred_prey_punish`), first
+    of Boehmer et al. (2020). Agents move one after the other in random order,
+    then the stags do. A stag beside which two agents or more catch is worth
+    10 and leaves with all of them; beside which one does, `punishment`. Other
+    stags go to a random free cell beside them. Nobody enters a taken cell.
+
+    Actions: right, down, left, up, stay, catch (legal beside a stag alone).
+    State: the grid, row by row, with 1 for agent, stag, hare (there are none).
+    Observation: the same of the 5x5 cells around oneself; agents that left see
+    nothing and stay. The end: all stags, or all agents, have left.
+
+    Args:
+      name: the environment's name.
+      team_reward: unused; the reward is the team's.
+      punishment: what is added to the reward for a catch that fails, 0 or below.
+      n_agents: N.
+      n_stags: M.
+      size: rows, and columns, of the grid.
+      max_cycles: length of an episode in steps.
+
+    Raises:
+      UserError: an argument out of bounds, or more bodies than cells.
+    """
+
+    SIGHT = 2  # cells to each side
+    CATCHERS = 2  # agents that it takes to catch a stag
+    PRIZE = 10.0
+    STAY, CATCH = 4, 5
+
+    def __init__(
+        self,
+        name: str,
+        team_reward: str,
+        punishment: float = -2.0,
+        n_agents: int = 8,
+        n_stags: int = 8,
+        size: int = 10,
+        max_cycles: int = 200,
+    ):
+        grid.check_counts(
+            name,
+            n_agents=(n_agents, 2),
+            n_stags=(n_stags, 1),
+            size=(size, 2),
+            max_cycles=(max_cycles, 1),
+        )
+        if n_agents + n_stags > size * size:
+            raise UserError(
+                f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} cells"
+            )
+        if not grid.is_number(punishment) or punishment > 0:
+            raise UserError(
+                f"{name}: punishment={punishment!r} must be a number of at most 0; it is added"
+            )
+        self.punishment = float(punishment)
+        self.spec = EnvSpec(
+            name=name,
+            n_agents=n_agents,
+            n_actions=6,
+            obs_size=3 * (2 * self.SIGHT + 1) ** 2,
+            state_size=3 * size * size,
+            episode_limit=max_cycles,
+            agent_n_actions=(6,) * n_agents,
+        )
+        self.n_stags = n_stags
+        width = size + 2 * self.SIGHT
+        self.moves = np.asarray([1, width, -1, -width], np.int32)
+        self.cells = grid.padded_cells(size, self.SIGHT)
+        self.gone = width * width  # a cell that nobody sees or reaches
+        sight = np.arange(-self.SIGHT, self.SIGHT + 1)
+        self.window = (sight[:, None] * width + sight).ravel().astype(np.int32)
+        # What may be done in a cell, as far as the walls go; the gone may stay.
+        self.allowed: np.ndarray = np.zeros([self.gone + 1, 6], bool)
+        self.allowed[:, self.STAY] = True
+        self.allowed[self.cells, self.CATCH] = True
+        self.allowed[self.cells, :4] = np.isin(self.cells[:, None] + self.moves, self.cells)
+
+    def beside(self, agents: tf.Tensor, stags: tf.Tensor) -> tf.Tensor:
+        """Which stags are in the four cells around which agents, [B, N, M]."""
+        apart = tf.abs(agents[:, :, None] - stags[:, None])
+        return (apart == self.moves[0]) | (apart == self.moves[1])
+
+    def move_agents(self, hunt: Hunt, action: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+        """Where the agents are after their moves, [B, N]; bits [B, N] decide on the order."""
+        allowed = tf.gather(tf.constant(self.allowed[:, :4]), hunt.agents)
+        going = tf.one_hot(action, 4, True, False) & allowed
+        wanted = hunt.agents + tf.reduce_sum(tf.where(going, self.moves, 0), -1)
+        return grid.move_in_turn(hunt.agents, wanted, grid.turns(grid.numbered(bits)), hunt.stags)
+
+    def move_stags(
+        self, agents: tf.Tensor, stags: tf.Tensor, catching: tf.Tensor, bits: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The stags' turns.
+
+        Args:
+          agents: [B, N], who have moved.
+          stags: [B, M].
+          catching: [B, N] bool.
+          bits: [B, 5 * M] random numbers, for the order and the directions.
+
+        Returns:
+          agents and stags afterwards, and the reward [B].
+        """
+        batch, m = stags.shape
+        turn = grid.turns(grid.numbered(bits[:, :m]))
+        # A stag goes where the draw is highest of those that are free.
+        draw = grid.numbered(tf.reshape(bits[:, m:], [batch, m, 4]))
+        draw = tf.where(tf.gather(tf.constant(self.allowed[:, :4]), stags), draw, -1)
+        # Catching agents have not moved and a stag that waits for its turn has not either.
+        reach = self.beside(agents, stags) & catching[:, :, None]
+        reward = tf.zeros([batch, 1])
+        for k in range(m):
+            mine = turn == k
+            at = grid.of_turn(mine, stags)
+            hands = tf.reduce_any(reach & mine[:, None], 2) & (agents != self.gone)  # [B, N]
+            count = tf.reduce_sum(tf.cast(hands, tf.int32), 1, keepdims=True)
+            caught = count >= self.CATCHERS
+            reward += tf.where(caught, self.PRIZE, tf.where(count > 0, self.punishment, 0.0))
+            agents = tf.where(hands & caught, self.gone, agents)
+            around = at + self.moves  # [B, 4]
+            everybody = tf.concat([agents, stags], 1)
+            taken = tf.reduce_any(everybody[:, :, None] == around[:, None], 1)
+            own_draw = tf.reduce_max(tf.where(mine[..., None], draw, -1), 1)
+            best = tf.reduce_max(tf.where(taken, -1, own_draw), 1, keepdims=True)
+            goes = (best == own_draw) & (best >= 0)
+            at += tf.reduce_sum(tf.where(goes, self.moves, 0), 1, keepdims=True)
+            stags = tf.where(mine, tf.where(caught, self.gone, at), stags)
+        return agents, stags, reward[:, 0]
+
+    def look(self, hunt: Hunt) -> tuple[tf.Tensor, tf.Tensor]:
+        """Observations [B, N, O] and states [B, S]."""
+        batch, spec = hunt.clock.shape[0], self.spec
+        around = (hunt.agents[:, :, None] + self.window)[:, :, None]  # [B, N, 1, 25]
+        present = (hunt.agents != self.gone)[..., None]
+        windows, grids = [], []
+        for bodies in (hunt.agents, hunt.stags):
+            near = tf.reduce_any(bodies[:, None, :, None] == around, 2)
+            windows.append(tf.cast(near & present, tf.float32))
+            here = tf.reduce_any(bodies[:, :, None] == self.cells, 1)
+            grids.append(tf.cast(here, tf.float32))
+        obs = tf.stack([*windows, tf.zeros_like(windows[0])], -1)
+        state = tf.stack([*grids, tf.zeros_like(grids[0])], -1)
+        return (
+            tf.reshape(obs, [batch, spec.n_agents, spec.obs_size]),
+            tf.reshape(state, [batch, spec.state_size]),
+        )
+
+    def _seen(self, hunt: Hunt, reward: tf.Tensor) -> Step:
+        obs, state = self.look(hunt)
+        near = tf.reduce_any(self.beside(hunt.agents, hunt.stags), 2)
+        legal = tf.gather(tf.constant(self.allowed), hunt.agents)
+        catch = tf.range(6) == self.CATCH
+        over = tf.reduce_all(hunt.stags == self.gone, 1) | tf.reduce_all(
+            hunt.agents == self.gone, 1
+        )
+        return Step(
+            obs=obs,
+            state=state,
+            legal=legal & (near[..., None] | ~catch),
+            reward=reward,
+            terminated=over,
+            truncated=(hunt.clock >= self.spec.episode_limit) & ~over,
+        )
+
+    def reset(self, seed: tf.Tensor, batch: int) -> tuple[Hunt, Step]:
+        """Everybody in a cell of their own, any with the same chance."""
+        n = self.spec.n_agents
+        places = grid.place(seed, batch, self.cells, n + self.n_stags)
+        hunt = Hunt(places[:, :n], places[:, n:], tf.zeros([batch], tf.int32))
+        return hunt, self._seen(hunt, tf.zeros([batch]))
+
+    def step(self, state: Hunt, action: tf.Tensor, seed: tf.Tensor) -> tuple[Hunt, Step]:
+        """Moves the agents, then the stags."""
+        n, batch = self.spec.n_agents, action.shape[0]
+        bits = grid.random_bits(seed, batch, n + 5 * self.n_stags)
+        agents = self.move_agents(state, action, bits[:, :n])
+        agents, stags, reward = self.move_stags(
+            agents, state.stags, action == self.CATCH, bits[:, n:]
+        )
+        hunt = Hunt(agents, stags, state.clock + 1)
+        return hunt, self._seen(hunt, reward)
