@@ -328,11 +328,11 @@ def resume(
       RunFailedError: the environment broke its word.
     """
     run, newest = _open(run_dir, env, env_steps)
-    if run.env_steps > run.config.env_steps:
-        raise UserError(
-            f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
-        )
     if env_steps is not None:
+        if run.env_steps > env_steps:
+            raise UserError(
+                f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
+            )
         _store_env_steps(run.folder, env_steps)
     if verbose:
         _announce(run.config, run.folder)
