@@ -281,7 +281,7 @@ def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_p
     assert [fake.cell for fake in Fake.started] == cells[:2]
     assert [(fake.stops, fake.killed) for fake in Fake.started] == [(1, False)] * 2
     shown = capsys.readouterr().err
-    assert "stopping: 2 runs save" in shown and "saved     two_step qmix seed 0 at 100" in shown
+    assert "stopping: 2 runs save" in shown and "stopped   two_step qmix seed 0 at 100" in shown
 
 
 def test_a_second_ctrl_c_ends_all_at_once_and_still_writes_the_table(tmp_path, faked, monkeypatch):
@@ -321,8 +321,8 @@ def test_the_table_says_what_the_runs_metrics_say(tmp_path, faked):
     assert "| two_step | qmix | 1 of 3 (0) | 200 | 100 | 8.00 | 8.00 | 1 | 25 |" in text
     assert "4 of 6 runs are finished" in text
     assert f"- unfinished at 90 env steps: {qmix_1.folder}\n" in text
-    assert "team reward on two_step" in text and asked.command in text
-    assert "Python 3.11.7, TensorFlow 2.21.0, tfmix 0.1.0 at abc123; Linux" in text
+    assert "- returns on two_step: team reward\n" in text and asked.command in text
+    assert "- 5 runs: Python 3.11.7, TensorFlow 2.21.0, tfmix 0.1.0 at abc123; Linux" in text
 
 
 # What stands in for main.py where a real process is wanted and TensorFlow is not.

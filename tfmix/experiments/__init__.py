@@ -46,12 +46,11 @@ def benchmark(
     Raises:
       UserError: a name, setting or folder that does not serve; nothing was started.
     """
-    return _benchmark(grid.make(algos, envs, seeds, Path(run_dir), settings), jobs)
+    return _benchmark(grid.make(algos, envs, seeds, Path(run_dir), settings, jobs))
 
 
-def _benchmark(asked: grid.Grid, jobs: int | None) -> list[Row]:
+def _benchmark(asked: grid.Grid) -> list[Row]:
     """Runs what is not finished, and writes the table."""
-    cores = processes.slots(jobs)
     with processes.locked(asked.run_dir) as lock:
         for cell in asked.cells:
             grid.refuse_others(cell)
@@ -60,7 +59,7 @@ def _benchmark(asked: grid.Grid, jobs: int | None) -> list[Row]:
         if todo:
             broken = processes.run_all(
                 todo,
-                cores,
+                processes.slots(asked.jobs),
                 lambda cell, core: processes.RunProcess(cell, core, lock),
                 Screen(asked.cells, todo),
             )
@@ -84,8 +83,8 @@ def from_command_line(settings: dict[str, Any], seeds: str | None, jobs: int | N
     rest = dict(settings)
     algo, env = rest.pop("algo", Config.algo), rest.pop("env", Config.env)
     seed, run_dir = rest.pop("seed", Config.seed), rest.pop("run_dir", "") or RUN_DIR
-    asked = grid.make(algo, env, [seed] if seeds is None else seeds, run_dir, rest)
-    rows = _benchmark(asked, jobs)
+    asked = grid.make(algo, env, [seed] if seeds is None else seeds, run_dir, rest, jobs)
+    rows = _benchmark(asked)
     print((asked.run_dir / "table.md").read_text(), end="")
     states = [row["status"] for row in rows]
     if "unfinished" in states:

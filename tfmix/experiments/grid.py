@@ -40,10 +40,11 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The runs of a benchmark and the command that asks for them."""
+    """The runs of a benchmark, how many at a time, and the command that asks for them."""
 
     cells: list[Cell]
     run_dir: Path
+    jobs: int | None
     command: str
 
 
@@ -89,8 +90,9 @@ def make(
     seeds: str | Iterable[int],
     run_dir: str | Path,
     settings: Mapping[str, Any],
+    jobs: int | None = None,
 ) -> Grid:
-    """The grid of what was asked for; all seeds of one round stand before the next.
+    """The grid of what was asked for; every pair has its first seed before any has its second.
 
     Raises:
       UserError: a name that does not exist, no seeds, a setting that does not fit.
@@ -103,6 +105,8 @@ def make(
         algos.check(algo)
     for env in env_names:
         envs.is_graph(env)
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs={jobs}: at least one run at a time")
     if not (algo_names and env_names and seeds):
         raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
     cells = []
@@ -117,10 +121,11 @@ def make(
         f"--env={','.join(env_names)}",
         f"--seeds={_seeds_text(seeds)}",
         f"--run_dir={run_dir}",
+        *([] if jobs is None else [f"--jobs={jobs}"]),
         *config.as_words(settings),
     ]
     command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
-    return Grid(cells, Path(run_dir), command)
+    return Grid(cells, Path(run_dir), jobs, command)
 
 
 def is_finished(cell: Cell) -> bool:

@@ -54,7 +54,7 @@ class RunProcess:
         words = list(cell.words)
         if (cell.folder / "run.json").exists():
             words = ["--mode=resume", f"--run_dir={cell.folder}"]
-        command = [sys.executable, str(MAIN), *words]
+        command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)
         with cell.log.open("a") as log:
@@ -112,16 +112,10 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def slots(jobs: int | None) -> list[int | None]:
-    """The core of each of the runs that go at a time; None where cores cannot be chosen.
-
-    Raises:
-      UserError: less than one.
-    """
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs={jobs}: at least one run at a time")
+    """The core of each of the runs that go at a time; None where cores cannot be chosen."""
     cores: list[int | None] = [None] * (os.cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
+        cores = [*sorted(os.sched_getaffinity(0))]
     return [cores[i % len(cores)] for i in range(jobs or len(cores))]
 
 

@@ -30,8 +30,7 @@ class Screen:
         self._bar = Progress(
             BarColumn(None),
             TaskProgressColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("left"),
+            TextColumn("of all env steps, time left"),
             Left(compact=True),
             console=self._console,
             expand=True,
@@ -40,7 +39,7 @@ class Screen:
         self._done = {cell: cell.config.env_steps for cell in cells}
         self._done.update({cell: _env_steps(cell) for cell in todo})
         self._task = self._bar.add_task(
-            f"{len(cells)} runs",
+            "",
             total=sum(cell.config.env_steps for cell in cells),
             completed=sum(self._done.values()),
         )
@@ -77,7 +76,7 @@ class Screen:
             text = f"finished  {cell}: greedy return {row['last_greedy_return']:.2f}, "
             text += f"{row['seconds']:.0f} s"
         else:
-            text = f"saved     {cell} at {row['env_steps']:,} env steps"
+            text = f"stopped   {cell} at {row['env_steps']:,} env steps"
         self.line(f"{text}; {left} left")
 
     def stopping(self, running: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypedDict
@@ -105,21 +106,22 @@ def as_markdown(grid: Grid, rows: list[Row]) -> str:
 
 def _made_by(cells: list[Cell]) -> list[str]:
     """How rewards became the team's, and what the runs ran with, from their run.json."""
-    rewards: dict[str, None] = {}
-    versions: dict[str, None] = {}
+    rewards: dict[str, dict[str, None]] = {}
+    versions: Counter[str] = Counter()
     for cell in cells:
         if not (cell.folder / "run.json").exists():
             continue
         stored = folders.read(cell.folder)
-        rewards[f"{TEAM_REWARD[stored.spec.team_reward]} on {cell.config.env}"] = None
+        rewards.setdefault(TEAM_REWARD[stored.spec.team_reward], {})[cell.config.env] = None
         about, made = stored.about, stored.about["versions"]
         commit = f" at {about['git_commit']}" if about["git_commit"] else ""
         hardware = about["hardware"]
         versions[
-            f"- Python {made['python']}, TensorFlow {made['tensorflow']}, "
+            f"Python {made['python']}, TensorFlow {made['tensorflow']}, "
             f"tfmix {made['tfmix']}{commit}; {hardware['system']}, {hardware['device']}"
-        ] = None
-    return [f"- rewards: {'; '.join(rewards)}."] * bool(rewards) + list(versions)
+        ] += 1
+    lines = [f"- returns on {', '.join(tasks)}: {word}" for word, tasks in rewards.items()]
+    return lines + [f"- {count} runs: {version}" for version, count in versions.items()]
 
 
 def _group_line(rows: list[Row]) -> str:
