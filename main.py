@@ -22,18 +22,33 @@ RUN_FAILED, WRONG_REQUEST = 1, 2
 FLAGS = flags.FLAGS
 
 
-def define() -> None:
-    """The flags: what main.py does, and every setting of tfmix.config.Config."""
-    flags.DEFINE_enum("mode", "train", MODES, "What to do.")
-    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
-    config.define_flags(FLAGS)
+def define(values: flags.FlagValues) -> flags.FlagValues:
+    """Makes the flags in `values`: what main.py does, and every setting of tfmix.config.Config."""
+    flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
+    flags.DEFINE_string(
+        "seeds",
+        None,
+        "Seeds of --mode=benchmark: first:last (the last is left out) or a list such as 0,3,7; "
+        "without it --seed alone.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "jobs",
+        None,
+        "Runs of --mode=benchmark at a time, each on one core; without it one a core.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
+    return config.define_flags(values)
 
 
 def show_help() -> None:
     """Usage and every setting with its default."""
-    print(__doc__)
-    print(f"\n  --mode={'|'.join(MODES)}\n  --debug  show the traceback of an error")
-    print("  --flagfile=FILE  settings from a file, one --name=value a line")
+    print(f"{__doc__}\n\n  --mode={'|'.join(MODES)}")
+    for name in ("seeds", "jobs", "debug"):
+        print(f"  --{name}\n      {FLAGS[name].help}")
+    print("  --flagfile=FILE\n      Settings from a file, one --name=value a line.")
     print(config.describe())
 
 
@@ -64,10 +79,19 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
     return str(settings["run_dir"])
 
 
-def dispatch(mode: str, settings: dict[str, Any]) -> None:
+def dispatch(mode: str, given: dict[str, Any]) -> None:
     """Does what was asked for."""
+    settings = {name: value for name, value in given.items() if name in FIELDS}
+    for name in ("seeds", "jobs"):
+        if name in given and mode != "benchmark":
+            raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
     if mode == "list":
         show_names()
+        return
+    if mode == "benchmark":
+        from tfmix import experiments
+
+        experiments.from_command_line(settings, given.get("seeds"), given.get("jobs"))
         return
     folder = (
         ""
@@ -101,7 +125,7 @@ def finish(run: Any) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
-    define()
+    define(FLAGS)
     try:
         if any(
             word in ("--help", "-help", "-h", "--helpfull", "--helpshort") for word in arguments
@@ -109,8 +133,7 @@ def main(arguments: list[str]) -> int:
             show_help()
             return 0
         given = config.parse(arguments, FLAGS)
-        settings = {name: value for name, value in given.items() if name in FIELDS}
-        dispatch(FLAGS.mode, settings)
+        dispatch(FLAGS.mode, given)
     except UserError as error:
         return complain(error, WRONG_REQUEST)
     except KeyboardInterrupt:

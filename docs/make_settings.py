@@ -5,15 +5,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from absl import flags
+
+import main
 from tfmix import config
 
 HEAD = """# Settings
 
 Made by `make docs` from `tfmix/config.py`; do not edit. Each is a flag of
-`main.py` and an argument of `tfmix.train`. The order in which they count:
-default, then `flags/env/<word>.flags` for each word of the environment's name,
-then `flags/algo/<algo>.flags`, then `flags/env/<word>.<algo>.flags`, then
-`--flagfile`, then what was typed.
+`main.py` and an argument of `tfmix.train` and `tfmix.benchmark`. The order in
+which they count: default, then `flags/env/<word>.flags` for each word of the
+environment's name, then `flags/algo/<algo>.flags`, then
+`flags/env/<word>.<algo>.flags`, then `--flagfile`, then what was typed.
 
 The defaults of learning and networks are those of PyMARL's `default.yaml` and
 `qmix.yaml` (which count the target networks' period in episodes, one update
@@ -21,9 +24,18 @@ each); the optimiser is Adam, as in EPyMARL and PyMARL2.
 """
 
 
+def command() -> list[str]:
+    """The flags that belong to `main.py` alone."""
+    values = main.define(flags.FlagValues())
+    lines = ["## main.py alone", "", "| flag | what |", "|---|---|"]
+    lines.append(f"| `--mode` | What to do: {', '.join(config.MODES)}. |")
+    lines += [f"| `--{name}` | {values[name].help} |" for name in ("seeds", "jobs", "debug")]
+    return [*lines, "| `--flagfile` | Settings from a file, one --name=value a line. |"]
+
+
 def page() -> str:
     """The whole page, Markdown."""
-    lines, group = [HEAD.rstrip()], ""
+    lines, group = [HEAD.rstrip(), "", *command()], ""
     for name, field in config.FIELDS.items():
         meta = field.metadata
         if meta["group"] != group:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from absl import flags
 
+import main
 from tfmix import config
+from tfmix.experiments import grid
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -34,14 +36,16 @@ def test_command_lines_are_understood():
     lines += [f"main.py {words}" for words in re.findall(r'make train ARGS="([^"]*)"', TEXT)]
     assert len(lines) >= 8
     for line in lines:
-        values = config.define_flags(flags.FlagValues())
-        flags.DEFINE_enum("mode", "train", config.MODES, "", flag_values=values)
         words = shlex.split(line)[1:]
         if words == ["--help"]:
             continue
-        settings = config.parse(words, values)
-        settings.pop("mode", None)
-        config.resolve(settings)
+        given = config.parse(words, main.define(flags.FlagValues()))
+        settings = {name: value for name, value in given.items() if name in config.FIELDS}
+        if given.get("mode") == "benchmark":
+            algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
+            grid.make(algos, envs, given["seeds"], run_dir, settings)
+        else:
+            config.resolve(settings)
 
 
 def test_files_that_are_named_exist():

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # A module imports only from rooms that stand before its own.
 ROOMS = [
-    ["quiet", "types", "config"],
-    ["ops", "checkpoint", "monitor"],
+    ["quiet", "signals", "types", "config"],
+    ["ops", "checkpoint", "folders", "monitor"],
     ["networks"],
     ["envs"],
     ["algos", "collect", "replay"],
@@ -19,6 +19,7 @@ ROOMS = [
     ["agent", "export"],
     ["training"],
     ["run"],
+    ["experiments"],
 ]
 ORDER = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 # envs.tf_agents is a face like policy and agent, but below them.
@@ -75,7 +76,7 @@ def test_tf_agents_stands_only_where_it_is_faced():
 
 def test_the_python_lane_and_the_names_need_no_tensorflow():
     code = (
-        "import sys, main, tfmix.algos, tfmix.envs.python.pettingzoo;"
+        "import sys, main, tfmix.algos, tfmix.envs.python.pettingzoo, tfmix.experiments;"
         "sys.exit(int(any(m in sys.modules for m in ('tensorflow', 'tf_keras', 'gymnasium'))))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -5,6 +5,7 @@ run = tfmix.load("runs/two_step/qmix/...")
 action = run.act(obs, legal)
 returns = run.evaluate(100)
 run.export()
+rows = tfmix.benchmark(["vdn", "qmix"], ["two_step"], seeds=range(3))
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "resume", "train"]
+__all__ = ["benchmark", "load", "resume", "train"]
 
 # TF-Agents needs Keras 2, and TensorFlow reads this when it is imported.
 _KERAS = os.environ.get("TF_USE_LEGACY_KERAS")
@@ -27,7 +28,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def __getattr__(name: str) -> Any:
-    """Loads TensorFlow only when something of the list above is used."""
+    """Loads TensorFlow only when something that needs it is used."""
+    if name == "benchmark":  # starts processes, and needs no TensorFlow itself
+        from tfmix.experiments import benchmark
+
+        return benchmark
     if name in __all__:
         from tfmix.quiet import quiet_import
 

@@ -11,10 +11,12 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from tfmix.config import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 KEEP = 3
 MANIFEST = "manifest.json"
@@ -97,6 +99,8 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     Raises:
       UserError: the checkpoint is of other networks or another task.
     """
+    import tensorflow as tf  # here: what only looks for checkpoints starts without it
+
     try:
         status = tensors.read(str(checkpoint / "tensors"))
         status.assert_consumed()

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 FLAGS_FOLDER = Path(__file__).resolve().parent.parent / "flags"
-MODES = ("train", "resume", "evaluate", "export", "list")
+MODES = ("train", "resume", "evaluate", "export", "benchmark", "list")
 
 
 class UserError(Exception):
@@ -329,7 +329,7 @@ def resolve(settings: Mapping[str, Any]) -> Config:
     """
     files = layers(settings.get("algo", Config.algo), settings.get("env", Config.env))
     below = parse(f"--flagfile={file}" for file in files)
-    above = parse(_as_words(settings))
+    above = parse(as_words(settings))
     found = {name: value for name, value in {**below, **above}.items() if name in FIELDS}
     found["env_arg"] = (*below.get("env_arg", ()), *above.get("env_arg", ()))
     chosen = Config(**found)
@@ -373,7 +373,7 @@ def bounds(field: dataclasses.Field[Any]) -> str:
     return "" if low is None else f" At least {low}."
 
 
-def _as_words(settings: Mapping[str, Any]) -> list[str]:
+def as_words(settings: Mapping[str, Any]) -> list[str]:
     """Settings from Python as command-line words, so that one parser judges both."""
     words = []
     for name, value in settings.items():

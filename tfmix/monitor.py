@@ -53,18 +53,22 @@ class MetricsFile:
         self._file.close()
 
 
+def read_metrics(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The header and the whole rows of a metrics.csv; a last line cut short is left out."""
+    with path.open(newline="", errors="replace") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    return header, [r for r in rows if r and len(r) == len(header) and r[0].isdecimal()]
+
+
 def cut_metrics(path: Path, env_steps: int) -> None:
     """Drops the rows of metrics.csv behind `env_steps`, and a last line cut short."""
     if not path.exists():
         return
-    with path.open(newline="", errors="replace") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+    header, rows = read_metrics(path)
     if not header:
         path.unlink()  # stopped before its first line was written
         return
-    kept = [
-        r for r in rows if len(r) == len(header) and r[0].isdecimal() and int(r[0]) <= env_steps
-    ]
+    kept = [r for r in rows if int(r[0]) <= env_steps]
     spare = path.with_suffix(".tmp")
     with spare.open("w", newline="") as file:
         csv.writer(file).writerows([header, *kept])

@@ -9,12 +9,9 @@ import inspect
 import json
 import os
 import platform
-import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +19,16 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, monitor, training
+from tfmix import algos, checkpoint, config, envs, folders, monitor, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError
 from tfmix.export import export
-from tfmix.types import EnvSpec
+from tfmix.signals import listening
+from tfmix.types import TEAM_REWARD, EnvSpec
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
 
-FORMAT = 1  # of run.json
 SUMMARY_EPISODES = 100
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 
@@ -82,7 +79,7 @@ def _folder_name(settings: Config) -> Path:
     """`runs/<env>/<algo>/<seed and UTC time>`."""
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
     parts = [settings.env, settings.algo, f"seed{settings.seed}-{stamp}"]
-    return Path("runs", *(re.sub(r"[^A-Za-z0-9._-]", "_", part) for part in parts))
+    return Path("runs", *map(folders.safe, parts))
 
 
 def _git_commit() -> str:
@@ -127,7 +124,7 @@ def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         about = {
-            "format": FORMAT,
+            "format": folders.FORMAT,
             "config": dataclasses.asdict(settings),
             "spec": dataclasses.asdict(spec),
             "seed": settings.seed,
@@ -145,58 +142,6 @@ def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
             file.write(json.dumps(about, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-
-
-def _read(folder: str | os.PathLike[str]) -> tuple[Path, Config, EnvSpec]:
-    """The settings and the task of a run folder.
-
-    Raises:
-      UserError: there is no run, or its run.json cannot be read.
-    """
-    path = Path(folder)
-    try:
-        about = json.loads((path / "run.json").read_text())
-        if about["format"] > FORMAT:
-            raise UserError(
-                f"{path} was written by a newer tfmix ({about['versions']['tfmix']}); update tfmix"
-            )
-        fields = {f.name for f in dataclasses.fields(EnvSpec)}
-        spec = {name: value for name, value in about["spec"].items() if name in fields}
-        spec["agent_n_actions"] = tuple(spec["agent_n_actions"])
-        return path, config.from_dict(about["config"]), EnvSpec(**spec)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no run in {path}: it has no run.json") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path / 'run.json'} is damaged: {error}") from error
-
-
-@contextmanager
-def _listening() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C and SIGTERM into a question that the loop asks between chunks.
-
-    A second Ctrl-C interrupts at once. Outside of the main thread signals
-    cannot be caught, and nothing is changed.
-    """
-    heard: list[int] = []
-    old: dict[int, Any] = {}
-
-    def hear(number: int, frame: Any) -> None:
-        if heard and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        heard.append(number)
-
-    try:
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            old[number] = signal.signal(number, hear)
-    except ValueError:
-        pass
-    try:
-        yield lambda: bool(heard)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 class Run:
@@ -282,12 +227,7 @@ class Run:
         """The team's greedy return beside a random team's, in words."""
         count = episodes or SUMMARY_EPISODES
         trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
-        reward = {
-            "sum": "rewards summed over agents",
-            "mean": "mean over agents",
-            "one": "the reward that all agents share",
-            "team": "team reward",
-        }[self.spec.team_reward]
+        reward = TEAM_REWARD[self.spec.team_reward]
         return (
             f"{self.config.algo} on {self.config.env}, seed {self.config.seed}, "
             f"{self.env_steps:,} env steps\n"
@@ -388,11 +328,11 @@ def resume(
       RunFailedError: the environment broke its word.
     """
     run, newest = _open(run_dir, env, env_steps)
-    if run.env_steps > run.config.env_steps:
-        raise UserError(
-            f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
-        )
     if env_steps is not None:
+        if run.env_steps > env_steps:
+            raise UserError(
+                f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
+            )
         _store_env_steps(run.folder, env_steps)
     if verbose:
         _announce(run.config, run.folder)
@@ -422,7 +362,7 @@ def _open(
     run_dir: str | os.PathLike[str], env: Any, env_steps: int | None = None
 ) -> tuple[Run, Path | None]:
     """The run of a folder and the checkpoint that it was restored from."""
-    folder, settings, spec = _read(run_dir)
+    folder, (settings, spec, _) = Path(run_dir), folders.read(run_dir)
     if env_steps is not None:
         config.resolve({"env_steps": env_steps})  # is it in bounds?
         settings = dataclasses.replace(settings, env_steps=env_steps)
@@ -451,7 +391,7 @@ def _announce(settings: Config, folder: Path) -> None:
 
 def _go_on(run: Run, seconds: float) -> Run:
     """Trains `run` to its end or to a stop, and exports it."""
-    with _listening() as should_stop:
+    with listening() as should_stop:
         session = training.Session(run.trainer, run.folder, seconds, should_stop)
         try:
             session.run()

@@ -13,6 +13,14 @@ from typing import Any, NamedTuple
 # `tf.Tensor` while graphs are built, `np.ndarray` in the Python lane.
 Tensor = Any
 
+# What `EnvSpec.team_reward` says, in words.
+TEAM_REWARD = {
+    "sum": "rewards summed over agents",
+    "mean": "mean over agents",
+    "one": "the reward that all agents share",
+    "team": "team reward",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:

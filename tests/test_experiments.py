@@ -1,0 +1,481 @@
+"""A grid of runs: what is started, skipped, resumed and refused, and what the table says."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tfmix
+from tfmix import config, experiments
+from tfmix.config import RunFailedError, UserError
+from tfmix.experiments import grid, processes
+from tfmix.experiments.screen import Screen
+from tfmix.types import EnvSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = EnvSpec("two_step", 2, 2, 3, 3, 2, (2, 2))
+
+
+def make_folder(cell, env_steps=None, greedy=(6.0, 8.0, 7.0), whole=True):
+    """A run folder as `train` leaves it at `env_steps`; whole: with its export."""
+    env_steps = env_steps or cell.config.env_steps
+    (cell.folder / "checkpoints" / str(env_steps)).mkdir(parents=True)
+    about = {
+        "format": 1,
+        "config": dataclasses.asdict(cell.config),
+        "spec": dataclasses.asdict(SPEC),
+        "git_commit": "abc123",
+        "versions": {"tfmix": "0.1.0", "python": "3.11.7", "tensorflow": "2.21.0"},
+        "hardware": {"system": "Linux", "device": "device: CPU, 1 cores"},
+    }
+    (cell.folder / "run.json").write_text(json.dumps(about))
+    lines = ["env_steps,episodes,updates,seconds,train_return,greedy_return,loss"]
+    for number, value in enumerate(greedy, 1):
+        at = env_steps * number // len(greedy)
+        lines += [
+            f"{at - 1},1,{at // 2 - 1},{at / 9},5.0,,0.1",
+            f"{at},1,{at // 2},{at / 8},5,{value},0",
+        ]
+    (cell.folder / "metrics.csv").write_text("\n".join(lines) + "\n99")  # a last line cut short
+    if whole:
+        (cell.folder / "export").mkdir()
+
+
+class Fake:
+    """A process that does at its second look what `act` says, then ends."""
+
+    started: list = []
+
+    def __init__(self, cell, core, lock=-1):
+        cell.log.parent.mkdir(parents=True, exist_ok=True)
+        with cell.log.open("a") as log:
+            log.write("$ python main.py\nnonsense\n")
+        self.cell, self.core, self.looks, self.stops, self.killed = cell, core, 0, 0, False
+        self.resumed = (cell.folder / "run.json").exists()
+        Fake.started.append(self)
+
+    def poll(self):
+        self.looks += 1
+        return self.act() if self.looks > 1 else None
+
+    def act(self):
+        shutil.rmtree(self.cell.folder, ignore_errors=True)
+        make_folder(self.cell)
+        return 0
+
+    def say(self, text):
+        with self.cell.log.open("a") as log:
+            log.write(text + "\n")
+
+    def stop(self):
+        self.stops += 1
+
+    def kill(self):
+        self.killed = True
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    monkeypatch.setattr(processes, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(Fake, "started", [])
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    monkeypatch.setattr(processes, "RunProcess", Fake)
+
+
+def make(run_dir, algos="vdn,qmix", envs="two_step", seeds="0:2", **settings):
+    return grid.make(algos, envs, seeds, run_dir, {"env_steps": 200, **settings})
+
+
+def benchmark(run_dir, algos="vdn,qmix", envs="two_step", seeds="0:2", **settings):
+    return tfmix.benchmark(algos, envs, seeds, run_dir, **{"env_steps": 200, **settings})
+
+
+def states(rows):
+    return {(row["algo"], row["seed"]): row["status"] for row in rows}
+
+
+def test_names_and_seeds_are_read_from_lists_and_ranges():
+    assert grid.names_of("vdn, qmix,vdn") == grid.names_of(["vdn", "qmix"]) == ["vdn", "qmix"]
+    assert grid.seeds_of("0:3") == grid.seeds_of(range(3)) == [0, 1, 2]
+    assert grid.seeds_of("0,3,7") == [0, 3, 7] and grid.seeds_of("5,0:2") == [5, 0, 1]
+
+
+def test_every_run_has_a_folder_of_its_own_and_the_settings_of_a_single_run(tmp_path):
+    many = make(tmp_path, envs="two_step,matrix/qtran", gamma=0.5)
+    assert len({cell.folder for cell in many.cells}) == len(many.cells) == 8
+    last = many.cells[-1]
+    assert last.folder == tmp_path / "matrix_qtran" / "qmix" / "seed1"
+    assert last.config.hypernet_layers == 1  # flags/env/matrix.qmix.flags
+    assert config.resolve(config.parse(last.words)) == last.config
+    again = config.parse(many.command.split()[2:], experiments_flags())
+    assert again["algo"] == "vdn,qmix" and again["seeds"] == "0:2" and again["gamma"] == 0.5
+
+
+def experiments_flags():
+    from absl import flags
+
+    import main
+
+    return main.define(flags.FlagValues())
+
+
+def test_finished_runs_are_skipped_unfinished_ones_resumed_and_others_started(tmp_path, faked):
+    vdn_0, qmix_0, vdn_1, qmix_1 = make(tmp_path).cells
+    make_folder(vdn_0)
+    make_folder(qmix_0, 120)  # stopped, then exported by hand
+    make_folder(vdn_1, whole=False)  # killed between its last checkpoint and its export
+    rows = benchmark(tmp_path)
+    assert [(fake.cell, fake.resumed) for fake in Fake.started] == [
+        (qmix_0, True),
+        (vdn_1, True),
+        (qmix_1, False),
+    ]
+    assert set(states(rows).values()) == {"finished"}
+    benchmark(tmp_path)
+    assert len(Fake.started) == 3
+
+
+def test_an_export_older_than_the_last_checkpoint_does_not_make_a_run_finished(tmp_path):
+    cell = make(tmp_path).cells[0]
+    make_folder(cell)
+    assert grid.is_finished(cell)
+    os.utime(cell.folder / "export", (1, 1))
+    assert not grid.is_finished(cell)
+
+
+@pytest.mark.parametrize(
+    "asked,message",
+    [({"gamma": 0.5}, "--gamma=0.99.*--gamma=0.5"), ({"env_steps": 400}, "--env_steps=200.*400")],
+)
+def test_a_run_of_other_settings_is_refused_before_anything_starts(tmp_path, faked, asked, message):
+    last = make(tmp_path).cells[-1]
+    make_folder(last)
+    with pytest.raises(UserError, match=rf"qmix/seed1 holds .*{message}.*choose another --run_dir"):
+        benchmark(tmp_path, **asked)
+    (last.folder / "run.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        benchmark(tmp_path)
+    assert not Fake.started
+
+
+def test_the_folder_of_a_stored_run_may_have_moved(tmp_path, faked):
+    for cell in make(tmp_path / "old").cells:
+        make_folder(cell)
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert set(states(benchmark(tmp_path / "new")).values()) == {"finished"}
+    assert not Fake.started
+
+
+def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
+    tmp_path, faked, monkeypatch, capsys
+):
+    healthy = Fake.act
+
+    def act(self):
+        if self.cell.config.algo == "vdn" and self.cell.config.seed == 0:
+            self.say("Traceback\ntfmix: loss became NaN")
+            return 1
+        if self.cell.config.algo == "qmix" and self.cell.config.seed == 0:
+            return -9
+        if self.cell.config.algo == "qmix":
+            return 0  # somebody else stopped it
+        return healthy(self)
+
+    monkeypatch.setattr(Fake, "act", act)
+    rows = benchmark(tmp_path)
+    assert states(rows) == {
+        ("vdn", 0): "failed",
+        ("qmix", 0): "failed",
+        ("vdn", 1): "finished",
+        ("qmix", 1): "failed",
+    }
+    assert rows[0]["reason"] == "loss became NaN"
+    assert rows[1]["reason"] == "ended by the system (Killed); its last words: nonsense"
+    assert "stopped by a signal" in rows[3]["reason"]
+    shown = capsys.readouterr().err
+    assert f"broke     two_step vdn seed 0: loss became NaN ({rows[0]['folder']}.log)" in shown
+    table = (tmp_path / "table.md").read_text()
+    assert f"- failed at 0 env steps: {rows[0]['folder']}: loss became NaN" in table
+    monkeypatch.setattr(Fake, "act", healthy)
+    assert set(states(benchmark(tmp_path)).values()) == {"finished"}
+
+
+def test_the_command_line_ends_with_1_and_says_how_to_go_on(tmp_path, faked, monkeypatch, capsys):
+    settings = {"algo": "vdn,qmix", "env": "two_step", "env_steps": 200, "run_dir": str(tmp_path)}
+    monkeypatch.setattr(Fake, "act", lambda self: 3)
+    with pytest.raises(RunFailedError, match=r"4 of 4 runs broke; .*--seeds=0:2 --run_dir="):
+        experiments.from_command_line(settings, "0:2", None)
+    assert "| two_step | vdn | 0 of 2 | - |" in capsys.readouterr().out
+
+    def act(self):
+        signal.raise_signal(signal.SIGTERM)
+        return -15
+
+    monkeypatch.setattr(Fake, "act", act)
+    with pytest.raises(RunFailedError, match=r"0 of 4 runs are finished; continue with: python "):
+        experiments.from_command_line(settings, "0:2", None)
+
+
+def test_seed_counts_where_seeds_are_not_given(tmp_path, faked, monkeypatch):
+    file = tmp_path / "x.flags"
+    file.write_text("--algo=iql\n--env=two_step\n--seed=4\n--env_steps=200\n--gamma=0.5\n")
+    out = str(tmp_path / "out")
+    given = config.parse([f"--flagfile={file}", "--gamma=0.7", f"--run_dir={out}"])
+    experiments.from_command_line(given, None, 1)
+    experiments.from_command_line(given, "5", 1)
+    (tmp_path / "out" / "two_step" / "iql" / "seed5").rename(tmp_path / "x")
+    given = config.parse([f"--flagfile={file}", "--algo=vdn", f"--run_dir={out}"])
+    experiments.from_command_line(given, None, 1)
+    found = [(f.cell.config.algo, f.cell.config.seed, f.cell.config.gamma) for f in Fake.started]
+    assert found == [("iql", 4, 0.7), ("iql", 5, 0.7), ("vdn", 4, 0.5)]
+
+
+def test_as_many_runs_go_at_a_time_as_asked_each_on_its_core(tmp_path, monkeypatch):
+    cells, alive, widest = make(tmp_path, seeds="0:3").cells, [], []
+
+    class Counted(Fake):
+        def __init__(self, cell, core):
+            super().__init__(cell, core)
+            alive.append(core)
+            widest.append(sorted(alive))
+
+        def act(self):
+            alive.remove(self.core)
+            return super().act()
+
+    assert processes.run_all(cells, [3, 5], Counted, Screen(cells, cells)) == {}
+    assert len(widest) == 6 and max(map(len, widest)) == 2 and widest[-1] in ([3, 5], [3], [5])
+    assert all(len(set(cores)) == len(cores) for cores in widest)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 7}, raising=False)
+    assert processes.slots(None) == [2, 7] and processes.slots(3) == [2, 7, 2]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert processes.slots(None) == [None] * 3 and processes.slots(1) == [None]
+
+
+def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_path, capsys):
+    cells = make(tmp_path).cells
+
+    class Stopped(Fake):
+        def act(self):
+            if self.stops:
+                make_folder(self.cell, 100, whole=False)
+                return 0
+            if self.looks == 2 and self.cell == cells[0]:
+                signal.raise_signal(signal.SIGINT)
+            return None
+
+    assert processes.run_all(cells, [0, 1], Stopped, Screen(cells, cells)) == {}
+    assert [fake.cell for fake in Fake.started] == cells[:2]
+    assert [(fake.stops, fake.killed) for fake in Fake.started] == [(1, False)] * 2
+    shown = capsys.readouterr().err
+    assert "stopping: 2 runs save" in shown and "stopped   two_step qmix seed 0 at 100" in shown
+
+
+def test_a_second_ctrl_c_ends_all_at_once_and_still_writes_the_table(tmp_path, faked, monkeypatch):
+    def act(self):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Fake, "act", act)
+    rows = benchmark(tmp_path, jobs=2)
+    assert len(Fake.started) == 2 and all(fake.killed for fake in Fake.started)
+    assert set(states(rows).values()) == {"unfinished"}
+    assert "0 of 4 runs are finished" in (tmp_path / "table.md").read_text()
+
+
+def test_the_table_says_what_the_runs_metrics_say(tmp_path, faked):
+    vdn_0, qmix_0, vdn_1, qmix_1, vdn_2, _ = make(tmp_path, seeds="0:3").cells
+    make_folder(vdn_0, greedy=(1.0, 5.0, 2.0))
+    make_folder(vdn_1, 208, greedy=(9.0, 3.0))
+    make_folder(vdn_2, greedy=(6.0,))
+    make_folder(qmix_0, greedy=(8.0,))
+    make_folder(qmix_1, 90, greedy=(7.25, 7.5), whole=False)
+    asked = make(tmp_path, seeds="0:3")
+    rows = [experiments.table.row_of(cell) for cell in asked.cells]
+    experiments.table.write(asked, rows)
+    with (tmp_path / "table.csv").open() as file:
+        found = {(r["algo"], int(r["seed"])): r for r in csv.DictReader(file)}
+    assert len(found) == 6
+    one = found["vdn", 1]
+    assert (one["env_steps"], one["updates"], one["seconds"]) == ("208", "104", "26.0")
+    assert (one["last_greedy_return"], one["best_greedy_return"]) == ("3.0", "9.0")
+    assert found["qmix", 1]["status"] == "unfinished" and found["qmix", 1]["env_steps"] == "90"
+    assert found["qmix", 2]["env_steps"] == "0" and found["qmix", 2]["last_greedy_return"] == ""
+    text = (tmp_path / "table.md").read_text()
+    assert (
+        "| two_step | vdn | 3 of 3 (0, 1, 2) | 200 (200 to 208) | 100 (100 to 104) "
+        "| 3.00 (2.00 to 6.00) | 6.00 (5.00 to 9.00) | 1 | 25 (25 to 26) |"
+    ) in text
+    assert "| two_step | qmix | 1 of 3 (0) | 200 | 100 | 8.00 | 8.00 | 1 | 25 |" in text
+    assert "4 of 6 runs are finished" in text
+    assert f"- unfinished at 90 env steps: {qmix_1.folder}\n" in text
+    assert "- returns on two_step: team reward\n" in text and asked.command in text
+    assert "- 5 runs: Python 3.11.7, TensorFlow 2.21.0, tfmix 0.1.0 at abc123; Linux" in text
+
+
+# What stands in for main.py where a real process is wanted and TensorFlow is not.
+STAND_IN = """
+import os, signal, sys, time
+folder = next(w for w in sys.argv if w.startswith('--run_dir=')).partition('=')[2]
+cores = sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else []
+def save(number, frame):
+    open(folder + '.saved', 'w').close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print(f'cores {cores}', flush=True)
+open(folder + '.up', 'w').close()
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    file = tmp_path / "stand_in.py"
+    file.write_text(STAND_IN)
+    monkeypatch.setattr(processes, "MAIN", file)
+    return file
+
+
+def wait_for(ready, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, "never came"
+        time.sleep(0.05)
+
+
+def test_a_process_runs_on_its_core_logs_and_is_stopped_by_one_signal(tmp_path, stand_in):
+    cell = make(tmp_path / "b").cells[0]
+    core = processes.slots(None)[-1]
+    with processes.locked(tmp_path / "b") as lock:
+        process = processes.RunProcess(cell, core, lock)
+    wait_for(Path(f"{cell.folder}.up").exists)
+    with pytest.raises(UserError, match="is in use"), processes.locked(tmp_path / "b"):
+        pass  # the run holds the folder, also when its benchmark is gone
+    process.stop()
+    wait_for(lambda: process.poll() is not None)
+    assert process.poll() == 0 and Path(f"{cell.folder}.saved").exists()
+    log = cell.log.read_text()
+    assert log.startswith("$ ") and "--algo=vdn" in log.splitlines()[0]
+    if core is not None:
+        assert processes.last_line(cell.log) == f"cores [{core}]"
+    with processes.locked(tmp_path / "b"):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_runs_of_a_killed_benchmark_save_and_end(tmp_path, stand_in):
+    out = tmp_path / "b"
+    code = (
+        "import sys; from pathlib import Path; from tfmix import experiments\n"
+        f"experiments.processes.MAIN = Path({str(stand_in)!r})\n"
+        f"experiments.benchmark('vdn', 'two_step', '0', {str(out)!r})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    run = out / "two_step" / "vdn" / "seed0"
+    wait_for(run.with_name("seed0.up").exists)
+    parent.kill()
+    parent.wait()
+    wait_for(run.with_name("seed0.saved").exists)
+
+    def free():
+        with contextlib.suppress(UserError), processes.locked(out):
+            return True
+
+    wait_for(free)
+
+
+def main_py(*words):
+    command = [sys.executable, str(ROOT / "main.py"), "--mode=benchmark", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--algo=vdn,qmx"], "no algorithm 'qmx'; did you mean 'qmix'?"),
+        (["--algo=vdn,"], "no algorithm ''"),
+        (["--env=two_step,two_stap"], "no environment 'two_stap'; did you mean 'two_step'?"),
+        (["--seeds=first"], "--seeds=first: write first:last"),
+        (["--seeds=3:3"], "holds no seed"),
+        (["--seeds=-1"], "--seed"),
+        (["--jobs=0"], "--jobs"),
+        (["--batch_episodes=6000"], "more than the replay holds"),
+        (["--seeds=0:2", "--mode=train"], "--seeds is for --mode=benchmark"),
+        (["--jobs=2", "--mode=resume", "--run_dir=x"], "--jobs is for --mode=benchmark"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_nothing_is_made(tmp_path, words, message):
+    done = main_py(f"--run_dir={tmp_path / 'x'}", *words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and message in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_wrong_requests_from_python_are_refused(tmp_path):
+    for wrong in ({"gama": 1}, {"seed": 3}, {"jobs": 0}, {"algos": []}, {"seeds": []}):
+        with pytest.raises(UserError):
+            benchmark(tmp_path / "x", **wrong)
+    (tmp_path / "x").write_text("")
+    with pytest.raises(UserError, match="cannot write to"):
+        benchmark(tmp_path / "x")
+
+
+def test_where_all_is_finished_the_table_is_printed_without_tensorflow(tmp_path):
+    for cell in make(tmp_path).cells:
+        make_folder(cell)
+    words = ["--mode=benchmark", "--algo=vdn,qmix", "--env=two_step", "--seeds=0:2"]
+    words += ["--env_steps=200", f"--run_dir={tmp_path}"]
+    code = (
+        f"import sys, main; code = main.main({words!r});"
+        "assert not {'tensorflow', 'tf_keras'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout == (tmp_path / "table.md").read_text()
+
+
+def test_a_real_grid_is_interrupted_and_goes_on(tmp_path):
+    """The first run ends, then Ctrl-C; the same command does the rest."""
+    out = tmp_path / "b"
+    words = ["--algo=iql,vdn", "--env=two_step", "--seeds=0:2", "--env_steps=200"]
+    words += ["--hidden_size=8", "--jobs=1", f"--run_dir={out}"]
+    command = [sys.executable, str(ROOT / "main.py"), "--mode=benchmark", *words]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in parent.stderr:
+        if line.startswith("finished"):
+            parent.send_signal(signal.SIGINT)
+            break
+    shown, said = parent.communicate(timeout=120)
+    assert parent.returncode == 1 and "1 of 4 runs are finished; continue with: " in said
+    assert "| two_step | iql | 1 of 2 (0) | 208 |" in shown
+    with processes.locked(out):
+        pass  # no process is left
+    first = out / "two_step" / "iql" / "seed0"
+    before = (first / "metrics.csv").read_text()
+    shutil.rmtree(first / "export")  # as if it had been killed a moment earlier
+    done = main_py(*words[:-2], words[-1])  # as many at a time as there are cores
+    assert done.returncode == 0, done.stderr
+    assert "start     two_step iql seed 0 from 2" in done.stderr
+    assert (first / "metrics.csv").read_text() == before and (first / "export").is_dir()
+    with (out / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["finished"] * 4
+    for row in rows:
+        with (Path(row["folder"]) / "metrics.csv").open() as file:
+            last = list(csv.DictReader(file))[-1]
+        assert int(last["env_steps"]) >= 200
+        for name in ("env_steps", "updates", "seconds"):
+            assert float(row[name]) == float(last[name])
+        assert float(row["last_greedy_return"]) == float(last["greedy_return"])

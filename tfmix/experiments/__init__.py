@@ -1,0 +1,99 @@
+"""Grids of runs: algorithms, environments and seeds, with a table of what they reached.
+
+The runs are processes of their own; nothing here imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tfmix.config import Config, RunFailedError
+from tfmix.experiments import grid, processes, table
+from tfmix.experiments.screen import Screen
+from tfmix.experiments.table import Row
+
+RUN_DIR = "runs/benchmark"
+
+
+def benchmark(
+    algos: str | Iterable[str],
+    envs: str | Iterable[str],
+    seeds: str | Iterable[int],
+    run_dir: str | os.PathLike[str] = RUN_DIR,
+    jobs: int | None = None,
+    **settings: Any,
+) -> list[Row]:
+    """Trains every algorithm on every environment with every seed, what is finished excepted.
+
+    Runs that broke or were stopped by Ctrl-C or SIGTERM are told by their
+    `status`; the same call goes on with them.
+
+    Args:
+      algos: names, in a list or as `a,b`.
+      envs: likewise.
+      seeds: in a list, as `first:last` (the last left out) or as `0,3,7`.
+      run_dir: the benchmark's folder; runs stand in <env>/<algo>/seed<k> below
+        it, and their table in table.csv and table.md.
+      jobs: runs at a time, each on one core; None for one a core.
+      **settings: settings of docs/settings.md by name, for every run.
+
+    Returns:
+      a row a run, as in table.csv.
+
+    Raises:
+      UserError: a name, setting or folder that does not serve; nothing was started.
+    """
+    return _benchmark(grid.make(algos, envs, seeds, Path(run_dir), settings, jobs))
+
+
+def _benchmark(asked: grid.Grid) -> list[Row]:
+    """Runs what is not finished, and writes the table."""
+    with processes.locked(asked.run_dir) as lock:
+        for cell in asked.cells:
+            grid.refuse_others(cell)
+        todo = [cell for cell in asked.cells if not grid.is_finished(cell)]
+        broken: dict[Path, str] = {}
+        if todo:
+            broken = processes.run_all(
+                todo,
+                processes.slots(asked.jobs),
+                lambda cell, core: processes.RunProcess(cell, core, lock),
+                Screen(asked.cells, todo),
+            )
+        rows = [table.row_of(cell, broken.get(cell.folder, "")) for cell in asked.cells]
+        table.write(asked, rows)
+    return rows
+
+
+def from_command_line(settings: dict[str, Any], seeds: str | None, jobs: int | None) -> None:
+    """`--mode=benchmark`: what `benchmark` does, and prints the table.
+
+    Args:
+      settings: by name; `algo` and `env` may name several.
+      seeds: --seeds, None for --seed alone.
+      jobs: --jobs.
+
+    Raises:
+      UserError: as in `benchmark`.
+      RunFailedError: a run broke, or the benchmark was stopped.
+    """
+    rest = dict(settings)
+    algo, env = rest.pop("algo", Config.algo), rest.pop("env", Config.env)
+    seed, run_dir = rest.pop("seed", Config.seed), rest.pop("run_dir", "") or RUN_DIR
+    asked = grid.make(algo, env, [seed] if seeds is None else seeds, run_dir, rest, jobs)
+    rows = _benchmark(asked)
+    print((asked.run_dir / "table.md").read_text(), end="")
+    states = [row["status"] for row in rows]
+    if "unfinished" in states:
+        raise RunFailedError(
+            f"interrupted, {states.count('finished')} of {len(rows)} runs are finished; "
+            f"continue with: {asked.command}"
+        )
+    if "failed" in states:
+        raise RunFailedError(
+            f"{states.count('failed')} of {len(rows)} runs broke; "
+            f"this tries them again: {asked.command}"
+        )

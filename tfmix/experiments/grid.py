@@ -1,0 +1,166 @@
+"""What a benchmark consists of: its runs, and how far each one is."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfmix import algos, checkpoint, config, envs, folders
+from tfmix.config import Config, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes:
+      config: its settings, resolved.
+      words: the command-line words that ask for it.
+    """
+
+    config: Config
+    words: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config.run_dir)
+
+    @property
+    def log(self) -> Path:
+        """What the run's processes print, beside its folder."""
+        return self.folder.with_name(self.folder.name + ".log")
+
+    def __str__(self) -> str:
+        return f"{self.config.env} {self.config.algo} seed {self.config.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The runs of a benchmark, how many at a time, and the command that asks for them."""
+
+    cells: list[Cell]
+    run_dir: Path
+    jobs: int | None
+    command: str
+
+
+def names_of(asked: str | Iterable[str]) -> list[str]:
+    """Names from `a,b` or from a list, each once."""
+    words = asked.split(",") if isinstance(asked, str) else asked
+    return list(dict.fromkeys(word.strip() for word in words))
+
+
+def seeds_of(asked: str | Iterable[int]) -> list[int]:
+    """Seeds from `first:last` (the last left out), `0,3,7` or a list, each once.
+
+    Raises:
+      UserError: something else, or no seed at all.
+    """
+    if not isinstance(asked, str):
+        return list(dict.fromkeys(asked))
+    found: list[int] = []
+    try:
+        for part in asked.split(","):
+            first, colon, last = part.partition(":")
+            found += range(int(first), int(last)) if colon else [int(first)]
+    except ValueError:
+        raise UserError(
+            f"--seeds={asked}: write first:last (the last is left out) or a list such as 0,3,7"
+        ) from None
+    if not found:
+        raise UserError(f"--seeds={asked} holds no seed: of first:last the last is left out")
+    return list(dict.fromkeys(found))
+
+
+def _seeds_text(seeds: list[int]) -> str:
+    """The shortest `--seeds` that `seeds_of` reads as `seeds`."""
+    first, last = seeds[0], seeds[-1]
+    if len(seeds) > 1 and seeds == list(range(first, last + 1)):
+        return f"{first}:{last + 1}"
+    return ",".join(map(str, seeds))
+
+
+def make(
+    algo_names: str | Iterable[str],
+    env_names: str | Iterable[str],
+    seeds: str | Iterable[int],
+    run_dir: str | Path,
+    settings: Mapping[str, Any],
+    jobs: int | None = None,
+) -> Grid:
+    """The grid of what was asked for; every pair has its first seed before any has its second.
+
+    Raises:
+      UserError: a name that does not exist, no seeds, a setting that does not fit.
+    """
+    for name in ("algo", "env", "seed"):
+        if name in settings:
+            raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
+    algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
+    for algo in algo_names:
+        algos.check(algo)
+    for env in env_names:
+        envs.is_graph(env)
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs={jobs}: at least one run at a time")
+    if not (algo_names and env_names and seeds):
+        raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
+    cells = []
+    for seed in seeds:
+        for env in env_names:
+            for algo in algo_names:
+                folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
+                asked = {**settings, "algo": algo, "env": env, "seed": seed, "run_dir": folder}
+                cells.append(Cell(config.resolve(asked), tuple(config.as_words(asked))))
+    words = [
+        f"--algo={','.join(algo_names)}",
+        f"--env={','.join(env_names)}",
+        f"--seeds={_seeds_text(seeds)}",
+        f"--run_dir={run_dir}",
+        *([] if jobs is None else [f"--jobs={jobs}"]),
+        *config.as_words(settings),
+    ]
+    command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
+    return Grid(cells, Path(run_dir), jobs, command)
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether the run came to its end: trained, saved and exported.
+
+    Checkpoints and exports are renamed into place, so one that is there is
+    whole. An export older than the checkpoint is of an earlier time
+    (--mode=export makes one of an unfinished run).
+    """
+    newest = checkpoint.saved(cell.folder / "checkpoints")[-1:]
+    if not newest or int(newest[0].name) < cell.config.env_steps:
+        return False
+    export = cell.folder / "export"
+    return export.is_dir() and export.stat().st_mtime >= newest[0].stat().st_mtime
+
+
+def refuse_others(cell: Cell) -> None:
+    """Refuses a folder that holds a run of other settings than the grid's.
+
+    Raises:
+      UserError: the first setting that differs, or a run.json that cannot be read.
+    """
+    if not (cell.folder / "run.json").exists():
+        return
+    stored = folders.read(cell.folder).config
+    for name in config.FIELDS:
+        was, asked = getattr(stored, name), getattr(cell.config, name)
+        if name != "run_dir" and was != asked:
+            raise UserError(
+                f"{cell.folder} holds a run with {_flag(name, was)}, this benchmark asks for "
+                f"{_flag(name, asked)}: give what it has, choose another --run_dir or delete "
+                "the folder"
+            )
+
+
+def _flag(name: str, value: Any) -> str:
+    """A setting as it would be typed."""
+    return " ".join(config.as_words({name: value})) or f"no --{name}"

@@ -1,0 +1,189 @@
+"""Runs of a grid as processes of their own, as many at a time as there are cores."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tfmix.config import UserError
+from tfmix.experiments.grid import Cell, is_finished
+from tfmix.experiments.screen import Screen
+from tfmix.signals import listening
+
+MAIN = Path(__file__).resolve().parents[2] / "main.py"
+LAUNCH = Path(__file__).resolve().parent / "launch.py"
+POLL_SECONDS = 0.2
+
+
+class Process(Protocol):
+    """A run under way."""
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+
+    def stop(self) -> None:
+        """Asks it to save and end."""
+
+    def kill(self) -> None:
+        """Ends it at once and waits for that."""
+
+
+class RunProcess:
+    """A process of main.py that trains a cell or goes on with it.
+
+    It has a session of its own, so that a Ctrl-C at the terminal reaches the
+    benchmark alone, which then asks every run once to save and end.
+
+    Args:
+      cell: what to train.
+      core: the core it may use, None for any.
+      lock: a file descriptor that lives as long as the process.
+    """
+
+    def __init__(self, cell: Cell, core: int | None, lock: int):
+        words = list(cell.words)
+        if (cell.folder / "run.json").exists():
+            words = ["--mode=resume", f"--run_dir={cell.folder}"]
+        command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
+        place = ["-" if core is None else str(core), str(os.getpid())]
+        cell.log.parent.mkdir(parents=True, exist_ok=True)
+        with cell.log.open("a") as log:
+            print("$", shlex.join(command), file=log, flush=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(LAUNCH), *place, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[lock],
+                # Several runs share a GPU only if none takes all of its memory.
+                env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
+            )
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def stop(self) -> None:
+        """Asks it to save and end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends it and its own children at once and waits for that."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """Holds a benchmark's folder; yields the lock's file descriptor.
+
+    Processes that inherit it hold the folder too: after a benchmark was killed,
+    until the last of its runs has ended.
+
+    Raises:
+      UserError: another one holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder} is in use: a benchmark works there, or runs of one that was killed "
+                "are still saving; wait for their end"
+            ) from error
+        yield file.fileno()
+
+
+def slots(jobs: int | None) -> list[int | None]:
+    """The core of each of the runs that go at a time; None where cores cannot be chosen."""
+    cores: list[int | None] = [None] * (os.cpu_count() or 1)
+    if hasattr(os, "sched_getaffinity"):
+        cores = [*sorted(os.sched_getaffinity(0))]
+    return [cores[i % len(cores)] for i in range(jobs or len(cores))]
+
+
+def run_all(
+    todo: Sequence[Cell],
+    cores: Sequence[int | None],
+    start: Callable[[Cell, int | None], Process],
+    screen: Screen,
+) -> dict[Path, str]:
+    """Runs `todo`, each on one of `cores`, until all have ended or Ctrl-C or SIGTERM.
+
+    Then the runs under way are asked to save and end, and waited for; a second
+    Ctrl-C ends them at once.
+
+    Returns:
+      of each run that broke, by its folder, the reason.
+    """
+    waiting, free = deque(todo), deque(cores)
+    running: dict[Cell, tuple[Process, int | None]] = {}
+    broken: dict[Path, str] = {}
+    told = False
+    with screen, listening() as should_stop:
+        try:
+            while running or (waiting and not should_stop()):
+                while waiting and free and not should_stop():
+                    cell, core = waiting.popleft(), free.popleft()
+                    screen.started(cell, core)
+                    running[cell] = (start(cell, core), core)
+                if should_stop() and not told:
+                    told = True
+                    screen.stopping(len(running))
+                    for process, _ in running.values():
+                        process.stop()
+                time.sleep(POLL_SECONDS)
+                for cell, (process, core) in list(running.items()):
+                    code = process.poll()
+                    if code is None:
+                        continue
+                    del running[cell]
+                    free.append(core)
+                    reason = _reason(cell, code, told)
+                    if reason:
+                        broken[cell.folder] = reason
+                    screen.ended(cell, reason, len(waiting) + len(running))
+                screen.update(running)
+        except KeyboardInterrupt:
+            screen.line("ending at once")
+        finally:
+            for process, _ in running.values():
+                process.kill()
+    return broken
+
+
+def _reason(cell: Cell, code: int, told: bool) -> str:
+    """Why a run that has ended counts as broken; empty where it does not."""
+    last = last_line(cell.log)
+    if code > 0:
+        return last or f"exit code {code}"
+    if told or (code == 0 and is_finished(cell)):
+        return ""
+    if code == 0:
+        return "stopped by a signal that did not come from here; what it learned is saved"
+    name = signal.strsignal(-code) or f"signal {-code}"
+    return f"ended by the system ({name})" + (f"; its last words: {last}" if last else "")
+
+
+def last_line(log: Path) -> str:
+    """The last words in a log since the command that started its run."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    last = next((line for line in reversed(lines) if line), "")
+    return "" if last.startswith("$ ") else last.removeprefix("tfmix: ")

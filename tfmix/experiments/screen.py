@@ -1,0 +1,97 @@
+"""What a person sees of a benchmark while it runs, on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+
+from tfmix.experiments.grid import Cell
+from tfmix.experiments.table import row_of
+
+LOOK_SECONDS = 2.0
+
+
+class Screen:
+    """A line as a run starts or ends; on a terminal a bar over all env steps below them.
+
+    Args:
+      cells: all of the grid.
+      todo: those that are not finished.
+    """
+
+    def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell]):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.progress import TimeRemainingColumn as Left
+
+        self._console = Console(file=sys.stderr)
+        self._bar = Progress(
+            BarColumn(None),
+            TaskProgressColumn(),
+            TextColumn("of all env steps, time left"),
+            Left(compact=True),
+            console=self._console,
+            expand=True,
+            disable=not self._console.is_terminal,
+        )
+        self._done = {cell: cell.config.env_steps for cell in cells}
+        self._done.update({cell: _env_steps(cell) for cell in todo})
+        self._task = self._bar.add_task(
+            "",
+            total=sum(cell.config.env_steps for cell in cells),
+            completed=sum(self._done.values()),
+        )
+        self._looked = time.monotonic()
+
+    def __enter__(self) -> Screen:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def line(self, text: str) -> None:
+        """Writes a line, above the bar where there is one."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def started(self, cell: Cell, core: int | None) -> None:
+        """A run starts, or goes on."""
+        done = self._done[cell]
+        where = f" from {done:,} env steps" if done else ""
+        self.line(f"start     {cell}{where}" + ("" if core is None else f", core {core}"))
+
+    def ended(self, cell: Cell, reason: str, left: int) -> None:
+        """A run has ended, for a `reason` if it broke."""
+        row = row_of(cell, reason)
+        if reason:
+            text = f"broke     {cell}: {reason} ({cell.log})"
+        elif row["status"] == "finished":
+            text = f"finished  {cell}: greedy return {row['last_greedy_return']:.2f}, "
+            text += f"{row['seconds']:.0f} s"
+        else:
+            text = f"stopped   {cell} at {row['env_steps']:,} env steps"
+        self.line(f"{text}; {left} left")
+
+    def stopping(self, running: int) -> None:
+        """The runs under way have been asked to end."""
+        self.line(f"stopping: {running} runs save and end; Ctrl-C again ends them at once")
+
+    def update(self, running: Iterable[Cell]) -> None:
+        """Looks every now and then how far the runs are."""
+        if self._bar.disable or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        self._done.update({cell: _env_steps(cell) for cell in running})
+        self._bar.update(self._task, completed=sum(self._done.values()))
+
+
+def _env_steps(cell: Cell) -> int:
+    """How far a run is, its goal at most."""
+    return min(row_of(cell)["env_steps"], cell.config.env_steps)

@@ -1,0 +1,165 @@
+"""What a benchmark found: a row a run (CSV), a row an environment and algorithm (Markdown)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypedDict
+
+from tfmix import folders, monitor
+from tfmix.experiments.grid import Cell, Grid, is_finished
+from tfmix.types import TEAM_REWARD
+
+DASH = "-"
+
+
+class Row(TypedDict):
+    """A run. env_steps, updates and seconds are those of the last row of its metrics.csv.
+
+    status is `finished`, `unfinished` or `failed`; the greedy returns are means
+    over eval_episodes episodes, None before the first evaluation.
+    """
+
+    env: str
+    algo: str
+    seed: int
+    status: str
+    env_steps: int
+    updates: int
+    seconds: float
+    last_greedy_return: float | None
+    best_greedy_return: float | None
+    eval_episodes: int
+    folder: str
+    reason: str
+
+
+def row_of(cell: Cell, reason: str = "") -> Row:
+    """The row of a run; `reason` says why it broke."""
+    file = cell.folder / "metrics.csv"
+    header, lines = monitor.read_metrics(file) if file.exists() else ([], [])
+    metrics = [dict(zip(header, line, strict=True)) for line in lines]
+    greedy = [float(m["greedy_return"]) for m in metrics if m["greedy_return"]]
+    last = metrics[-1] if metrics else {"env_steps": "0", "updates": "0", "seconds": "0"}
+    return {
+        "env": cell.config.env,
+        "algo": cell.config.algo,
+        "seed": cell.config.seed,
+        "status": "failed" if reason else "finished" if is_finished(cell) else "unfinished",
+        "env_steps": int(last["env_steps"]),
+        "updates": int(last["updates"]),
+        "seconds": float(last["seconds"]),
+        "last_greedy_return": greedy[-1] if greedy else None,
+        "best_greedy_return": max(greedy) if greedy else None,
+        "eval_episodes": cell.config.eval_episodes,
+        "folder": str(cell.folder),
+        "reason": reason,
+    }
+
+
+def as_csv(rows: Iterable[Row]) -> str:
+    """table.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(Row.__annotations__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_markdown(grid: Grid, rows: list[Row]) -> str:
+    """table.md: how it was made, a row for each environment and algorithm, what is missing."""
+    done = sum(row["status"] == "finished" for row in rows)
+    lines = [
+        "# Benchmark",
+        "",
+        f"    {grid.command}",
+        "",
+        f"- {done} of {len(rows)} runs are finished; the figures are of these: median over "
+        "seeds (lowest to highest).",
+        "- last, best: greedy return of a run's last and of its best evaluation, undiscounted, "
+        "mean over the evaluation's episodes.",
+        "- seconds: a run's own clock, all its starts together, compiling and evaluations "
+        "included; runs were on one core each where cores can be chosen.",
+        *_made_by(grid.cells),
+        "",
+        "| env | algo | seeds finished | env_steps | updates | last | best | "
+        "episodes an evaluation | seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["env"], row["algo"]), []).append(row)
+    lines += [_group_line(group) for group in groups.values()]
+    missing = [row for row in rows if row["status"] != "finished"]
+    lines += [""] if missing else []
+    for row in missing:
+        reason = f": {row['reason']}" if row["reason"] else ""
+        lines.append(
+            f"- {row['status']} at {row['env_steps']:,} env steps: {row['folder']}{reason}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _made_by(cells: list[Cell]) -> list[str]:
+    """How rewards became the team's, and what the runs ran with, from their run.json."""
+    rewards: dict[str, dict[str, None]] = {}
+    versions: Counter[str] = Counter()
+    for cell in cells:
+        if not (cell.folder / "run.json").exists():
+            continue
+        stored = folders.read(cell.folder)
+        rewards.setdefault(TEAM_REWARD[stored.spec.team_reward], {})[cell.config.env] = None
+        about, made = stored.about, stored.about["versions"]
+        commit = f" at {about['git_commit']}" if about["git_commit"] else ""
+        hardware = about["hardware"]
+        versions[
+            f"Python {made['python']}, TensorFlow {made['tensorflow']}, "
+            f"tfmix {made['tfmix']}{commit}; {hardware['system']}, {hardware['device']}"
+        ] += 1
+    lines = [f"- returns on {', '.join(tasks)}: {word}" for word, tasks in rewards.items()]
+    return lines + [f"- {count} runs: {version}" for version, count in versions.items()]
+
+
+def _group_line(rows: list[Row]) -> str:
+    """A row of the Markdown table, over the runs of an environment and an algorithm."""
+    done = [row for row in rows if row["status"] == "finished"]
+    seeds = ", ".join(str(row["seed"]) for row in done)
+
+    def spread(name: str, show: Callable[[Any], str]) -> str:
+        found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]
+        if not found:
+            return DASH
+        low, high = show(min(found)), show(max(found))
+        middle = show(statistics.median(found))
+        return middle if low == high else f"{middle} ({low} to {high})"
+
+    def count(value: float) -> str:
+        return f"{value:,.0f}"
+
+    def gain(value: float) -> str:
+        return f"{value:,.2f}"
+
+    parts = [
+        rows[0]["env"],
+        rows[0]["algo"],
+        f"{len(done)} of {len(rows)}" + (f" ({seeds})" if done else ""),
+        spread("env_steps", count),
+        spread("updates", count),
+        spread("last_greedy_return", gain),
+        spread("best_greedy_return", gain),
+        str(rows[0]["eval_episodes"]),
+        spread("seconds", count),
+    ]
+    return f"| {' | '.join(parts)} |"
+
+
+def write(grid: Grid, rows: list[Row]) -> None:
+    """Writes table.csv and table.md into the benchmark's folder, whole or not at all."""
+    for name, text in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
+        spare: Path = grid.run_dir / f".{name}"
+        spare.write_text(text)
+        spare.replace(grid.run_dir / name)
