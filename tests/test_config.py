@@ -1,9 +1,12 @@
 import dataclasses
 
 import pytest
+from absl import flags
 
+import main
 from tfmix import config
 from tfmix.config import Config, UserError
+from tfmix.experiments import grid
 
 
 def write(folder, name, text):
@@ -143,7 +146,13 @@ def test_every_flagfile_can_be_read_and_says_what_it_is():
     assert len(files) > 10
     for file in files:
         assert file.read_text().startswith("# "), file
-        assert config.parse([f"--flagfile={file}"]), file
+        given = config.parse([f"--flagfile={file}"], main.define(flags.FlagValues()))
+        settings = {name: value for name, value in given.items() if name in config.FIELDS}
+        if given.get("mode") == "benchmark":  # an experiment: every name and setting serves
+            algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
+            assert grid.make(algos, envs, given["seeds"], run_dir, settings).cells, file
+        else:
+            assert config.resolve(settings), file
 
 
 def test_defaults_are_within_their_own_bounds():

@@ -107,5 +107,10 @@ def test_paper_flagfiles_and_algorithms_are_complete():
         assert (ROOT / "flags" / "algo" / f"{name}.flags").is_file()
     single = ["vdn_two_step", "qmix_two_step"]
     single += [f"{name}_matrix" for name in REGISTRY if name != "iql"]
-    for name in single:
+    experiments = ["spread", "stag_hunt", "climbing_penalty", "gaussian_squeeze"]
+    experiments += ["speaker_listener", "predator_prey_qtran"]
+    experiments += ["qtran_base_21x21", "qtran_alt_21x21"]
+    for name in single + experiments:
         assert (ROOT / "flags" / "paper" / f"{name}.flags").is_file()
+    for name in ("pymarl", "pymarl2", "epymarl", "wqmix", "jaxmarl_mpe", "qtran_authors"):
+        assert (ROOT / "flags" / "preset" / f"{name}.flags").is_file()

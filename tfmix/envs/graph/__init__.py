@@ -36,12 +36,12 @@ class GraphEnv(Protocol):
         ...
 
 
-def check_count(name: str, argument: str, value: Any) -> int:
-    """`value` if it is a whole number from 1.
+def check_count(name: str, argument: str, value: Any, low: int = 1) -> int:
+    """`value` if it is a whole number from `low`.
 
     Raises:
       UserError: it is not.
     """
-    if type(value) is not int or value < 1:
-        raise UserError(f"{name}: {argument}={value!r} must be a whole number from 1")
+    if type(value) is not int or value < low:
+        raise UserError(f"{name}: {argument}={value!r} must be a whole number from {low}")
     return value

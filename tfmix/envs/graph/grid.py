@@ -12,15 +12,6 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfmix.config import UserError
-
-
-def check_counts(name: str, **counts: tuple[object, int]) -> None:
-    """Refuses arguments, given as (value, lowest), that are no whole number from the lowest."""
-    for argument, (value, low) in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise UserError(f"{name}: {argument}={value!r} must be a whole number from {low}")
-
 
 def is_number(value: object) -> bool:
     """Whether `value` is a finite number."""

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
-from tfmix.envs.graph import grid
+from tfmix.envs.graph import check_count, grid
 from tfmix.types import EnvSpec, Step
 
 
@@ -61,13 +61,10 @@ class ModifiedPredatorPrey:
         penalty: float = 1.5,
         max_cycles: int = 100,
     ):
-        grid.check_counts(
-            name,
-            size=(size, 2),
-            n_predators=(n_predators, 2),
-            n_prey=(n_prey, 1),
-            max_cycles=(max_cycles, 1),
-        )
+        check_count(name, "size", size, 2)
+        check_count(name, "n_predators", n_predators, 2)
+        check_count(name, "n_prey", n_prey)
+        check_count(name, "max_cycles", max_cycles)
         if n_predators + n_prey >= size * size:
             raise UserError(
                 f"{name}: {n_predators} predators and {n_prey} prey leave no free cell of "

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
-from tfmix.envs.graph import grid
+from tfmix.envs.graph import check_count, grid
 from tfmix.types import EnvSpec, Step
 
 
@@ -62,13 +62,10 @@ class StagHunt:
         size: int = 10,
         max_cycles: int = 200,
     ):
-        grid.check_counts(
-            name,
-            n_agents=(n_agents, 2),
-            n_stags=(n_stags, 1),
-            size=(size, 2),
-            max_cycles=(max_cycles, 1),
-        )
+        check_count(name, "n_agents", n_agents, 2)
+        check_count(name, "n_stags", n_stags)
+        check_count(name, "size", size, 2)
+        check_count(name, "max_cycles", max_cycles)
         if n_agents + n_stags > size * size:
             raise UserError(
                 f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} cells"
