@@ -323,6 +323,20 @@ def test_joint_q_is_constant_to_the_losses_that_track_it(name, parts, spec, conf
     assert td[agent.networks[0].head.ref()] is None or not np.any(td[agent.networks[0].head.ref()])
 
 
+@pytest.mark.parametrize("name", ["cw_qmix", "ow_qmix"])
+def test_wqmixs_two_losses_train_their_own_networks_alone(name, spec, config, batch):
+    """The weight, the bound and the target are constant: nothing flows between the two."""
+    live = (algorithm := build(name, spec, config, central_embed=12)).live
+    own = {
+        "loss_qmix": (live.agent, live.mixer),
+        "loss_central": (live.central_agent, live.central_mixer),
+    }
+    for part, (agent, mixer) in own.items():
+        found = only(algorithm, batch, part)
+        trained = {w.ref() for w in (*agent.trainable_variables, *mixer.trainable_variables)}
+        assert {ref for ref, g in found.items() if g is not None} == trained
+
+
 def test_acting_is_legal_and_carries_the_last_action(spec, config):
     algorithm = build("vdn", spec, config)
     obs = tf.random.stateless_normal([50, 3, 5], [1, 1])
