@@ -85,31 +85,15 @@ class Progress:
     """
 
     def __init__(self, total_env_steps: int, done_env_steps: int, every_seconds: float = 10.0):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-        from rich.progress import TimeRemainingColumn as Left
-
-        self._console = Console(file=sys.stderr)
         self._total, self._start, self._began = total_env_steps, done_env_steps, time.monotonic()
         self._every, self._last = every_seconds, 0.0
-        self._bar: Any = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                BarColumn(None),
-                TaskProgressColumn(),
-                TextColumn("{task.description}"),
-                TextColumn("left"),
-                Left(compact=True),
-                console=self._console,
-                expand=True,
-            )
-            self._task = self._bar.add_task(
-                "compiling", total=total_env_steps, completed=done_env_steps
-            )
+        self._bar = progress_bar()
+        self._task = self._bar.add_task(
+            "compiling", total=total_env_steps, completed=done_env_steps
+        )
 
     def __enter__(self) -> Progress:
-        if self._bar:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(
@@ -118,14 +102,13 @@ class Progress:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._bar.stop()
 
     def update(self, env_steps: int, row: dict[str, Any]) -> None:
         """Shows where the run is."""
         now = time.monotonic()
         text = describe(row)
-        if self._bar:
+        if not self._bar.disable:
             self._bar.update(self._task, completed=min(env_steps, self._total), description=text)
         elif now - self._last >= self._every or env_steps >= self._total:
             self._last = now
@@ -136,6 +119,28 @@ class Progress:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def progress_bar() -> Any:
+    """rich's bar with share done, description and time left, on standard error.
+
+    Where that is no terminal it is disabled and shows nothing.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    console = Console(file=sys.stderr)
+    return Progress(
+        BarColumn(None),
+        TaskProgressColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("left"),
+        Left(compact=True),
+        console=console,
+        expand=True,
+        disable=not console.is_terminal,
+    )
 
 
 def describe(row: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def legal_argmax(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
     Returns:
       [...] int32.
     """
-    return tf.argmax(tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min)), -1, tf.int32)
+    return tf.argmax(_hide_illegal(q, legal), -1, tf.int32)
 
 
 def legal_max(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
@@ -72,8 +72,13 @@ def legal_max(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
     Returns:
       [...] float.
     """
-    best = tf.reduce_max(tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min)), -1)
+    best = tf.reduce_max(_hide_illegal(q, legal), -1)
     return tf.where(tf.reduce_any(legal, -1), best, tf.zeros_like(best))
+
+
+def _hide_illegal(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
+    """`q` where an action is legal, the lowest number there is elsewhere."""
+    return tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min))
 
 
 def take(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:

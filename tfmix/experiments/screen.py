@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from tfmix.experiments.grid import Cell
 from tfmix.experiments.table import row_of
+from tfmix.monitor import progress_bar
 
 LOOK_SECONDS = 2.0
 
@@ -22,24 +22,11 @@ class Screen:
     """
 
     def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell]):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-        from rich.progress import TimeRemainingColumn as Left
-
-        self._console = Console(file=sys.stderr)
-        self._bar = Progress(
-            BarColumn(None),
-            TaskProgressColumn(),
-            TextColumn("of all env steps, time left"),
-            Left(compact=True),
-            console=self._console,
-            expand=True,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = progress_bar()
         self._done = {cell: cell.config.env_steps for cell in cells}
         self._done.update({cell: _env_steps(cell) for cell in todo})
         self._task = self._bar.add_task(
-            "",
+            "of all env steps,",
             total=sum(cell.config.env_steps for cell in cells),
             completed=sum(self._done.values()),
         )
@@ -59,7 +46,7 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Writes a line, above the bar where there is one."""
-        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+        self._bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def started(self, cell: Cell, core: int | None) -> None:
         """A run starts, or goes on."""
