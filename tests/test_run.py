@@ -203,7 +203,7 @@ def test_observations_that_the_replays_number_type_cannot_hold_are_one_line(tmp_
 def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
     from tfmix import export
 
-    weight = trained.algorithm.live.agent.head_bias
+    weight = trained.algorithm.live.agent.networks[0].head_bias
     other = tf.saved_model.load(str(export.export(trained.algorithm, tmp_path / "x"))).signatures
     kept = weight.numpy()
     try:
