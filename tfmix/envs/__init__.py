@@ -61,8 +61,8 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
 PYTHON: dict[str, tuple[str, str, str]] = {
     "pettingzoo": (
         "tfmix.envs.python.pettingzoo",
-        "PettingZooEnv",
-        "<module path of a ParallelEnv>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
+        "make",
+        "<module path of a ParallelEnv or AEC>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
     ),
 }
 

@@ -1,0 +1,100 @@
+"""What the adapters of Python environments share: finding, building, asking for the limit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tfmix.config import UserError
+from tfmix.quiet import quiet, quiet_import
+
+# Where environments keep the length of an episode; there is no standard for it.
+LIMIT_NAMES = (
+    "max_cycles",
+    "episode_limit",
+    "max_episode_steps",
+    "_max_episode_steps",
+    "max_steps",
+    "max_iter",
+    "num_iters",
+)
+
+
+def load_module(name: str, module: str) -> ModuleType:
+    """Imports `module`, the current directory's own too, for the environment `name`.
+
+    Raises:
+      UserError: it cannot be imported.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last: a file of the user's hides nobody's module
+    try:
+        return quiet_import(module)
+    except (ImportError, ValueError, TypeError) as error:
+        raise UserError(f"{name}: cannot import {module}: {error}") from error
+    except Exception as error:  # a fault in the user's own module
+        raise UserError(
+            f"{name}: cannot import {module}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def find(name: str, target: str) -> Callable[..., Any]:
+    """What `module:function` or `module:Class` means.
+
+    Raises:
+      UserError: there is no such module, nothing of that name in it, or
+        nothing that can be called.
+    """
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute):
+        raise UserError(f"{name}: write module:function, not {target!r}")
+    found: Any = load_module(name, module)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"{name}: there is no {attribute} in {module}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UserError(f"{name}: {target} is no function and no class")
+    return found
+
+
+def build(name: str, make: Callable[..., Any], *words: Any, **arguments: Any) -> Any:
+    """`make(*words, **arguments)` with a third party's banners held back.
+
+    Raises:
+      UserError: it raised something, or left the program.
+    """
+    try:
+        with quiet():
+            return make(*words, **arguments)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a third party raises, the request was wrong
+        raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def limit_of(env: Any) -> int:
+    """The environment's own limit in env steps, 0 where it does not say."""
+    layers = [env, getattr(env, "aec_env", None), getattr(env, "par_env", None)]
+    for layer in layers:
+        for place in (layer, getattr(layer, "unwrapped", None)):
+            for attribute in LIMIT_NAMES:
+                value = getattr(place, attribute, None)
+                if isinstance(value, int | np.integer) and value > 0:
+                    return int(value)
+    return 0
+
+
+def version_of(what: str, module: str) -> str:
+    """`what` with the name and version of the package that `module` is in."""
+    package = module.split(".")[0]
+    try:
+        return f"{what}, {package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"{what}, {package} ?"
