@@ -49,7 +49,7 @@ class TeamEnv:
         for agent, space in actions.items():
             if not isinstance(space, spaces.Discrete):
                 raise UserError(
-                    f"{name}: {agent} has actions {space}; tfmix needs discrete actions"
+                    f"{name}: agent {agent} has actions {space}; tfmix needs discrete actions"
                     " (some environments offer --env_arg=continuous_actions=false)"
                 )
         self._counts = [int(actions[agent].n) for agent in self._agents]
@@ -135,12 +135,13 @@ class TeamEnv:
                 legal[i, : self._counts[i]] = True if mask is None else np.asarray(mask, bool)
             except (ValueError, TypeError) as error:
                 raise EnvError(
-                    f"{self._name}: {agent}'s observation or mask does not fit its space: {error}"
+                    f"{self._name}: agent {agent}'s observation or mask does not fit its space: "
+                    f"{error}"
                 ) from error
             if last and not legal[i].any():
                 legal[i, 0] = True  # nobody acts any more
             if not legal[i].any():
-                raise EnvError(f"{self._name}: {agent} has no legal action")
+                raise EnvError(f"{self._name}: agent {agent} has no legal action")
         own = self._own_state()
         state = obs.ravel() if own is None else own
         if state.size != self.spec.state_size:
