@@ -1,21 +1,27 @@
 """Environments of other libraries and of the user's own in the Python lane."""
 
+import csv
 import importlib.util
 import random
+import re
 import sys
 import types
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+import tensorflow as tf
 from gymnasium import spaces
 from pettingzoo import AECEnv
 from pettingzoo.utils import AgentSelector
 
 import tfmix
 from tfmix import config, envs
+from tfmix.collect import GraphCollector, returns
 from tfmix.config import Config, UserError
 from tfmix.envs.python import EnvError
+from tfmix.run import open_env
 from tfmix.types import EnvSpec
 
 HERE = __name__
@@ -638,9 +644,6 @@ def test_no_flagfile_of_a_task_is_for_ones_own_environment():
 
 
 def test_a_graph_environment_of_ones_own_is_compiled():
-    from tfmix.collect import GraphCollector
-    from tfmix.run import open_env
-
     spec, build = open_env(Config(env=f"{HERE}:graph_game"))
     assert build.func is GraphCollector and spec.name == "two_step"
 
@@ -662,7 +665,8 @@ def test_teams_are_trained_in_them(tmp_path, name, arguments, limit):
         run_dir=str(tmp_path / "run"),
         **TINY,
     )
-    assert run.finished and run.trainer.learner.updates() > 0
+    with (run.folder / "metrics.csv").open() as file:
+        assert run.finished and int(list(csv.DictReader(file))[-1]["updates"]) > 0
     assert np.isfinite(run.evaluate(2)).all()
     run.close()
 
@@ -679,3 +683,32 @@ def test_a_module_in_the_current_directory_is_trained_loaded_and_resumed(tmp_pat
     loaded = tfmix.load(run.folder)
     np.testing.assert_array_equal(loaded.evaluate(1), [4.5])
     assert tfmix.resume(run.folder, env_steps=12).env_steps == 12
+
+
+def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "environments.md").read_text()
+    files = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page, re.DOTALL)
+    commands = re.findall(r"^python main\.py (--env=.*)$", page, re.MULTILINE)
+    assert len(files) == len(commands) == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for module, text in files:
+        (tmp_path / f"{module}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    for command in commands:
+        settings = config.resolve(config.parse(command.split()))
+        assert not envs.is_graph(settings.env)
+        env = envs.make_python(settings.env, settings)
+        if "matching" not in command:
+            assert 1 < len(play(env, 0)) <= env.spec.episode_limit + 1
+            continue
+        collector = GraphCollector(env, right_call, 1, cut_is_terminal=False)
+        seed, first = tf.constant([0, 1]), tf.constant(0, tf.int64)
+        episode = collector.collect(seed, first, tf.constant(0.0), 3)
+        assert (returns(episode).numpy() == env.spec.episode_limit).all()
+
+
+def right_call(obs, legal, carry, epsilon, seed):
+    """Every agent calls the coin that it sees."""
+    action = tf.argmax(obs, -1, tf.int32)
+    return action, None, carry

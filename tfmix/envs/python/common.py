@@ -37,6 +37,10 @@ def load_module(name: str, module: str) -> ModuleType:
         sys.path.append(here)  # last: a file of the user's hides nobody's module
     try:
         return quiet_import(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name}: cannot import {module}: {error}, neither installed nor in this directory"
+        ) from error
     except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{name}: cannot import {module}: {error}") from error
     except Exception as error:  # a fault in the user's own module
