@@ -71,10 +71,9 @@ class PymarlTeam:
             raise UserError(f"{name}: get_env_info() lacks or garbles {error}") from error
         self.env, self.possible_agents = env, list(range(count))
         self.agents: list[int] = []
+        self._state: Any = None
         self._seeds_itself = "seed" in _parameters(env.reset)
-        self._dice: contextlib.AbstractContextManager[None] = (
-            contextlib.nullcontext() if self._seeds_itself else Dice()
-        )
+        self._dice: Any = contextlib.nullcontext() if self._seeds_itself else Dice()
 
     def action_space(self, agent: int) -> Any:
         """All agents have the same actions, and masks."""
@@ -89,7 +88,7 @@ class PymarlTeam:
         return spaces.Box(-np.inf, np.inf, (self._obs_size,), np.float32)
 
     def _look(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Observations by agent, and the info with the agents' masks."""
+        """Observations by agent, and the info with the agents' masks; keeps the state."""
         rows, masks = self.env.get_obs(), np.asarray(self.env.get_avail_actions())
         shape = (len(self.possible_agents), self._n_actions)
         if len(rows) != shape[0] or masks.shape != shape:
@@ -98,6 +97,7 @@ class PymarlTeam:
                 f"not {shape[0]} and {list(shape)}"
             )
         infos = {**info, **{agent: {"action_mask": masks[agent]} for agent in self.possible_agents}}
+        self._state = self.env.get_state()
         return {agent: np.ravel(rows[agent]) for agent in self.possible_agents}, infos
 
     def _seed(self, seed: int) -> None:
@@ -142,9 +142,8 @@ class PymarlTeam:
         return observations, float(reward), ends, cuts, infos
 
     def state(self) -> Any:
-        """The state of the game."""
-        with self._dice:
-            return self.env.get_state()
+        """The state as of the last reset or step."""
+        return self._state
 
     def close(self) -> None:
         """Closes the environment, where it can be closed."""
