@@ -82,7 +82,8 @@ class Unequal(gymnasium.Env):
             raise RuntimeError("stuck")
         reward = 4.0 if self.shared else self.pack([1.0, 2.0])
         ends = self.pack([self.steps >= 2, False])
-        return self.look(), reward, ends, self.pack([False, self.steps >= 3]), {"seen": 7}
+        info = {"seen": 7, self.keys[0]: "told"}
+        return self.look(), reward, ends, self.pack([False, self.steps >= 3]), info
 
     def state(self):
         return np.arange(4)

@@ -78,9 +78,9 @@ class GymnasiumTeam:
         observations, infos = self.reset(seed=0)
         chosen = {}
         for agent, space in self._actions.items():
-            seen = observations[agent]
-            inside = seen.get("action_mask") if isinstance(seen, Mapping) else None
-            mask = (infos.get(agent) or {}).get("action_mask", inside)
+            places = (observations[agent], infos.get(agent))
+            masks = [p["action_mask"] for p in places if isinstance(p, dict) and "action_mask" in p]
+            mask = masks[0] if masks else None
             chosen[agent] = int(space.start) + (0 if mask is None else int(np.argmax(mask)))
         return not isinstance(self.step(chosen)[1], Mapping)
 

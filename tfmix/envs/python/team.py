@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class TeamEnv:
             return inner["observation"]
         return space
 
-    def _ask(self, what: str, count: int, *words: Any, **arguments: Any) -> tuple[Any, ...]:
+    def _ask(self, what: str, count: int, *words: Any, **arguments: Any) -> Sequence[Any]:
         """Calls the source's `what`, which must give `count` values."""
         try:
             given = getattr(self._env, what)(*words, **arguments)
@@ -98,8 +99,8 @@ class TeamEnv:
             raise EnvError(
                 f"{self._name}: {what}() raised {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(given, tuple) or len(given) != count:
-            found = len(given) if isinstance(given, tuple) else type(given).__name__
+        if not isinstance(given, tuple | list) or len(given) != count:
+            found = len(given) if isinstance(given, tuple | list) else type(given).__name__
             raise EnvError(f"{self._name}: {what}() must return {count} values, not {found}")
         return given
 
@@ -126,7 +127,8 @@ class TeamEnv:
             if agent not in present or agent not in observations:
                 legal[i, 0] = True
                 continue
-            seen, mask = observations[agent], (infos.get(agent) or {}).get("action_mask")
+            seen, told = observations[agent], infos.get(agent)
+            mask = told.get("action_mask") if isinstance(told, dict) else None
             if isinstance(seen, dict) and "action_mask" in seen:
                 seen, mask = seen["observation"], seen["action_mask"]
             try:
