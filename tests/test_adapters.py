@@ -277,6 +277,18 @@ class SeedMethod(Battle):
         self.spot = self.rng.random() + (self._seed or 0)
 
 
+class SeedAttribute(Battle):
+    """The seed is read when an episode starts."""
+
+    def __init__(self, seed=None, **arguments):
+        super().__init__(**arguments)
+        self.seed = seed
+
+    def reset(self):
+        super().reset()
+        self.spot = np.random.default_rng(self.seed).random()
+
+
 BATTLE = f"pymarl/{HERE}:Battle"
 
 
@@ -329,7 +341,7 @@ def play(env, seed, disturb=False):
     return np.stack(states)
 
 
-@pytest.mark.parametrize("kind", ["Battle", "SeededReset", "SeedMethod"])
+@pytest.mark.parametrize("kind", ["Battle", "SeededReset", "SeedMethod", "SeedAttribute"])
 def test_an_episode_is_its_seeds_alone(kind):
     one, other = (make(f"pymarl/{HERE}:{kind}") for _ in range(2))
     first = play(one, 11)

@@ -25,7 +25,7 @@ LIMIT_NAMES = (
     "max_iter",
     "num_iters",
 )
-GLOBAL: Any = np.random  # its type stubs hide the functions for its generator
+NUMPY_RANDOM: Any = np.random  # its type stubs hide the functions for its generator
 
 
 def load_module(name: str, module: str) -> ModuleType:
@@ -87,14 +87,14 @@ class Dice:
         self._inner: tuple[Any, Any] = random.Random(seed).getstate(), np.random.MT19937(seed)
 
     def __enter__(self) -> None:
-        self._outer = random.getstate(), GLOBAL.get_bit_generator()
+        self._outer = random.getstate(), NUMPY_RANDOM.get_bit_generator()
         random.setstate(self._inner[0])
-        GLOBAL.set_bit_generator(self._inner[1])
+        NUMPY_RANDOM.set_bit_generator(self._inner[1])
 
     def __exit__(self, *_: Any) -> None:
-        self._inner = random.getstate(), GLOBAL.get_bit_generator()
+        self._inner = random.getstate(), NUMPY_RANDOM.get_bit_generator()
         random.setstate(self._outer[0])
-        GLOBAL.set_bit_generator(self._outer[1])
+        NUMPY_RANDOM.set_bit_generator(self._outer[1])
 
 
 def build(name: str, make: Callable[..., Any], *words: Any, **arguments: Any) -> Any:

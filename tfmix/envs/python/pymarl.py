@@ -40,10 +40,11 @@ class PymarlTeam:
     The interface knows no seed for an episode. Before every one,
 
       - `reset(seed=...)` is used where reset takes a seed, as in EPyMARL; else
-      - `seed(number)` is called where there is such a method, `_seed` is set
-        where there is such an attribute (SMAC keeps there what it launches its
-        game with), and `random` and `np.random` are lent to the environment,
-        seeded, so that others' draws neither change nor are changed by it.
+      - `seed(number)` is called where there is such a method, `_seed` or `seed`
+        is set where there is such an attribute (SMAC keeps in `_seed` what it
+        launches its game with), and `random` and `np.random` are lent to the
+        environment, seeded, so that others' draws neither change nor are
+        changed by it.
 
     An environment with a generator of its own that none of these reaches
     (`np.random.default_rng()`) is not repeated by the run's seed.
@@ -102,15 +103,16 @@ class PymarlTeam:
 
     def _seed(self, seed: int) -> None:
         """Seeds an environment whose reset takes no seed."""
-        if isinstance(self._dice, Dice):
-            self._dice.seed(seed)
+        self._dice.seed(seed)
         method: Any = getattr(self.env, "seed", None)
         if _parameters(method):  # PyMARL's own takes none, it tells the seed
             with contextlib.suppress(NotImplementedError):
                 method(seed)
-        for layer in (self.env, getattr(self.env, "env", None)):
-            if "_seed" in getattr(layer, "__dict__", {}):
-                layer._seed = seed
+        layers = (self.env, getattr(self.env, "env", None))
+        for layer in (layer for layer in layers if hasattr(layer, "__dict__")):
+            for attribute in ("_seed", "seed"):
+                if not callable(vars(layer).get(attribute, callable)):
+                    setattr(layer, attribute, seed)
 
     def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
         """Starts an episode."""
