@@ -65,6 +65,7 @@ def show_names() -> None:
         print(f"  {name}")
     for prefix, (_, _, rest) in PYTHON.items():
         print(f"  {prefix}/{rest}")
+    print("  <module:function> of your own, in any of these interfaces")
 
 
 def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -> str:

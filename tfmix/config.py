@@ -310,9 +310,11 @@ def layers(algo: str, env: str) -> list[Path]:
     or number at its end (`_v3`, `_25`), may have one in flags/env (`mpe` serves
     `mpe/simple_spread` and its PettingZoo twin, `penalty` all penalty games), then
     the algorithm in flags/algo, then the two together
-    (flags/env/simple_spread.qtran_alt.flags), the later ones winning.
+    (flags/env/simple_spread.qtran_alt.flags), the later ones winning. A name
+    `module:function` is the user's own, and no flagfile was written for it.
     """
-    words = [re.sub(r"_v?\d+$", "", word) for word in re.split(r"[/.:]", env)]
+    own = ":" in env and "/" not in env
+    words = [] if own else [re.sub(r"_v?\d+$", "", word) for word in re.split(r"[/.:]", env)]
     words = list(dict.fromkeys(words))
     names = [*(f"env/{w}" for w in words), f"algo/{algo}", *(f"env/{w}.{algo}" for w in words)]
     files = [FLAGS_FOLDER / f"{name}.flags" for name in names]

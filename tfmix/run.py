@@ -60,18 +60,15 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     if env is None and envs.is_graph(settings.env):
         env = envs.make_graph(settings.env, settings)
     if env is None:
-        build = functools.partial(envs.make_python, settings.env, settings)
-        many = [build() for _ in range(settings.n_envs)]
-    else:
-        first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
-        if "batch" in inspect.signature(first.reset).parameters:
-            return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
-        if env is first and settings.n_envs > 1:
-            raise UserError(
-                f"one environment was given and n_envs={settings.n_envs}: "
-                "give a factory, or n_envs=1"
-            )
-        many = [first] + [env() for _ in range(settings.n_envs - 1)]
+        env = functools.partial(envs.make_python, settings.env, settings)
+    first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
+    if "batch" in inspect.signature(first.reset).parameters:
+        return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
+    if env is first and settings.n_envs > 1:
+        raise UserError(
+            f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
+        )
+    many = [first] + [env() for _ in range(settings.n_envs - 1)]
     return many[0].spec, functools.partial(PythonCollector, many, cut_is_terminal=cut)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import Any
 
 from tfmix.config import Config, UserError, env_arguments, nearest
@@ -61,14 +62,35 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
 PYTHON: dict[str, tuple[str, str, str]] = {
     "pettingzoo": (
         "tfmix.envs.python.pettingzoo",
-        "PettingZooEnv",
-        "<module path of a ParallelEnv>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
+        "make",
+        "<module path of a ParallelEnv or AEC>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
+    ),
+    "gymnasium": (
+        "tfmix.envs.python.gymnasium",
+        "make",
+        "<id of several agents>, such as gymnasium/Foraging-8x8-2p-2f-coop-v3 or "
+        "gymnasium/module:Id",
+    ),
+    "pymarl": (
+        "tfmix.envs.python.pymarl",
+        "make",
+        "<module:Class> with the interface of PyMARL's MultiAgentEnv",
+    ),
+    "smac": ("tfmix.envs.python.games", "smac", "<map>, such as smac/3s5z"),
+    "smacv2": ("tfmix.envs.python.games", "smacv2", "<map>, such as smacv2/10gen_terran"),
+    "football": (
+        "tfmix.envs.python.games",
+        "football",
+        "<scenario>, such as football/academy_3_vs_1_with_keeper",
     ),
 }
 
+# An environment of the user's own: a name with a colon and no prefix.
+OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
 
 def is_graph(name: str) -> bool:
-    """Whether `name` is an environment in the graph.
+    """Whether `name` is an environment in the graph; one of the user's own is told by building it.
 
     Raises:
       UserError: `name` is no environment at all.
@@ -76,13 +98,14 @@ def is_graph(name: str) -> bool:
     if name in GRAPH:
         return True
     prefix, slash, rest = name.partition("/")
-    if prefix in PYTHON and slash and rest:
+    if (prefix in PYTHON and slash and rest) or OWN.fullmatch(name):
         return False
     if prefix in PYTHON:
         raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")
-    known = PYTHON if rest and "." in rest else [*GRAPH, *PYTHON]
-    asked = prefix if known is PYTHON else name
-    raise UserError(f"there is no environment {name!r}{nearest(asked, known)}")
+    if ":" in prefix:
+        raise UserError(f"--env={name}: write module:function, a path of names on either side")
+    close = (nearest(prefix, PYTHON) if rest else "") or nearest(name, [*GRAPH, *PYTHON])
+    raise UserError(f"there is no environment {name!r}{close}")
 
 
 def make_graph(name: str, config: Config) -> Any:
@@ -114,8 +137,10 @@ def make_graph(name: str, config: Config) -> Any:
 
 
 def make_python(name: str, config: Config) -> Any:
-    """Builds an environment with a prefix of `PYTHON`."""
+    """Builds an environment with a prefix of `PYTHON`, or the user's own, of either kind."""
     prefix, _, target = name.partition("/")
-    module, function, _ = PYTHON[prefix]
+    module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.own", "make", ""))
     build = getattr(importlib.import_module(module), function)
-    return build(target, name, config.team_reward, config.episode_limit, env_arguments(config))
+    return build(
+        target or name, name, config.team_reward, config.episode_limit, env_arguments(config)
+    )

@@ -1,0 +1,211 @@
+"""StarCraft II (SMAC, SMACv2) and Google Research Football.
+
+These adapters were written from the games' published interfaces and tested
+against stand-ins; they have not been run on the games themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfmix.config import UserError
+from tfmix.envs.python import pymarl
+from tfmix.envs.python.common import Dice, build, load_module, version_of
+from tfmix.envs.python.team import TeamEnv
+
+STARCRAFT = "and StarCraft II with the maps in ~/StarCraftII, or where SC2PATH says"
+# What a game needs in the Python environment that tfmix runs in.
+NEEDS = {
+    "smac": f"pip install git+https://github.com/oxwhirl/smac.git, {STARCRAFT}",
+    "smacv2": f"pip install git+https://github.com/oxwhirl/smacv2.git, {STARCRAFT}",
+    "gfootball": "pip install gfootball, and what its engine is built with "
+    "(https://github.com/google-research/football)",
+}
+# SMACv2's races: common units, and the rarer third that cannot be a whole team.
+RACES = {
+    "terran": ("marine", "marauder", "medivac"),
+    "protoss": ("stalker", "zealot", "colossus"),
+    "zerg": ("zergling", "hydralisk", "baneling"),
+}
+# Attackers of football's academy, the keeper left to the game.
+ACADEMY = {
+    "academy_pass_and_shoot_with_keeper": 2,
+    "academy_run_pass_and_shoot_with_keeper": 2,
+    "academy_3_vs_1_with_keeper": 3,
+    "academy_counterattack_easy": 4,
+    "academy_counterattack_hard": 4,
+}
+
+
+def _package(name: str, module: str) -> Any:
+    """A module of a game's package.
+
+    Raises:
+      UserError: what to install where the package is missing, or why it
+        cannot be imported.
+    """
+    package = module.split(".")[0]
+    try:
+        return load_module(name, module)
+    except UserError as error:
+        lost = error.__cause__
+        if isinstance(lost, ModuleNotFoundError) and lost.name == package:
+            raise UserError(f"{name} needs the package {package}: {NEEDS[package]}") from error
+        raise
+
+
+def smac(
+    target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
+) -> TeamEnv:
+    """The StarCraft Multi-Agent Challenge on the map `target` (Samvelyan et al. 2019).
+
+    Arguments are for `StarCraft2Env`. The game draws from the seed that it was
+    launched with, in a run's first episode: episodes cannot be repeated one
+    by one. Where the clock strikes SMAC ends the episode for good, unless
+    `--env_arg=continuing_episode=true`.
+
+    Raises:
+      UserError: SMAC is missing, no such map, or the game does not start.
+    """
+    make = _package(name, "smac.env").StarCraft2Env
+    env = build(name, make, **{"map_name": target, **arguments})
+    return pymarl.as_team(env, name, team_reward, episode_limit)
+
+
+def teams(target: str, n_units: int, n_enemies: int) -> dict[str, Any]:
+    """SMACv2's teams and starts for the race in a map's name (Ellis et al. 2023).
+
+    Raises:
+      UserError: a map of no race that is known.
+    """
+    race = next((units for word, units in RACES.items() if word in target), None)
+    if race is None:
+        raise UserError(f"smacv2/{target} names none of {', '.join(RACES)}: give capability_config")
+    return {
+        "n_units": n_units,
+        "n_enemies": n_enemies,
+        "team_gen": {
+            "dist_type": "weighted_teams",
+            "unit_types": list(race),
+            "exception_unit_types": [race[2]],
+            "weights": [0.45, 0.45, 0.1],
+            "observe": True,
+        },
+        "start_positions": {
+            "dist_type": "surrounded_and_reflect",
+            "p": 0.5,
+            "map_x": 32,
+            "map_y": 32,
+        },
+    }
+
+
+def smacv2(
+    target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
+) -> TeamEnv:
+    """SMACv2 on the map `target`, such as 10gen_terran.
+
+    `n_units` and `n_enemies` (5 each) or a whole `capability_config` say what
+    plays; other arguments are for its `StarCraft2Env`, with sights and ranges
+    as in its published examples. Teams and starts are drawn by generators of
+    its own that take no seed.
+
+    Raises:
+      UserError: SMACv2 is missing, no such map, or the game does not start.
+    """
+    make = _package(name, "smacv2.env.starcraft2.wrapper").StarCraftCapabilityEnvWrapper
+    given = {
+        "map_name": target,
+        "conic_fov": False,
+        "use_unit_ranges": True,
+        "min_attack_range": 2,
+        "obs_own_pos": True,
+        **arguments,
+    }
+    n_units = given.pop("n_units", 5)
+    n_enemies = given.pop("n_enemies", n_units)
+    if "capability_config" not in given:
+        given["capability_config"] = teams(target, n_units, n_enemies)
+    return pymarl.as_team(build(name, make, **given), name, team_reward, episode_limit)
+
+
+class FootballTeam:
+    """Google Research Football in PettingZoo's words: an agent for each left player.
+
+    All agents have the same actions. The state is the first agent's
+    XX    episode is cut where the raw observation's `steps_left` is 0.
+
+    Args:
+      env: what `gfootball.env.create_environment` gives.
+      n_agents: N.
+    """
+
+    def __init__(self, env: Any, n_agents: int):
+        self.env, self.possible_agents = env, list(range(n_agents))
+        self.agents: list[int] = []
+        self.episode_limit = int(env.unwrapped._config.ScenarioConfig().game_duration)
+        self._dice = Dice()  # the engine's seed is drawn of `random` at every reset
+
+    def action_space(self, agent: int) -> Any:
+        """The game's actions, 19 by default."""
+        from gymnasium import spaces
+
+        return spaces.Discrete(int(self.env.action_space.nvec[agent]))
+
+    def observation_space(self, agent: int) -> Any:
+        """The agent's row of the observations."""
+        from gymnasium import spaces
+
+        shape = self.env.observation_space.shape[1:]
+        return spaces.Box(-np.inf, np.inf, shape, np.float32)
+
+    def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
+        """Kicks off."""
+        self._dice.seed(seed)
+        with self._dice:
+            given = self.env.reset()
+        self.agents = list(self.possible_agents)
+        return dict(enumerate(given[0] if isinstance(given, tuple) else given)), {}
+
+    def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
+        """Plays a step; the reward is one number a player."""
+        with self._dice:
+            rows, rewards, *ends, info = self.env.step([actions[a] for a in self.possible_agents])
+        done = any(ends)
+        cut = done and self.env.unwrapped.observation()[0]["steps_left"] == 0
+        if done:
+            self.agents = []
+        over, cuts = (dict.fromkeys(self.possible_agents, f) for f in (done and not cut, cut))
+        return dict(enumerate(rows)), dict(enumerate(rewards)), over, cuts, dict(info)
+
+    def close(self) -> None:
+        """Ends the game."""
+        self.env.close()
+
+
+def football(
+    target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
+) -> TeamEnv:
+    """Google Research Football's scenario `target` (Kurach et al. 2020).
+
+    `n_agents` left players are the team, in the academy's scenarios the
+    attackers unless it is given. Other arguments are for
+    `create_environment`: `rewards` is `scoring`, where all players receive
+    the score, `representation` is `simple115v2`.
+
+    Raises:
+      UserError: the game is missing, nobody said how many agents play, no such
+        scenario.
+    """
+    create = _package(name, "gfootball.env").create_environment
+    given = {"representation": "simple115v2", "rewards": "scoring", **arguments}
+    n_agents = given.pop("n_agents", ACADEMY.get(target))
+    if type(n_agents) is not int or n_agents < 2:
+        raise UserError(f"{name}: how many play, two or more? Give --env_arg=n_agents=3 or alike")
+    given["number_of_left_players_agent_controls"] = n_agents
+    env = build(name, create, env_name=target, **given)
+    team = build(name, FootballTeam, env, n_agents)
+    return TeamEnv(team, name, team_reward, episode_limit, version_of(target, "gfootball"))

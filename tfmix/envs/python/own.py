@@ -1,0 +1,53 @@
+"""An environment of the user's own, `module:function`, in any interface that tfmix knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfmix.config import UserError
+from tfmix.envs.python import gymnasium, pettingzoo, pymarl
+from tfmix.envs.python.common import build, find
+from tfmix.envs.python.team import TeamEnv
+from tfmix.types import EnvSpec
+
+KNOWN = (
+    "an environment of tfmix, a ParallelEnv or AECEnv of PettingZoo, a Gymnasium one of several "
+    "agents, or a PyMARL-style one"
+)
+
+
+def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
+    """An environment that tfmix can play, recognised by what `made` has.
+
+    A `spec` of tfmix: it is taken as it is. `get_avail_actions`: PyMARL.
+    `possible_agents`: PettingZoo, AEC where it has `agent_iter`. A space of
+    actions: Gymnasium.
+
+    Raises:
+      UserError: it is none of these, or the adapter refuses it.
+    """
+    if isinstance(getattr(made, "spec", None), EnvSpec):
+        if episode_limit:
+            raise UserError(f"{name} has its own episode limit in its spec: no --episode_limit")
+        return made
+    if hasattr(made, "get_avail_actions"):
+        return pymarl.as_team(made, name, team_reward, episode_limit)
+    if hasattr(made, "possible_agents"):
+        team = build(name, pettingzoo.in_parallel, made) if hasattr(made, "agent_iter") else made
+        version = pettingzoo.version(type(made).__module__, made)
+        return TeamEnv(team, name, team_reward, episode_limit, version)
+    if hasattr(made, "action_space") and hasattr(made, "observation_space"):
+        return gymnasium.as_team(made, name, team_reward, episode_limit)
+    raise UserError(f"{name} gives a {type(made).__name__}, which is not {KNOWN}")
+
+
+def make(
+    target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
+) -> Any:
+    """What `target`, `module:function` or `module:Class`, gives for the arguments, adapted.
+
+    Raises:
+      UserError: no such thing, it raises something, or what `adapt` refuses.
+    """
+    made = build(name, find(name, target), **arguments)
+    return adapt(made, name, team_reward, episode_limit)

@@ -1,0 +1,178 @@
+"""Environments with the interface of PyMARL's MultiAgentEnv, as SMAC's.
+
+It is `reset()`, `step(actions)`, `get_obs()`, `get_state()`,
+`get_avail_actions()`, `get_env_info()` and `close()` (oxwhirl/pymarl,
+src/envs/multiagentenv.py); EPyMARL's `step` of five values is read too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfmix.config import UserError
+from tfmix.envs.python.common import Dice, build, find, version_of
+from tfmix.envs.python.team import TeamEnv
+
+NEEDED = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
+
+
+def _parameters(call: Any) -> Mapping[str, Any]:
+    """The parameters of `call`, none where Python cannot tell."""
+    try:
+        return inspect.signature(call).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+class PymarlTeam:
+    """A PyMARL-style environment in PettingZoo's words.
+
+    Every agent is there to the end: one that has died keeps what its mask
+    leaves it, a no-op. The reward is the team's one number. An end with
+    `info["episode_limit"]` is a cut by the clock. The info, such as SMAC's
+    `battle_won`, is passed on.
+
+    The interface knows no seed for an episode. Before every one,
+
+      - `reset(seed=...)` is used where reset takes a seed, as in EPyMARL; else
+      - `seed(number)` is called where there is such a method, `_seed` or `seed`
+        is set where there is such an attribute (SMAC keeps in `_seed` what it
+        launches its game with), and `random` and `np.random` are lent to the
+        environment, seeded, so that others' draws neither change nor are
+        changed by it.
+
+    An environment with a generator of its own that none of these reaches
+    (`np.random.default_rng()`) is not repeated by the run's seed.
+
+    Args:
+      env: the environment.
+      name: its name.
+
+    Raises:
+      UserError: it lacks a method or says no shape.
+    """
+
+    one_reward = True
+
+    def __init__(self, env: Any, name: str):
+        missing = [method for method in NEEDED if not callable(getattr(env, method, None))]
+        if missing:
+            raise UserError(f"{name} is not PyMARL-style: it has no {missing[0]}()")
+        info = build(name, env.get_env_info)
+        try:
+            count, self._n_actions = int(info["n_agents"]), int(info["n_actions"])
+            self._obs_size = int(np.prod(info["obs_shape"]))
+            self.episode_limit = int(info.get("episode_limit") or 0)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{name}: get_env_info() lacks or garbles {error}") from error
+        self.env, self.possible_agents = env, list(range(count))
+        self.agents: list[int] = []
+        self._state: Any = None
+        self._seeds_itself = "seed" in _parameters(env.reset)
+        self._dice: Any = contextlib.nullcontext() if self._seeds_itself else Dice()
+
+    def action_space(self, agent: int) -> Any:
+        """All agents have the same actions, and masks."""
+        from gymnasium import spaces
+
+        return spaces.Discrete(self._n_actions)
+
+    def observation_space(self, agent: int) -> Any:
+        """All agents see numbers of one size."""
+        from gymnasium import spaces
+
+        return spaces.Box(-np.inf, np.inf, (self._obs_size,), np.float32)
+
+    def _look(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
+        """Observations by agent, and the info with the agents' masks; keeps the state."""
+        rows, masks = self.env.get_obs(), np.asarray(self.env.get_avail_actions())
+        shape = (len(self.possible_agents), self._n_actions)
+        if len(rows) != shape[0] or masks.shape != shape:
+            raise ValueError(
+                f"{len(rows)} observations and actions' mask {list(masks.shape)}, "
+                f"not {shape[0]} and {list(shape)}"
+            )
+        infos = {**info, **{agent: {"action_mask": masks[agent]} for agent in self.possible_agents}}
+        self._state = self.env.get_state()
+        return {agent: np.ravel(rows[agent]) for agent in self.possible_agents}, infos
+
+    def _seed(self, seed: int) -> None:
+        """Seeds an environment whose reset takes no seed."""
+        self._dice.seed(seed)
+        method: Any = getattr(self.env, "seed", None)
+        if _parameters(method):  # PyMARL's own takes none, it tells the seed
+            with contextlib.suppress(NotImplementedError):
+                method(seed)
+        layers = (self.env, getattr(self.env, "env", None))
+        for layer in (layer for layer in layers if hasattr(layer, "__dict__")):
+            for attribute in ("_seed", "seed"):
+                if not callable(vars(layer).get(attribute, callable)):
+                    setattr(layer, attribute, seed)
+
+    def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
+        """Starts an episode."""
+        if not self._seeds_itself:
+            self._seed(seed)
+        with self._dice:
+            if self._seeds_itself:
+                self.env.reset(seed=seed)
+            else:
+                self.env.reset()
+            self.agents = list(self.possible_agents)
+            return self._look({})
+
+    def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
+        """Steps the environment."""
+        with self._dice:
+            given = self.env.step([actions[agent] for agent in self.possible_agents])
+            if len(given) == 5:
+                _, reward, terminated, truncated, info = given
+            else:
+                reward, terminated, info = given
+                truncated = False
+            observations, infos = self._look(info)
+        cut = bool(truncated or (terminated and info.get("episode_limit")))
+        over = bool(terminated) and not cut
+        if over or cut:
+            self.agents = []
+        ends, cuts = (dict.fromkeys(self.possible_agents, flag) for flag in (over, cut))
+        return observations, float(reward), ends, cuts, infos
+
+    def state(self) -> Any:
+        """The state as of the last reset or step."""
+        return self._state
+
+    def close(self) -> None:
+        """Closes the environment, where it can be closed."""
+        with contextlib.suppress(NotImplementedError, AttributeError):
+            self.env.close()
+
+
+def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
+    """A PyMARL-style environment as a team.
+
+    Its one reward is taken as it is, whatever `team_reward` says.
+
+    Raises:
+      UserError: what `PymarlTeam` and `TeamEnv` refuse.
+    """
+    kind = type(env)
+    version = version_of(kind.__name__, kind.__module__)
+    return TeamEnv(PymarlTeam(env, name), name, team_reward, episode_limit, version)
+
+
+def make(
+    target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
+) -> TeamEnv:
+    """The environment that `target`, `module:Class` or `module:function`, gives.
+
+    Raises:
+      UserError: no such thing, or what `as_team` refuses.
+    """
+    source: Callable[..., Any] = find(name, target)
+    return as_team(build(name, source, **arguments), name, team_reward, episode_limit)
