@@ -28,10 +28,8 @@ LOOK_EVERY = 100  # env steps
 
 def grids(trainer) -> tuple[np.ndarray, np.ndarray]:
     """Q_jt, its mean over the critics of alt, and Q', [A, A] each."""
-    values, gap = games.joint(trainer)
-    cells = games.cells_of(trainer)
-    v = trainer.algorithm.live.value(cells.state, cells.hidden).numpy().reshape(values.shape[:2])
-    return values.mean(-1), (gap + values).mean(-1) - v
+    values, _, own = games.joint(trainer)
+    return values.mean(-1), own
 
 
 def follow(trainer, seed: int) -> tuple[dict[int, tuple], list[tuple[int, float]]]:

@@ -38,8 +38,8 @@ class Game(NamedTuple):
 
     Attributes:
       greedy: the return of the greedy team.
-      q_tot: the least and the greatest Q_tot allowed at every joint action,
-        or one number and how far from it.
+      q_tot: Q_tot at every joint action, None where theory leaves it open.
+      tolerance: how far from it Q_tot may be.
       before: joint actions ahead of the step that q_tot speaks of.
     """
 
@@ -92,7 +92,7 @@ class Cells(NamedTuple):
     """A step of a game of two agents at every joint action, M = A * A of them.
 
     action [M, 1, 2], state [M, 1, S], obs [M, 1, 2, O]; q [M, 1, 2, A] and
-    hidden [M, 1, 2, H] of the live agents, whose history is `before`.
+    hidden [M, 1, 2, H] of the live agents.
     """
 
     action: tf.Tensor
@@ -100,7 +100,6 @@ class Cells(NamedTuple):
     obs: tf.Tensor
     q: tf.Tensor
     hidden: tf.Tensor
-    before: tuple[tuple[int, int], ...]
 
 
 def cells_of(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()) -> Cells:
@@ -118,9 +117,7 @@ def cells_of(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()
         tf.stack([*obs, seen.obs], 1), tf.stack([*past, every], 1)
     )
     now = slice(len(past), len(past) + 1)
-    return Cells(
-        every[:, None], seen.state[:, None], seen.obs[:, None], q[:, now], hidden[:, now], before
-    )
+    return Cells(every[:, None], seen.state[:, None], seen.obs[:, None], q[:, now], hidden[:, now])
 
 
 def mixed(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
@@ -140,12 +137,13 @@ def central(trainer: training.Trainer) -> np.ndarray:
     return star.numpy().reshape(size, size)
 
 
-def joint(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray]:
+def joint(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """QTRAN's view of a one-step game.
 
     Returns:
-      Q_jt of each of the J joint networks (1, or N in alt), [A, A, J], and
-      Q' - Q_jt + V, which conditions 4a, 4b and 7 speak of, [A, A, J].
+      Q_jt of each of the J joint networks (1, or N in alt), [A, A, J],
+      Q' - Q_jt + V, which conditions 4a, 4b and 7 speak of, [A, A, J], and
+      Q' = sum_i Q_i, [A, A].
     """
     live, cells, size = trainer.algorithm.live, cells_of(trainer), trainer.spec.n_actions
     found = live.joint(cells.state, cells.hidden, cells.action)
@@ -153,7 +151,11 @@ def joint(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray]:
     own = tf.reduce_sum(ops.take(cells.q, cells.action), -1)
     gap = (own + live.value(cells.state, cells.hidden))[..., None] - found
     shape = [size, size, -1]
-    return found.numpy().reshape(shape), gap.numpy().reshape(shape)
+    return (
+        found.numpy().reshape(shape),
+        gap.numpy().reshape(shape),
+        own.numpy().reshape(size, size),
+    )
 
 
 def errors_of(trainer: training.Trainer, game: Game) -> Errors:
@@ -169,7 +171,7 @@ def errors_of(trainer: training.Trainer, game: Game) -> Errors:
         found["Q*"] = float(off.max()), 0.1
     if hasattr(live, "joint"):
         payoff = trainer.collector.env.table
-        values, gap = joint(trainer)
+        values, gap, _ = joint(trainer)
         best = np.unravel_index(np.argmax(payoff), payoff.shape)
         found["Q_jt"] = float(np.abs(values - payoff[..., None]).max()), 0.1
         found["4a"] = float(np.abs(gap[best]).max()), 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tensorflow as tf
+import tf_keras
 
 from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
@@ -32,35 +33,27 @@ class ValueMixing(Algorithm):
         """
         q, _ = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A]
         target_q, _ = self.target.agent.unroll(batch.obs, batch.action)
-        taken_q = ops.take(q[:, :-1], batch.action)  # [B, T, N]
-        q_tot = self.live.mixer(  # [B, T], IQL: [B, T, N]
-            taken_q,
-            batch.state[:, :-1],
-            agent_max_q=tf.stop_gradient(ops.legal_max(q[:, :-1], batch.legal[:, :-1])),
-            action=batch.action,
-            obs=batch.obs[:, :-1],
-        )
 
+        def mix(
+            mixer: tf_keras.layers.Layer, q: tf.Tensor, steps: slice, action: tf.Tensor
+        ) -> tf.Tensor:
+            """Q_tot of actions [B, T, N] at `steps`, [B, T], IQL: [B, T, N]."""
+            return mixer(
+                ops.take(q[:, steps], action),
+                batch.state[:, steps],
+                agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),
+                action=action,
+                obs=batch.obs[:, steps],
+            )
+
+        now, later = slice(None, -1), slice(1, None)
+        q_tot = mix(self.live.mixer, q, now, batch.action)
         chooser = q if self.config.double_q else target_q
-        next_action = ops.legal_argmax(chooser[:, 1:], batch.legal[:, 1:])  # [B, T, N]
-        next_q = ops.take(target_q[:, 1:], next_action)
-        next_q_tot = self.target.mixer(
-            next_q,
-            batch.state[:, 1:],
-            agent_max_q=ops.legal_max(target_q[:, 1:], batch.legal[:, 1:]),
-            action=next_action,
-            obs=batch.obs[:, 1:],
-        )
+        next_action = ops.legal_argmax(chooser[:, later], batch.legal[:, later])  # [B, T, N]
         target = self.td_target(
             batch,
-            next_q_tot,
-            lambda: self.target.mixer(
-                ops.take(target_q[:, :-1], batch.action),
-                batch.state[:, :-1],
-                agent_max_q=ops.legal_max(target_q[:, :-1], batch.legal[:, :-1]),
-                action=batch.action,
-                obs=batch.obs[:, :-1],
-            ),
+            mix(self.target.mixer, target_q, later, next_action),
+            lambda: mix(self.target.mixer, target_q, now, batch.action),
         )
         mask = batch.mask
         if q_tot.shape.rank == 3:  # one value an agent

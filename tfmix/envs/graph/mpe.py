@@ -8,6 +8,7 @@ simple_spread; the tasks with messages are in `mpe_talk`.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def landmarks_seen(world: World) -> tf.Tensor:
     return tf.reshape(between, [*world.position.shape[:2], 2 * world.landmark.shape[1]])
 
 
-class ParticleTask:
+class ParticleTask(abc.ABC):
     """What the particle tasks share: the start, the clock, padding, the team's reward.
 
     A task says what happens (`act`), what its agents see (`observe`) and what
@@ -138,17 +139,17 @@ class ParticleTask:
             version=version,
         )
 
+    @abc.abstractmethod
     def act(self, world: World, action: tf.Tensor) -> World:
         """The world behind the actions [B, N]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def observe(self, world: World) -> list[tf.Tensor]:
         """Every agent's observation, each [B, its own size]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def agent_rewards(self, world: World) -> tf.Tensor:
         """Every agent's own reward, [B, N]."""
-        raise NotImplementedError
 
     def _seen(self, world: World, reward: tf.Tensor) -> Step:
         batch, spec = world.position.shape[0], self.spec

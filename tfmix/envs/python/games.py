@@ -135,8 +135,8 @@ def smacv2(
 class FootballTeam:
     """Google Research Football in PettingZoo's words: an agent for each left player.
 
-    All agents have the same actions. The state is the first agent's
-    XX    episode is cut where the raw observation's `steps_left` is 0.
+    All agents have the same actions. The game gives no state of its own. An
+    episode is cut where the raw observation's `steps_left` is 0.
 
     Args:
       env: what `gfootball.env.create_environment` gives.
