@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import tfmix
-from tfmix import config, experiments
+from tfmix import config, experiments, folders
 from tfmix.config import RunFailedError, UserError
 from tfmix.experiments import grid, processes
 from tfmix.experiments.screen import Screen
@@ -358,10 +358,11 @@ def wait_for(ready, seconds=60):
 def test_a_process_runs_on_its_core_logs_and_is_stopped_by_one_signal(tmp_path, stand_in):
     cell = make(tmp_path / "b").cells[0]
     core = processes.slots(None)[-1]
-    with processes.locked(tmp_path / "b") as lock:
+    with folders.locked(tmp_path / "b", "a benchmark") as lock:
         process = processes.RunProcess(cell, core, lock)
     wait_for(Path(f"{cell.folder}.up").exists)
-    with pytest.raises(UserError, match="is in use"), processes.locked(tmp_path / "b"):
+    in_use = pytest.raises(UserError, match="is in use: a benchmark")
+    with in_use, folders.locked(tmp_path / "b", "a benchmark"):
         pass  # the run holds the folder, also when its benchmark is gone
     process.stop()
     wait_for(lambda: process.poll() is not None)
@@ -370,7 +371,7 @@ def test_a_process_runs_on_its_core_logs_and_is_stopped_by_one_signal(tmp_path, 
     assert log.startswith("$ ") and "--algo=vdn" in log.splitlines()[0]
     if core is not None:
         assert processes.last_line(cell.log) == f"cores [{core}]"
-    with processes.locked(tmp_path / "b"):
+    with folders.locked(tmp_path / "b", "a benchmark"):
         pass
 
 
@@ -390,7 +391,7 @@ def test_runs_of_a_killed_benchmark_save_and_end(tmp_path, stand_in):
     wait_for(run.with_name("seed0.saved").exists)
 
     def free():
-        with contextlib.suppress(UserError), processes.locked(out):
+        with contextlib.suppress(UserError), folders.locked(out, "a benchmark"):
             return True
 
     wait_for(free)
@@ -460,7 +461,7 @@ def test_a_real_grid_is_interrupted_and_goes_on(tmp_path):
     shown, said = parent.communicate(timeout=120)
     assert parent.returncode == 1 and "1 of 4 runs are finished; continue with: " in said
     assert "| two_step | iql | 1 of 2 (0) | 208 |" in shown
-    with processes.locked(out):
+    with folders.locked(out, "a benchmark"):
         pass  # no process is left
     first = out / "two_step" / "iql" / "seed0"
     before = (first / "metrics.csv").read_text()

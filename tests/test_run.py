@@ -358,7 +358,7 @@ def test_damaged_checkpoints_are_noticed_and_the_one_before_is_used(copied, caps
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     assert checkpoint.latest(checkpoints) == older
-    assert "is damaged" in capsys.readouterr().out
+    assert "is damaged" in capsys.readouterr().err
     (older / "manifest.json").write_text("{")
     with pytest.raises(UserError, match=r"no checkpoint .* is whole"):
         tfmix.load(copied)

@@ -1,17 +1,19 @@
-"""Checkpoints: every tensor, a JSON of the rest, a manifest of checksums.
+"""Checkpoints: every tensor, and a manifest with the rest and checksums.
 
-Each is a folder `checkpoints/<env_steps>`, written beside and renamed into
-place, so that a folder of that name is whole. The last three are kept.
-Nothing that is read is unpickled or evaluated.
+Each is a folder `checkpoints/<env_steps>`, written beside, flushed to the disk
+and renamed into place, so that a folder of that name is whole. The last three
+are kept. Nothing that is read is unpickled or evaluated.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfmix.config import UserError
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 KEEP = 3
 MANIFEST = "manifest.json"
+# 1 had no sums since the last row: those checkpoints stood at a row, where they are 0.
+FORMAT = 2
 
 
 def _sha256(file: Path) -> str:
@@ -30,32 +34,90 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def _flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _text(manifest: dict[str, Any]) -> str:
+    """A manifest as it is written: with a checksum of its own, in one fixed form."""
+    body = json.dumps(manifest, indent=1, sort_keys=True)
+    own = hashlib.sha256(body.encode()).hexdigest()
+    return json.dumps({**manifest, "manifest_sha256": own}, indent=1, sort_keys=True) + "\n"
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
+
+    Raises:
+      ValueError: it is damaged, or of a newer tfmix.
+      OSError: it cannot be read.
+    """
+    text = (checkpoint / MANIFEST).read_text()
+    manifest = json.loads(text)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
+        raise ValueError(f"{MANIFEST} is damaged")
+    if set(manifest) == {"env_steps", "seconds", "sha256"}:  # had no checksum of its own
+        return {"format": 1, **manifest}
+    if manifest.get("format") != FORMAT:
+        raise ValueError(f"format {manifest['format']} of another tfmix, this one reads {FORMAT}")
+    manifest.pop("manifest_sha256", None)
+    if _text(manifest) != text:
+        raise ValueError(f"{MANIFEST} is damaged")
+    return manifest
+
+
 def saved(folder: Path) -> list[Path]:
     """The checkpoints below `folder`, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    names = (p for p in folder.iterdir() if p.name.isdecimal() and p.name.isascii())
+    return sorted(names, key=lambda p: int(p.name))
 
 
 def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> None:
     """Writes a checkpoint and drops the oldest ones.
+
+    One of the same env_steps that is whole is left as it is: a run has one
+    state at each of its env_steps.
 
     Args:
       folder: the run's `checkpoints`.
       tensors: everything the future depends on.
       env_steps: where the run is; names the checkpoint.
       seconds: time spent on the run so far.
+
+    Raises:
+      OSError: it cannot be written; those before it are as they were.
     """
+    import tensorflow as tf  # here: what only looks for checkpoints starts without it
+
     final, spare = folder / str(env_steps), folder / ".writing"
+    if final.exists() and not verify(final):
+        return
     shutil.rmtree(spare, ignore_errors=True)  # of a process that was killed
-    spare.mkdir(parents=True)
-    tensors.write(str(spare / "tensors"))
-    sums = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
-    manifest = {"env_steps": env_steps, "seconds": seconds, "sha256": sums}
-    (spare / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    if final.exists():
-        shutil.rmtree(final)
-    spare.rename(final)
+    try:
+        spare.mkdir(parents=True)
+        tensors.write(str(spare / "tensors"))
+        sums = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
+        (spare / MANIFEST).write_text(
+            _text({"format": FORMAT, "env_steps": env_steps, "seconds": seconds, "sha256": sums})
+        )
+        for path in (*spare.iterdir(), spare):
+            _flush(path)
+        if final.exists():
+            shutil.rmtree(final)  # damaged
+        spare.rename(final)
+        _flush(folder)
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(spare, ignore_errors=True)  # room for what is still to be written
+        if isinstance(error, OSError):
+            raise
+        raise OSError(None, str(error.message).partition("\n")[0]) from error
     for old in saved(folder)[:-KEEP]:
         shutil.rmtree(old)
 
@@ -63,17 +125,22 @@ def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: fl
 def verify(checkpoint: Path) -> str:
     """What is wrong with a checkpoint's files, or an empty string."""
     try:
-        sums = json.loads((checkpoint / MANIFEST).read_text())["sha256"]
-        for name, digest in sums.items():
+        for name, digest in read_manifest(checkpoint)["sha256"].items():
             if _sha256(checkpoint / Path(name).name) != digest:
                 return f"{name} is damaged"
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
+    except (ValueError, RecursionError) as error:
+        return " ".join(str(error).split())
     return ""
 
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint, None where the run has none yet.
+
+    A damaged one behind it is named on standard error.
 
     Raises:
       UserError: there are checkpoints, and all are damaged.
@@ -83,9 +150,15 @@ def latest(folder: Path) -> Path | None:
         fault = verify(checkpoint)
         if not fault:
             return checkpoint
-        print(f"checkpoint {checkpoint} cannot be used ({fault}); trying the one before")
+        print(
+            f"tfmix: checkpoint {checkpoint} cannot be used ({fault}); trying the one before",
+            file=sys.stderr,
+        )
     if candidates:
-        raise UserError(f"no checkpoint in {folder} is whole; train again")
+        raise UserError(
+            f"no checkpoint in {folder} is whole: delete that folder and --mode=resume starts "
+            "the run again with its seed"
+        )
     return None
 
 
@@ -99,12 +172,14 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     Raises:
       UserError: the checkpoint is of other networks or another task.
     """
-    import tensorflow as tf  # here: what only looks for checkpoints starts without it
+    import tensorflow as tf
 
     try:
         status = tensors.read(str(checkpoint / "tensors"))
-        status.assert_consumed()
-        status.assert_existing_objects_matched()
+        if read_manifest(checkpoint)["format"] == FORMAT:
+            status.assert_consumed()
+        else:
+            status.assert_nontrivial_match()
     except (ValueError, AssertionError, tf.errors.OpError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
@@ -114,4 +189,4 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
 
 def seconds_of(checkpoint: Path) -> float:
     """Time that the run had taken when `checkpoint` was written."""
-    return float(json.loads((checkpoint / MANIFEST).read_text())["seconds"])
+    return float(read_manifest(checkpoint)["seconds"])

@@ -225,10 +225,20 @@ class Config:
     )
     checkpoint_period_seconds: float = _setting(
         60.0,
-        "Time between checkpoints; one is always written at the end.",
+        "Time between checkpoints, longer where writing one takes more than a 50th of it; one is "
+        "always written at the end.",
         "output",
         "seconds",
         low=0.0,
+    )
+    checkpoint_period_env_steps: int = _setting(
+        0, "Distance between checkpoints beside that; 0: none.", "output", "env steps", low=0
+    )
+    checkpoint_replay: bool = _setting(
+        True,
+        "Keep the replay in checkpoints. Without it they are small, and a resumed run, which "
+        "fills its replay anew, is not the run that was never stopped.",
+        "output",
     )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfmix import config
+from tfmix import checkpoint, config
 from tfmix.config import Config, UserError
 from tfmix.types import EnvSpec
 
 FORMAT = 1  # of run.json
+LOCK = ".lock"
 
 
 def safe(name: str) -> str:
@@ -52,3 +56,44 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
         raise UserError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path / 'run.json'} is damaged: {error}") from error
+
+
+def is_finished(folder: Path, env_steps: int) -> bool:
+    """Whether a run came to its end at `env_steps`: trained, saved and exported.
+
+    Checkpoints and exports are renamed into place, so one that is there is
+    whole. An export older than the checkpoint is of an earlier time
+    (--mode=export makes one of an unfinished run).
+    """
+    newest = checkpoint.saved(folder / "checkpoints")[-1:]
+    if not newest or int(newest[0].name) < env_steps:
+        return False
+    export = folder / "export"
+    return export.is_dir() and export.stat().st_mtime >= newest[0].stat().st_mtime
+
+
+@contextlib.contextmanager
+def locked(folder: Path, in_use: str) -> Iterator[int]:
+    """Holds a folder, which is made where it does not stand; yields the lock's file descriptor.
+
+    Processes that inherit it hold the folder too. A lock ends with the last of
+    its processes, however they end.
+
+    Args:
+      folder: a run's, or a benchmark's.
+      in_use: who may be there, for the error.
+
+    Raises:
+      UserError: another process holds it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder} is in use: {in_use}") from error
+        yield file.fileno()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 import time
@@ -54,25 +55,69 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the whole rows of a metrics.csv; a last line cut short is left out."""
-    with path.open(newline="", errors="replace") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    return header, [r for r in rows if r and len(r) == len(header) and r[0].isdecimal()]
+    """The header and the whole rows of a metrics.csv; a last line cut short is left out.
+
+    Of a file that is no metrics.csv at all both are empty.
+    """
+    try:
+        with path.open(newline="", errors="replace") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except csv.Error:
+        return [], []
+    if tuple(header[: len(COLUMNS)]) != COLUMNS:
+        return [], []
+    return header, [r for r in rows if len(r) == len(header) and _is_row(r)]
+
+
+def _is_row(cells: list[str]) -> bool:
+    """Whether all cells are numbers or empty; the first, env steps, is a whole number."""
+    try:
+        int(cells[0])
+        for cell in cells:
+            float(cell or 0)
+    except ValueError:
+        return False
+    return True
 
 
 def cut_metrics(path: Path, env_steps: int) -> None:
-    """Drops the rows of metrics.csv behind `env_steps`, and a last line cut short."""
+    """Drops the rows of metrics.csv behind `env_steps`, and lines that are none.
+
+    A file without its header is set aside beside it, and a line says so.
+    """
     if not path.exists():
         return
     header, rows = read_metrics(path)
     if not header:
-        path.unlink()  # stopped before its first line was written
+        if path.stat().st_size:
+            aside = path.with_suffix(".damaged.csv")
+            path.replace(aside)
+            print(f"tfmix: {path} is damaged and set aside as {aside.name}", file=sys.stderr)
+        else:
+            path.unlink()  # stopped before its first line was written
         return
     kept = [r for r in rows if int(r[0]) <= env_steps]
     spare = path.with_suffix(".tmp")
     with spare.open("w", newline="") as file:
         csv.writer(file).writerows([header, *kept])
     spare.replace(path)
+
+
+def cut_events(folder: Path, env_steps: int) -> None:
+    """Drops what TensorBoard's files in `folder` hold behind `env_steps`, broken ends too."""
+    import tensorflow as tf
+
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        records: list[bytes] = []
+        with contextlib.suppress(tf.errors.DataLossError):  # the end of a killed process's file
+            for record in tf.data.TFRecordDataset(str(path)):
+                records.append(record.numpy())
+        kept = [r for r in records if tf.compat.v1.Event.FromString(r).step <= env_steps]
+        spare = folder / ".cut"  # a name that TensorBoard does not look at
+        with tf.io.TFRecordWriter(str(spare)) as writer:
+            for record in kept:
+                writer.write(record)
+        spare.replace(path)
 
 
 class Progress:

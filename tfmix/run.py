@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -30,6 +31,7 @@ from tfmix.types import TEAM_REWARD, EnvSpec
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
 
 SUMMARY_EPISODES = 100
+IN_USE = "another process trains there; wait for its end or stop it"
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 
 
@@ -108,7 +110,9 @@ def _refuse_used(folder: Path) -> None:
             f"{folder} already holds a run: --mode=resume continues it; "
             "for a new one choose another --run_dir"
         )
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.is_file() or (
+        folder.is_dir() and any(path.name != folders.LOCK for path in folder.iterdir())
+    ):
         raise UserError(f"{folder} is not an empty folder; choose another --run_dir")
 
 
@@ -275,8 +279,9 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     if verbose:
         _announce(chosen, folder)
     trainer = training.Trainer(chosen, make_collector, spec)
-    _create(folder, chosen, spec)
-    return _go_on(Run(folder, trainer), 0.0)
+    with folders.locked(folder, IN_USE):
+        _create(folder, chosen, spec)
+        return _go_on(Run(folder, trainer), 0.0)
 
 
 class MissingEnv:
@@ -324,18 +329,25 @@ def resume(
       UserError: no run there, or one whose checkpoint does not fit.
       RunFailedError: the environment broke its word.
     """
-    run, newest = _open(run_dir, env, env_steps)
-    if env_steps is not None:
-        if run.env_steps > env_steps:
-            raise UserError(
-                f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
-            )
-        _store_env_steps(run.folder, env_steps)
-    if verbose:
-        _announce(run.config, run.folder)
-    seconds = checkpoint.seconds_of(newest) if newest else 0.0
-    monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
-    return _go_on(run, seconds)
+    folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
+    with folders.locked(Path(run_dir), IN_USE):
+        run, newest = _open(run_dir, env, env_steps)
+        if env_steps is not None:
+            if run.env_steps > env_steps:
+                raise UserError(
+                    f"{run.folder} is at {run.env_steps:,} env steps, "
+                    f"behind --env_steps={env_steps}"
+                )
+            _store_env_steps(run.folder, env_steps)
+        if verbose:
+            _announce(run.config, run.folder)
+        if folders.is_finished(run.folder, run.config.env_steps):
+            if verbose:
+                print("this run is finished; a greater --env_steps goes on with it")
+            return run
+        monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
+        monitor.cut_events(run.folder, run.env_steps)
+        return _go_on(run, checkpoint.seconds_of(newest) if newest else 0.0)
 
 
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
@@ -387,23 +399,32 @@ def _announce(settings: Config, folder: Path) -> None:
 
 
 def _go_on(run: Run, seconds: float) -> Run:
-    """Trains `run` to its end or to a stop, and exports it."""
-    with listening() as should_stop:
-        session = training.Session(run.trainer, run.folder, seconds, should_stop)
-        try:
-            session.run()
-        except EnvError as error:
-            session.save()
-            raise RunFailedError(f"{error}; what was learned is saved in {run.folder}") from error
-        except RunFailedError:
-            raise
-        except OSError as error:
-            raise RunFailedError(f"{run.folder}: {error.strerror or error}") from error
-        except Exception:  # an environment of the user's own: what was learned is kept
-            session.save()
-            raise
-        finally:
-            session.close()
-    if run.finished:
-        run.export()
+    """Trains `run` to its end or to a stop, and exports it.
+
+    Raises:
+      RunFailedError: the environment broke its word, learning went astray, or
+        the folder cannot be written any more.
+    """
+    try:
+        with listening() as should_stop:
+            session = training.Session(run.trainer, run.folder, seconds, should_stop)
+            with contextlib.closing(session):
+                try:
+                    session.run()
+                except (RunFailedError, OSError, tf.errors.OpError):
+                    raise
+                except Exception as error:  # of the environment: what was learned is kept
+                    session.save()
+                    if isinstance(error, EnvError):
+                        raise RunFailedError(
+                            f"{error}; what was learned is saved in {run.folder}"
+                        ) from error
+                    raise
+        if run.finished:
+            run.export()
+    except OSError as error:
+        raise RunFailedError(
+            f"{run.folder} cannot be written: {error.strerror or error}; its last checkpoint "
+            "is whole, and --mode=resume goes on from there"
+        ) from error
     return run

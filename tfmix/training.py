@@ -21,6 +21,10 @@ from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
 WEIGHTS, COLLECT, REPLAY, EVALUATE, SUMMARY, RANDOM_TEAM = range(6)
+# What a compiled call takes, about: a stop or a checkpoint waits for its end.
+CALL_SECONDS = 1.0
+# The share of a run's time that checkpoints may take, unless --checkpoint_period_env_steps asks.
+SAVING_SHARE = 0.02
 
 
 class Counters(tf.Module):
@@ -31,6 +35,27 @@ class Counters(tf.Module):
         self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.episodes = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+
+class Sums(tf.Module):
+    """What was collected and learned since the last row of metrics.csv.
+
+    Kept in checkpoints: a run that is stopped between two rows and resumed
+    writes the row that it would have written.
+    """
+
+    def __init__(self, metrics: int) -> None:
+        super().__init__()
+        self.returns = tf.Variable(0.0, trainable=False)
+        self.episodes = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.metrics = tf.Variable(tf.zeros([metrics]), trainable=False)
+        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+
+def clear(module: tf.Module) -> None:
+    """Sets every variable of `module` to zero."""
+    for variable in module.variables:
+        variable.assign(tf.zeros_like(variable))
 
 
 class Trainer:
@@ -57,10 +82,13 @@ class Trainer:
         # A variable, so that another seed does not compile anew.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.metric_names = self._trace_update()
+        self.sums = Sums(len(self.metric_names))
         self.run_iterations = (
             tf.function(self._iterations) if self.collector.compiled else self._iterations
         )
         self._learn = tf.function(self._learn_from)
+        self._iterations_a_call = 1
+        kept = self.replay.variables() if config.checkpoint_replay else ()
         self.tensors = tf.train.Checkpoint(
             live=self.algorithm.live,
             target=self.algorithm.target,
@@ -68,7 +96,8 @@ class Trainer:
             reward_scale=self.learner.reward_scale,
             counters=self.counters,
             seed=self.seed,
-            **{f"replay_{i}": v for i, v in enumerate(self.replay.variables())},
+            sums=self.sums,
+            **{f"replay_{i}": v for i, v in enumerate(kept)},
         )
         self.reset(config.seed)
 
@@ -89,63 +118,52 @@ class Trainer:
         self.algorithm.reset(tf.stack([self.seed, WEIGHTS]))
         self.learner.reset()
         self.replay.clear()
-        for variable in self.counters.variables:
-            variable.assign(tf.zeros_like(variable))
+        clear(self.counters)
+        clear(self.sums)
 
     # The loop's body.
 
-    def _iterations(self, iterations: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Collects and learns `iterations` times.
-
-        Returns:
-          the sum of the returns of the episodes collected [], their count [],
-          the sum of each metric over the updates done [metrics], their count [].
-        """
-        return_sum = tf.constant(0.0)
-        metric_sum = tf.zeros([len(self.metric_names)])
-        episodes, updates = self.counters.episodes, self.counters.updates
-        episodes_before, updates_before = episodes + 0, updates + 0
+    def _iterations(self, iterations: tf.Tensor) -> None:
+        """Collects and learns `iterations` times."""
         for _ in tf.range(iterations):
-            episode = self.collector.collect(
-                tf.stack([self.seed, COLLECT]),
-                self.counters.episodes.value(),
-                self.epsilon(),
-                self.config.n_envs,
+            self._learn(
+                self.collector.collect(
+                    tf.stack([self.seed, COLLECT]),
+                    self.counters.episodes.value(),
+                    self.epsilon(),
+                    self.config.n_envs,
+                )
             )
-            gained, metrics = self._learn(episode)
-            return_sum += gained
-            metric_sum += metrics
-        return (
-            return_sum,
-            episodes - episodes_before,
-            metric_sum,
-            updates - updates_before,
-        )
 
-    def _learn_from(self, episode: Episode) -> tuple[tf.Tensor, tf.Tensor]:
+    def _learn_from(self, episode: Episode) -> None:
         """Stores episodes and does the updates that have become due."""
-        config, counters = self.config, self.counters
+        config, counters, sums = self.config, self.counters, self.sums
         self.replay.add_batch(episode)
         self.learner.reward_scale.observe(episode.reward, episode.mask)
         counters.env_steps.assign_add(tf.cast(tf.reduce_sum(episode.mask), tf.int64))
         counters.episodes.assign_add(config.n_envs)
-        metric_sum = tf.zeros([len(self.metric_names)])
+        sums.returns.assign_add(tf.reduce_sum(returns(episode)))
+        sums.episodes.assign_add(config.n_envs)
         for _ in tf.range(self._updates_due()):
             seed = tf.random.experimental.stateless_fold_in(
                 tf.stack([self.seed, REPLAY]), counters.updates.value()
             )
             batch = self.replay.sample(seed, config.batch_episodes)
             metrics = self.learner.update(batch, counters.updates.value(), self.learning_rate())
-            metric_sum += tf.stack([metrics[name] for name in self.metric_names])
+            sums.metrics.assign_add(tf.stack([metrics[name] for name in self.metric_names]))
+            sums.updates.assign_add(1)
             counters.updates.assign_add(1)
-        return tf.reduce_sum(returns(episode)), metric_sum
 
     def _updates_due(self) -> tf.Tensor:
         """Updates that have added up since the replay first held a batch, less those done."""
         learned_from = self.counters.episodes - self.config.batch_episodes
         owed = tf.cast(learned_from, tf.float64) * self.config.updates_per_episode
         owed = tf.cast(tf.floor(owed + 1e-6), tf.int64)
-        return tf.maximum(owed - self.counters.updates, 0)
+        due = tf.maximum(owed - self.counters.updates, 0)
+        if not self.config.checkpoint_replay:  # a resumed run waits until it holds a batch again
+            full = self.replay.num_frames() >= self.config.batch_episodes
+            due = tf.where(full, due, tf.zeros_like(due))
+        return due
 
     def epsilon(self) -> tf.Tensor:
         """The chance of a random action now, [] float."""
@@ -174,43 +192,46 @@ class Trainer:
         """Environment steps done so far."""
         return int(self.counters.env_steps)
 
-    def train_until(
-        self, env_steps: int, should_stop: Callable[[], bool] = lambda: False
-    ) -> dict[str, float]:
-        """Trains to the first end of a collection at or behind `env_steps`.
+    def advance(self, env_steps: int) -> None:
+        """Trains for a second or so, at most to the first collection's end from `env_steps` on.
 
-        Args:
-          env_steps: the goal.
-          should_stop: asked between collections where Python steps the
-            environment; a compiled stretch is not interrupted.
-
-        Returns:
-          means over what was done: `train_return` and each metric.
+        Where one call ends changes nothing about the run.
 
         Raises:
           RunFailedError: an observation that the replay's number type cannot hold.
         """
         widest = self.config.n_envs * self.spec.episode_limit
-        totals: list[Any] = []
-        while self.env_steps() < env_steps and not should_stop():
-            iterations = math.ceil((env_steps - self.env_steps()) / widest)
-            if not self.collector.compiled:
-                iterations = 1
-            try:
-                totals.append(self.run_iterations(tf.constant(iterations)))
-            except tf.errors.InvalidArgumentError as error:
-                if NOT_UINT8 in str(error):
-                    raise RunFailedError(NOT_UINT8) from error
-                raise
-        if not totals:
-            return {}
-        return_sum, episodes, metric_sum, updates = (
-            np.sum([np.asarray(x) for x in column], axis=0) for column in zip(*totals, strict=True)
-        )
-        means = {"train_return": float(return_sum / episodes)}
-        if updates:
-            names = self.metric_names
-            means.update(zip(names, (float(x) for x in metric_sum / updates), strict=True))
+        # As many as cannot lead past the goal's collection.
+        iterations = math.ceil((env_steps - self.env_steps()) / widest)
+        iterations = min(iterations, self._iterations_a_call)
+        began = time.monotonic()
+        try:
+            self.run_iterations(tf.constant(iterations))
+        except tf.errors.InvalidArgumentError as error:
+            if NOT_UINT8 in str(error):
+                raise RunFailedError(NOT_UINT8) from error
+            raise
+        took = time.monotonic() - began
+        full = self.collector.compiled and iterations == self._iterations_a_call
+        if full and took < CALL_SECONDS / 2:
+            self._iterations_a_call *= 2
+        elif took > 2 * CALL_SECONDS:
+            self._iterations_a_call = max(self._iterations_a_call // 2, 1)
+
+    def train_until(self, env_steps: int) -> None:
+        """Trains to the first end of a collection at or behind `env_steps`."""
+        while self.env_steps() < env_steps:
+            self.advance(env_steps)
+
+    def take_means(self) -> dict[str, float]:
+        """Means since the last call: `train_return` and, where updates were done, each metric."""
+        sums, means = self.sums, {}
+        if int(sums.episodes):
+            means["train_return"] = float(sums.returns) / int(sums.episodes)
+        if int(sums.updates):
+            values = sums.metrics.numpy() / int(sums.updates)
+            means.update(zip(self.metric_names, map(float, values), strict=True))
+        clear(sums)
         return means
 
 
@@ -234,12 +255,18 @@ class Session:
             "epsilon",
             "learning_rate",
             "buffer_episodes",
-            "env_steps_per_second",
             *trainer.metric_names,
         ]
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
         self.board = TensorBoard(folder)
         self.began, self.before = time.monotonic(), seconds
+        self.reported = trainer.env_steps(), self.began
+        self.saved_at, self.saved_env_steps, self.save_seconds = (
+            self.began,
+            trainer.env_steps(),
+            0.0,
+        )
+        self.greedy: float | None = None
 
     def seconds(self) -> float:
         """Time spent on this run, earlier starts included."""
@@ -253,31 +280,22 @@ class Session:
         """
         config, trainer = self.config, self.trainer
         log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
-        saved_at = time.monotonic()
-        greedy: float | None = None
+        eval_every = config.eval_period_env_steps
         with Progress(config.env_steps, trainer.env_steps()) as progress:
             while trainer.env_steps() < config.env_steps and not self.should_stop():
-                start, clock = trainer.env_steps(), time.monotonic()
+                start = trainer.env_steps()
                 goal = min(
                     config.env_steps,
                     start - start % log_every + log_every,
-                    start - start % config.eval_period_env_steps + config.eval_period_env_steps,
+                    start - start % eval_every + eval_every,
                 )
-                row: dict[str, Any] = dict(trainer.train_until(goal, self.should_stop))
-                self.guard(row)
-                if trainer.env_steps() == start:
-                    break
+                trainer.advance(goal)
                 done = trainer.env_steps()
-                row["env_steps_per_second"] = (done - start) / (time.monotonic() - clock)
-                period = config.eval_period_env_steps
-                if done // period > start // period or done >= config.env_steps:
-                    played = trainer.play(EVALUATE, config.eval_episodes, first=done)
-                    greedy = row["greedy_return"] = float(played.mean())
-                self.report(row)
-                progress.update(done, {**row, "greedy_return": greedy})
-                if time.monotonic() - saved_at > config.checkpoint_period_seconds:
+                if done >= goal:
+                    evaluate = done // eval_every > start // eval_every or done >= config.env_steps
+                    progress.update(done, self.report(evaluate))
+                if self.saving_is_due():
                     self.save()
-                    saved_at = time.monotonic()
         self.save()
 
     def guard(self, row: dict[str, Any]) -> None:
@@ -290,11 +308,26 @@ class Session:
                 "A lower --learning_rate or --grad_clip_norm may help"
             )
 
-    def report(self, row: dict[str, Any]) -> None:
-        """Completes a row and writes it to metrics.csv and TensorBoard."""
-        trainer = self.trainer
+    def report(self, evaluate: bool) -> dict[str, Any]:
+        """Writes what was done since the last report to metrics.csv and TensorBoard.
+
+        Args:
+          evaluate: play greedy episodes too.
+
+        Returns:
+          the row, with the newest greedy return there is.
+        """
+        trainer, config = self.trainer, self.config
+        row: dict[str, Any] = dict(trainer.take_means())
+        self.guard(row)
+        done, now = trainer.env_steps(), time.monotonic()
+        before, then = self.reported
+        row["env_steps_per_second"] = (done - before) / (now - then)
+        if evaluate:
+            played = trainer.play(EVALUATE, config.eval_episodes, first=done)
+            self.greedy = row["greedy_return"] = float(played.mean())
         row.update(
-            env_steps=trainer.env_steps(),
+            env_steps=done,
             episodes=int(trainer.counters.episodes),
             updates=int(trainer.counters.updates),
             seconds=round(self.seconds(), 3),
@@ -303,16 +336,29 @@ class Session:
             buffer_episodes=int(trainer.replay.num_frames()),
         )
         self.metrics.write(row)
-        self.board.write(row["env_steps"], row)
+        self.board.write(done, row)
+        self.reported = done, time.monotonic()
+        return {**row, "greedy_return": self.greedy}
+
+    def saving_is_due(self) -> bool:
+        """Whether a period has passed; that in seconds grows where saving takes long."""
+        period = max(self.config.checkpoint_period_seconds, self.save_seconds / SAVING_SHARE)
+        every = self.config.checkpoint_period_env_steps
+        return time.monotonic() - self.saved_at > period or bool(
+            every and self.trainer.env_steps() // every > self.saved_env_steps // every
+        )
 
     def save(self) -> None:
         """Writes a checkpoint."""
+        began = time.monotonic()
         checkpoint.save(
             self.folder / "checkpoints",
             self.trainer.tensors,
             self.trainer.env_steps(),
             round(self.seconds(), 3),
         )
+        self.saved_at, self.saved_env_steps = time.monotonic(), self.trainer.env_steps()
+        self.save_seconds = self.saved_at - began
 
     def close(self) -> None:
         """Closes the files."""

@@ -10,12 +10,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tfmix import folders
 from tfmix.config import Config, RunFailedError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
 from tfmix.experiments.table import Row
 
 RUN_DIR = "runs/benchmark"
+IN_USE = (
+    "a benchmark works there, or runs of one that was killed are still saving; wait for their end"
+)
 
 
 def benchmark(
@@ -51,7 +55,7 @@ def benchmark(
 
 def _benchmark(asked: grid.Grid) -> list[Row]:
     """Runs what is not finished, and writes the table."""
-    with processes.locked(asked.run_dir) as lock:
+    with folders.locked(asked.run_dir, IN_USE) as lock:
         for cell in asked.cells:
             grid.refuse_others(cell)
         todo = [cell for cell in asked.cells if not grid.is_finished(cell)]

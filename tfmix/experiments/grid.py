@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmix import algos, checkpoint, config, envs, folders
+from tfmix import algos, config, envs, folders
 from tfmix.config import Config, UserError
 
 
@@ -129,17 +129,8 @@ def make(
 
 
 def is_finished(cell: Cell) -> bool:
-    """Whether the run came to its end: trained, saved and exported.
-
-    Checkpoints and exports are renamed into place, so one that is there is
-    whole. An export older than the checkpoint is of an earlier time
-    (--mode=export makes one of an unfinished run).
-    """
-    newest = checkpoint.saved(cell.folder / "checkpoints")[-1:]
-    if not newest or int(newest[0].name) < cell.config.env_steps:
-        return False
-    export = cell.folder / "export"
-    return export.is_dir() and export.stat().st_mtime >= newest[0].stat().st_mtime
+    """Whether the run came to its end."""
+    return folders.is_finished(cell.folder, cell.config.env_steps)
 
 
 def refuse_others(cell: Cell) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import signal
@@ -11,11 +10,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tfmix.config import UserError
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
 from tfmix.signals import listening
@@ -83,32 +81,6 @@ class RunProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Holds a benchmark's folder; yields the lock's file descriptor.
-
-    Processes that inherit it hold the folder too: after a benchmark was killed,
-    until the last of its runs has ended.
-
-    Raises:
-      UserError: another one holds it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{folder} is in use: a benchmark works there, or runs of one that was killed "
-                "are still saving; wait for their end"
-            ) from error
-        yield file.fileno()
 
 
 def slots(jobs: int | None) -> list[int | None]:
