@@ -1,7 +1,9 @@
 """Runs as a user has them: train, look at the folder, load, evaluate, export, resume."""
 
 import csv
+import hashlib
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import tensorflow as tf
 
 import tfmix
 from tests.test_collect import PythonCountdown
-from tfmix import checkpoint, run, training
+from tfmix import checkpoint, folders, run, training
 from tfmix.config import UserError
 from tfmix.envs.python import EnvError
 
@@ -214,38 +216,138 @@ def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
         weight.assign(kept)
 
 
-def test_a_run_stopped_half_way_and_resumed_ends_at_the_asked_env_steps(tmp_path, monkeypatch):
+def stop_at(env_steps, monkeypatch):
+    """Sessions end at the first collection's end from `env_steps` on."""
     kept = training.Session.__init__
 
-    def stop_half_way(self, trainer, folder, seconds, should_stop):
-        kept(self, trainer, folder, seconds, lambda: trainer.env_steps() >= 1000)
+    def stopping(self, trainer, folder, seconds, should_stop):
+        kept(self, trainer, folder, seconds, lambda: trainer.env_steps() >= env_steps)
 
-    monkeypatch.setattr(training.Session, "__init__", stop_half_way)
-    settings = {"algo": "vdn", "env": "two_step", "env_steps": 2000, **SMALL}
-    first = tfmix.train(run_dir=tmp_path / "x", **settings)
-    assert not first.finished and first.env_steps == 1008
+    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)  # a collection a call
+    monkeypatch.setattr(training.Session, "__init__", stopping)
+
+
+def without_time(folder):
+    return [{n: x for n, x in row.items() if n != "seconds"} for row in rows_of(folder)]
+
+
+@pytest.mark.parametrize("lane", ["graph", "python"])
+def test_a_run_stopped_between_two_rows_and_resumed_is_the_run_that_was_not(
+    lane, tmp_path, monkeypatch
+):
+    env = "two_step" if lane == "graph" else Threes
+    settings = {"algo": "vdn", "env_steps": 600, "n_envs": 2, "log_period_env_steps": 100, **SMALL}
+    settings["buffer_episodes"] = 50
+    whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
+    stop_at(250, monkeypatch)
+    first = tfmix.train(env, run_dir=tmp_path / "x", **settings)
+    assert not first.finished and 250 <= first.env_steps < 260
+    assert int(rows_of(tmp_path / "x")[-1]["env_steps"]) < 250
     monkeypatch.undo()
-    # Rows behind the checkpoint, as a killed process leaves them, are cut away.
+    # What a killed process leaves behind its checkpoint is cut away.
     with (tmp_path / "x" / "metrics.csv").open("a") as file:
-        file.write(rows_text(first.folder, 1041) + "1056,5")
-    second = tfmix.resume(tmp_path / "x")
-    assert second.finished and second.env_steps == 2000
-    steps = [int(row["env_steps"]) for row in rows_of(tmp_path / "x")]
-    assert steps == sorted(set(steps)) and steps[-1] == 2000 and 1041 not in steps
+        file.write(rows_text(first.folder, 300) + "352,5")
+    second = tfmix.resume(tmp_path / "x", env=None if lane == "graph" else env)
+    assert second.finished and without_time(tmp_path / "x") == without_time(tmp_path / "whole")
     seconds = [float(row["seconds"]) for row in rows_of(tmp_path / "x")]
     assert seconds == sorted(seconds)
-    whole = tfmix.train(run_dir=tmp_path / "whole", **settings)
-    for a, b in zip(second.algorithm.live.variables, whole.algorithm.live.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
+    saved = [
+        tf.train.load_checkpoint(r.folder / "checkpoints" / "600" / "tensors")
+        for r in (whole, second)
+    ]
+    names = saved[0].get_variable_to_shape_map()
+    assert len(names) > 20
+    for name in set(names) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
+        np.testing.assert_array_equal(saved[0].get_tensor(name), saved[1].get_tensor(name))
+    steps = [event_steps(tmp_path / name) for name in ("x", "whole")]
+    assert steps[0] == steps[1] == sorted(set(steps[0]))
+
+
+def event_steps(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return [event.step for event in events.Tensors("return/train")]
+
+
+def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path):
+    settings = {"algo": "vdn", "env": "two_step", "env_steps": 200, **SMALL}
+    done = tfmix.train(run_dir=tmp_path / "x", **settings)
+    before = (done.folder / "metrics.csv").read_bytes()
     again = tfmix.resume(tmp_path / "x")
-    assert again.finished and len(rows_of(tmp_path / "x")) == len(steps)
-    longer = tfmix.resume(tmp_path / "x", env_steps=2400)
-    assert longer.env_steps == 2400
-    assert tfmix.load(tmp_path / "x").finished
-    assert json.loads((tmp_path / "x" / "run.json").read_text())["config"]["env_steps"] == 2400
-    for wrong in (-3, 2000):
+    assert again.finished and (done.folder / "metrics.csv").read_bytes() == before
+    longer = tfmix.resume(tmp_path / "x", env_steps=400)
+    assert longer.env_steps == 400
+    assert json.loads((tmp_path / "x" / "run.json").read_text())["config"]["env_steps"] == 400
+    for wrong in (-3, 200):
         with pytest.raises(UserError, match="env_steps"):
             tfmix.resume(tmp_path / "x", env_steps=wrong)
+
+
+def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again(
+    tmp_path, monkeypatch
+):
+    settings = {"algo": "vdn", "env": "two_step", "env_steps": 400, "n_envs": 2, **SMALL}
+    stop_at(200, monkeypatch)
+    first = tfmix.train(run_dir=tmp_path / "x", checkpoint_replay=False, **settings)
+    size = sum(p.stat().st_size for p in (tmp_path / "x" / "checkpoints").rglob("*"))
+    assert size < 200_000  # 5,000 episodes would take more
+    monkeypatch.undo()
+    updates = int(first.trainer.counters.updates)
+    done = tfmix.load(tmp_path / "x").trainer
+    assert int(done.replay.num_frames()) == 0
+    for _ in range(3):  # six of the eight episodes that a batch has
+        done.run_iterations(tf.constant(1))
+    assert int(done.counters.updates) == updates
+    done.run_iterations(tf.constant(1))
+    assert int(done.counters.updates) == int(done.counters.episodes) - 8
+
+
+def test_a_run_folder_serves_one_process_at_a_time(trained):
+    refused = pytest.raises(UserError, match="is in use: another process trains there")
+    with folders.locked(trained.folder, "a test"), refused:
+        tfmix.resume(trained.folder, env_steps=5000)
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before_whole(copied):
+    tensors = tf.train.Checkpoint(x=tf.Variable(tf.zeros([100_000])))
+    place = copied / "checkpoints"
+    before = checkpoint.latest(place)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        with pytest.raises(OSError, match="too large"):
+            checkpoint.save(place, tensors, 5000, 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert checkpoint.latest(place) == before and not (place / ".writing").exists()
+
+
+def test_a_checkpoint_of_the_first_format_opens(copied, trained):
+    kept = trained.trainer
+    old = tf.train.Checkpoint(
+        live=kept.algorithm.live,
+        target=kept.algorithm.target,
+        optimizer=kept.learner.optimizer,
+        reward_scale=kept.learner.reward_scale,
+        counters=kept.counters,
+        seed=kept.seed,
+        **{f"replay_{i}": v for i, v in enumerate(kept.replay.variables())},
+    )
+    newest = checkpoint.latest(copied / "checkpoints")
+    for file in newest.iterdir():
+        file.unlink()
+    old.write(str(newest / "tensors"))
+    sums = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in newest.iterdir()}
+    manifest = {"env_steps": 4000, "seconds": 1.5, "sha256": sums}
+    (newest / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    loaded = tfmix.load(copied)
+    assert loaded.env_steps == 4000 and checkpoint.seconds_of(newest) == 1.5
+    for a, b in zip(loaded.algorithm.live.variables, trained.algorithm.live.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def rows_text(folder, env_steps):

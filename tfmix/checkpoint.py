@@ -7,11 +7,13 @@ are kept. Nothing that is read is unpickled or evaluated.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,33 @@ def saved(folder: Path) -> list[Path]:
     return sorted(names, key=lambda p: int(p.name))
 
 
+@contextlib.contextmanager
+def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
+    """Lets a folder be written as `spare`, then flushes it and renames it to `final`.
+
+    Raises:
+      OSError: it cannot be written (TensorFlow's own errors included); `spare`
+        is gone, and `final` is as it was.
+    """
+    import tensorflow as tf  # here: what only looks for checkpoints starts without it
+
+    shutil.rmtree(spare, ignore_errors=True)  # of a process that was killed
+    try:
+        spare.mkdir(parents=True)
+        yield
+        for path in (*spare.rglob("*"), spare):
+            _flush(path)
+        if final.exists():
+            shutil.rmtree(final)
+        spare.rename(final)
+        _flush(final.parent)
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(spare, ignore_errors=True)  # room for what is still to be written
+        if isinstance(error, OSError):
+            raise
+        raise OSError(None, str(error.message).partition("\n")[0]) from error
+
+
 def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> None:
     """Writes a checkpoint and drops the oldest ones.
 
@@ -94,30 +123,15 @@ def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: fl
     Raises:
       OSError: it cannot be written; those before it are as they were.
     """
-    import tensorflow as tf  # here: what only looks for checkpoints starts without it
-
     final, spare = folder / str(env_steps), folder / ".writing"
     if final.exists() and not verify(final):
         return
-    shutil.rmtree(spare, ignore_errors=True)  # of a process that was killed
-    try:
-        spare.mkdir(parents=True)
+    with whole_or_nothing(spare, final):
         tensors.write(str(spare / "tensors"))
         sums = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
         (spare / MANIFEST).write_text(
             _text({"format": FORMAT, "env_steps": env_steps, "seconds": seconds, "sha256": sums})
         )
-        for path in (*spare.iterdir(), spare):
-            _flush(path)
-        if final.exists():
-            shutil.rmtree(final)  # damaged
-        spare.rename(final)
-        _flush(folder)
-    except (OSError, tf.errors.OpError) as error:
-        shutil.rmtree(spare, ignore_errors=True)  # room for what is still to be written
-        if isinstance(error, OSError):
-            raise
-        raise OSError(None, str(error.message).partition("\n")[0]) from error
     for old in saved(folder)[:-KEEP]:
         shutil.rmtree(old)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfmix import ops
+from tfmix import checkpoint, ops
 from tfmix.algos.base import Algorithm
 from tfmix.networks.agent import AgentLayout, Weights, policy_carry, policy_step
 
@@ -79,15 +78,14 @@ def export(algorithm: Algorithm, folder: Path) -> Path:
 
     Raises:
       RuntimeError: the loaded export does not act like the live policy.
+      OSError: the folder cannot be written.
     """
     policy = ExportedPolicy(algorithm.layout, algorithm.live.agent.read())
     policy.functions = policy.signatures()
     spare = folder.with_name(f".{folder.name}-writing")
-    shutil.rmtree(spare, ignore_errors=True)
-    tf.saved_model.save(policy, str(spare), signatures=policy.functions)
-    compare(algorithm, tf.saved_model.load(str(spare)).signatures)
-    shutil.rmtree(folder, ignore_errors=True)
-    spare.rename(folder)
+    with checkpoint.whole_or_nothing(spare, folder):
+        tf.saved_model.save(policy, str(spare), signatures=policy.functions)
+        compare(algorithm, tf.saved_model.load(str(spare)).signatures)
     return folder
 
 

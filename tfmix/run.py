@@ -217,8 +217,18 @@ class Run:
         return self.trainer.play(stream, episodes, epsilon)
 
     def export(self) -> Path:
-        """Writes the SavedModel into the folder's `export`, compared with this policy."""
-        return export(self.algorithm, self.folder / "export")
+        """Writes the SavedModel into the folder's `export`, compared with this policy.
+
+        Raises:
+          RunFailedError: it cannot be written.
+        """
+        try:
+            return export(self.algorithm, self.folder / "export")
+        except OSError as error:
+            raise RunFailedError(
+                f"the export into {self.folder} cannot be written: {error.strerror or error}; "
+                "--mode=export writes it again"
+            ) from error
 
     def close(self) -> None:
         """Closes the environments."""
@@ -420,11 +430,11 @@ def _go_on(run: Run, seconds: float) -> Run:
                             f"{error}; what was learned is saved in {run.folder}"
                         ) from error
                     raise
-        if run.finished:
-            run.export()
     except OSError as error:
         raise RunFailedError(
             f"{run.folder} cannot be written: {error.strerror or error}; its last checkpoint "
             "is whole, and --mode=resume goes on from there"
         ) from error
+    if run.finished:
+        run.export()
     return run

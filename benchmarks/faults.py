@@ -1,0 +1,466 @@
+"""Breaks runs on purpose and prints what is left of them.
+
+  python benchmarks/faults.py                                all but the soak
+  python benchmarks/faults.py --only=kill,writing --tries=50 --jobs=2
+  python benchmarks/faults.py --only=soak --minutes=60
+
+Runs are processes of main.py, killed with SIGKILL and resumed; what they end
+with (every tensor of the last checkpoint, replay and optimiser included, and
+metrics.csv but for `seconds`) is held against the same run undisturbed. A row a
+fault: tries, and how many ended as they must. Exit code 1 where one did not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import tfmix  # noqa: F401, E402  (before TensorFlow)
+from tfmix.quiet import quiet_import  # noqa: E402
+
+quiet_import("tensorflow")
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tfmix import checkpoint, run  # noqa: E402
+from tfmix.config import UserError  # noqa: E402
+
+PATIENCE_SECONDS = 600
+SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
+SMALL = ("--hidden_size=16", "--mixer_embed=8", "--hypernet_embed=8", "--batch_episodes=8")
+# name: what is killed. Both lanes, four algorithms; each a few seconds of training.
+RUNS = {
+    name: (*words.split(), "--eval_episodes=8", *SMALL)
+    for name, words in {
+        "graph, qmix, mpe/simple_spread": "--algo=qmix --env=mpe/simple_spread --env_steps=40000",
+        "graph, qtran_alt, matrix/qtran": "--algo=qtran_alt --env=matrix/qtran --env_steps=12000",
+        "graph, qplex, predator_prey/qtran": "--algo=qplex --env=predator_prey/qtran "
+        "--env_steps=40000 --buffer_episodes=200",
+        "Python, qmix, simple_spread": f"--algo=qmix --env={SPREAD} --env_steps=8000",
+        "Python, vdn, foraging": "--algo=vdn --env=gymnasium/Foraging-8x8-2p-2f-coop-v3 "
+        "--env_steps=20000",
+    }.items()
+}
+OFTEN = ("--checkpoint_period_env_steps=400",)
+Outcome = tuple[int, int, str]  # tries, as they must, remark
+
+
+def start(*words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """A process of main.py."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error but for progress; a process that hangs is killed."""
+    try:
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return -1, "it hung"
+    lines = [line for line in said.splitlines() if " env steps, " not in line]
+    return process.returncode, "\n".join(lines)
+
+
+def kill(process: subprocess.Popen[str]) -> bool:
+    """SIGKILL; whether there was anything left to kill."""
+    alive = process.poll() is None
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    return alive
+
+
+def is_one_line(said: str) -> bool:
+    """Whether an error is what a person should see."""
+    return said.count("\n") == 0 and said.startswith("tfmix: ") and "Traceback" not in said
+
+
+def content(folder: Path) -> tuple[dict[str, np.ndarray], list[list[str]]]:
+    """All tensors of the newest checkpoint, and metrics.csv without its seconds."""
+    newest = checkpoint.latest(folder / "checkpoints")
+    if newest is None:
+        return {}, []
+    reader = tf.train.load_checkpoint(str(newest / "tensors"))
+    tensors = {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
+    }
+    with (folder / "metrics.csv").open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    dull = header.index("seconds")
+    return tensors, [row[:dull] + row[dull + 1 :] for row in (header, *rows)]
+
+
+def differs(a: Path, b: Path) -> str:
+    """What two finished runs differ in, or an empty string."""
+    (first, rows), (second, others) = content(a), content(b)
+    if set(first) != set(second):
+        return "other tensors"
+    unequal = [name for name in first if not np.array_equal(first[name], second[name])]
+    if unequal:
+        return f"{len(unequal)} tensors, such as {unequal[0]}"
+    return "" if rows == others else "metrics.csv"
+
+
+def wait(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until `condition`, or the process has ended."""
+    while process.poll() is None and not condition():
+        time.sleep(0.001)
+
+
+class Kills:
+    """Runs that are killed at a random moment, or while they write a checkpoint, and resumed."""
+
+    def __init__(self, work: Path, seed: int):
+        self.work, self.random = work, random.Random(seed)
+        self.whole: dict[str, tuple[Path, float]] = {}
+
+    def prepare(self, name: str) -> None:
+        """The run undisturbed, and how long it trains."""
+        folder = self.work / f"whole-{list(RUNS).index(name)}"
+        if not folder.exists():
+            process = start(*RUNS[name], *OFTEN, f"--run_dir={folder}")
+            code, said = end(process)
+            if code:
+                raise SystemExit(f"{name} does not even train: {said}")
+        with (folder / "metrics.csv").open(newline="") as file:
+            seconds = float(list(csv.DictReader(file))[-1]["seconds"])
+        self.whole[name] = folder, seconds
+
+    def once(self, name: str, number: int, writing: bool) -> str:
+        """One kill and one resume; what is wrong afterwards, or an empty string."""
+        whole, seconds = self.whole[name]
+        folder = self.work / f"{'writing' if writing else 'kill'}-{number}"
+        process = start(*RUNS[name], *OFTEN, f"--run_dir={folder}")
+        spare = folder / "checkpoints" / ".writing"
+        if writing:
+            for _ in range(self.random.randrange(1, 8)):
+                wait(lambda: not spare.exists(), process)
+                wait(spare.exists, process)
+            time.sleep(self.random.random() * 0.02)
+        else:
+            wait((folder / "metrics.csv").exists, process)
+            time.sleep(self.random.random() * seconds)
+        killed = kill(process)
+        code, said = end(start("--mode=resume", f"--run_dir={folder}"))
+        if code:
+            return f"resume failed: {said}"
+        found = differs(folder, whole)
+        shutil.rmtree(folder)
+        return found or ("" if killed else "LATE")
+
+    def all(self, tries: int, jobs: int, writing: bool) -> Outcome:
+        """Kills the runs in turn, `tries` times in all."""
+        for name in RUNS:
+            if name not in self.whole:
+                self.prepare(name)
+        names = [list(RUNS)[i % len(RUNS)] for i in range(tries)]
+        with ThreadPoolExecutor(jobs) as pool:
+            found = list(pool.map(lambda x: self.once(x[1], x[0], writing), enumerate(names)))
+        late = found.count("LATE")
+        wrong = [f"{n}: {f}" for n, f in zip(names, found, strict=True) if f not in ("", "LATE")]
+        remark = "; ".join(wrong[:3]) or "identical to the runs that were not killed"
+        if late:
+            remark += f"; {late} had ended before the kill"
+        return tries, tries - len(wrong), remark
+
+
+def corrupt(work: Path, tries: int, seed: int) -> Outcome:
+    """Checkpoints with a flipped bit, cut short, or lacking a file."""
+    chance, folder = random.Random(seed), work / "corrupt"
+    words = {"algo": "vdn", "env": "two_step", "env_steps": 3000, "hidden_size": 8}
+    trained = run.train(run_dir=folder, checkpoint_period_env_steps=500, **words)
+    kept = shutil.copytree(folder / "checkpoints", work / "kept")
+    good, remarks = 0, []
+    for number in range(tries):
+        shutil.rmtree(folder / "checkpoints")
+        shutil.copytree(kept, folder / "checkpoints")
+        every = checkpoint.saved(folder / "checkpoints")
+        spoilt = every if number % 10 == 9 else every[-1:]
+        for one in spoilt:
+            file = chance.choice(sorted(p for p in one.iterdir() if p.stat().st_size))
+            data = bytearray(file.read_bytes())
+            kind = number % 3
+            if kind == 0:
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+                file.write_bytes(data)
+            elif kind == 1:
+                file.write_bytes(data[: chance.randrange(len(data))])
+            else:
+                file.unlink()
+        with Path(os.devnull).open("w") as null, contextlib.redirect_stderr(null):
+            try:
+                found = checkpoint.latest(folder / "checkpoints")
+                checkpoint.restore(found, trained.trainer.tensors)
+                as_it_must = found == every[-2] and spoilt != every
+            except UserError:
+                as_it_must = spoilt == every
+        good += as_it_must
+        if not as_it_must:
+            remarks.append(f"try {number}, {file.name}")
+    remark = "; ".join(remarks[:3]) or "noticed; the one before is used, or one line where none is"
+    return tries, good, remark
+
+
+@contextlib.contextmanager
+def small_disk(work: Path, megabytes: float) -> Iterator[Path | None]:
+    """A file system of that size; None where none can be mounted."""
+    place = work / "disk"
+    place.mkdir(exist_ok=True)
+    size = f"size={int(megabytes * 1024)}k"
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Takes all the room there is."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
+    return filler
+
+
+def disk_full(work: Path, what: str) -> Outcome:
+    """The disk fills up while a run writes `what`: one line, and resumed it is the same run."""
+    words = ("--algo=vdn", "--env=two_step", "--env_steps=60000", *SMALL)
+    period = {"checkpoint": ("--checkpoint_period_env_steps=2000", "--log_period_env_steps=50000")}
+    words += period.get(what, ("--checkpoint_period_seconds=3600",))
+    whole = work / f"full-{what}"
+    if not whole.exists():
+        end(start(*words, f"--run_dir={whole}"))
+    used = sum(p.stat().st_size for p in whole.rglob("*") if p.is_file()) / 2**20
+    export = sum(p.stat().st_size for p in (whole / "export").rglob("*") if p.is_file()) / 2**20
+    room = used - export / 2 if what == "export" else used + 8
+    with small_disk(work, room) as place:
+        if place is None:
+            return 1, 0, "not run: no file system can be mounted here"
+        process = start(*words, f"--run_dir={place / 'run'}")
+        if what != "export":
+            wait((place / "run" / "metrics.csv").exists, process)
+            time.sleep(0.5)
+            filler = fill(place)
+        code, said = end(process)
+        if code != 1 or not is_one_line(said):
+            return 1, 0, f"exit code {code}: {said[-300:]}"
+        if what == "export":
+            subprocess.run(["mount", "-o", f"remount,size={int(used + 8)}m", place], check=True)
+        else:
+            filler.unlink()
+        code, after = end(start("--mode=resume", f"--run_dir={place / 'run'}"))
+        found = differs(place / "run", whole) if code == 0 else after
+        return 1, int(not found), found or said.replace(str(work), "...")
+
+
+FAULTY = '''
+"""simple_spread that fails once, or always, on the thousandth step of a process."""
+import os, signal, time
+from pathlib import Path
+from pettingzoo.mpe import simple_spread_v3
+
+class Faulty:
+    def __init__(self, how, mark):
+        self._env, self._how, self._mark = simple_spread_v3.parallel_env(), how, Path(mark)
+        self._count = 0
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+    def step(self, actions):
+        self._count += 1
+        found = self._env.step(actions)
+        if self._count == 1000 and not self._mark.exists():
+            self._mark.touch()
+            if self._how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._how == "hung":
+                time.sleep(10_000)
+            if self._how == "raising":
+                raise ValueError("a fault on purpose")
+            if self._how == "nan":
+                found[0][self._env.agents[0]][0] = float("nan")
+        return found
+
+def make(how, mark):
+    return Faulty(how, mark)
+'''
+
+
+def environment(work: Path, how: str) -> Outcome:
+    """An environment that is killed, hangs, raises (the run goes on) or gives NaN (it stops)."""
+    place = work / f"env-{how}"
+    place.mkdir()
+    (place / "faulty.py").write_text(FAULTY)
+    common = ("--algo=vdn", "--env=faulty:make", "--env_steps=20000", *SMALL)
+    common += ("--env_arg=how=" + how, "--env_timeout_seconds=3", "--eval_episodes=8")
+    marked = f"--env_arg=mark={place / 'mark'}"
+    code, said = end(start(*common, marked, f"--run_dir={place / 'run'}", cwd=place))
+    if how == "nan":
+        opened = code == 1 and is_one_line(said) and "NaN" in said
+        latest = checkpoint.latest(place / "run" / "checkpoints")
+        return 1, int(opened and latest is not None), said or f"exit code {code}"
+    if code or not (place / "mark").exists():
+        return 1, 0, f"exit code {code}: {said[-300:]}"
+    # The mark is there now: the same run without a fault.
+    end(start(*common, marked, f"--run_dir={place / 'whole'}", cwd=place))
+    found = differs(place / "run", place / "whole")
+    return 1, int(not found), found or said.replace("\n", "; ")
+
+
+def nan_weights(work: Path) -> Outcome:
+    """NaN forced into a weight: stopped with the term named, the last good checkpoint opens."""
+    folder = work / "nan"
+    trained = run.train("two_step", algo="qmix", env_steps=2000, hidden_size=8, run_dir=folder)
+    good = content(folder)[0]
+    weights = trained.algorithm.live.trainable_variables[0]
+    weights.assign(tf.fill(weights.shape, float("nan")))
+    monkey = run.checkpoint.restore
+    try:
+        run.checkpoint.restore = lambda newest, tensors: (
+            monkey(newest, tensors),
+            tensors.live.trainable_variables[0].assign(tf.fill(weights.shape, float("nan"))),
+        )
+        run.resume(folder, env_steps=4000)
+        return 1, 0, "the run went on"
+    except run.RunFailedError as error:
+        said = str(error)
+    finally:
+        run.checkpoint.restore = monkey
+    same = all(np.array_equal(x, content(folder)[0][n]) for n, x in good.items())
+    run.load(folder)
+    return 1, int(same), said.replace(str(work), "...")
+
+
+def two_processes(work: Path) -> Outcome:
+    """Two processes on one run folder: the second is refused."""
+    folder = work / "two"
+    first = start("--algo=vdn", "--env=two_step", "--env_steps=100000000", f"--run_dir={folder}")
+    wait((folder / "metrics.csv").exists, first)
+    code, said = end(start("--mode=resume", f"--run_dir={folder}"))
+    kill(first)
+    return 1, int(code == 2 and is_one_line(said)), said.replace(str(work), "...")
+
+
+def soak(work: Path, minutes: float) -> Outcome:
+    """A long run of simple_spread: memory and speed at a tenth of it and at its end, retraces."""
+    import resource
+
+    from tfmix import config, training
+
+    folder = work / "soak"
+    settings = config.resolve({"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**9})
+    spec, make_collector = run.open_env(settings)
+    trainer = training.Trainer(settings, make_collector, spec)
+    folder.mkdir()
+    session = training.Session(trainer, folder, 0.0, lambda: False)
+    marks = []
+    began = time.monotonic()
+    for part in range(1, 11):
+        steps, clock = trainer.env_steps(), time.monotonic()
+        while time.monotonic() - began < part * 6 * minutes:
+            trainer.advance(10**9)
+            if session.saving_is_due():
+                session.report(True)
+                session.save()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        memory = pages * resource.getpagesize() / 2**20
+        marks.append((memory, (trainer.env_steps() - steps) / (time.monotonic() - clock)))
+        print(f"{trainer.env_steps():,} env steps, {marks[-1][0]:.0f} MB, {marks[-1][1]:,.0f}/s")
+    traces = trainer.run_iterations.experimental_get_tracing_count()
+    (warm, early), (memory, late) = marks[1], marks[-1]
+    flat = memory < 1.02 * warm and late > 0.8 * early and traces == 1
+    return (
+        1,
+        int(flat),
+        (
+            f"{trainer.env_steps():,} env steps: {warm:.0f} MB after a fifth, {memory:.0f} MB at "
+            f"the end; {early:,.0f} and {late:,.0f} env steps/s; traced {traces} time"
+        ),
+    )
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--only", default="", help="names of faults, with commas between them")
+    parser.add_argument("--tries", type=int, default=50, help="of kill, writing and corrupt")
+    parser.add_argument("--jobs", type=int, default=1, help="killed runs at a time")
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of the soak")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON of the table")
+    asked = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="faults-"))
+    kills = Kills(work, asked.seed)
+    faults: dict[str, tuple[str, Callable[[], Outcome]]] = {
+        "kill": ("SIGKILL, then resume", lambda: kills.all(asked.tries, asked.jobs, False)),
+        "writing": (
+            "SIGKILL while a checkpoint is written",
+            lambda: kills.all(asked.tries, asked.jobs, True),
+        ),
+        "corrupt": (
+            "checkpoint damaged, cut or incomplete",
+            lambda: corrupt(work, asked.tries, asked.seed),
+        ),
+        **{
+            f"full_{what}": (f"disk full, {what}", lambda what=what: disk_full(work, what))
+            for what in ("checkpoint", "metrics", "export")
+        },
+        **{
+            f"env_{how}": (f"environment: {how}", lambda how=how: environment(work, how))
+            for how in ("killed", "hung", "raising", "nan")
+        },
+        "nan_weights": ("NaN in a weight", lambda: nan_weights(work)),
+        "two": ("two processes on one folder", lambda: two_processes(work)),
+        "soak": ("a long run", lambda: soak(work, asked.minutes)),
+    }
+    chosen = asked.only.split(",") if asked.only else [f for f in faults if f != "soak"]
+    for name in chosen:
+        if name not in faults:
+            parser.error(f"there is no fault {name!r}; there are {', '.join(faults)}")
+    table = []
+    print("| fault | tries | as it must | |\n|---|---|---|---|", flush=True)
+    for name in chosen:
+        title, cause = faults[name]
+        tries, good, remark = cause()
+        table.append({"fault": title, "tries": tries, "good": good, "remark": remark})
+        print(f"| {title} | {tries} | {good} | {remark} |", flush=True)
+    shutil.rmtree(work, ignore_errors=True)
+    if asked.out:
+        asked.out.write_text(json.dumps(table, indent=1) + "\n")
+    return int(any(row["good"] < row["tries"] for row in table))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
