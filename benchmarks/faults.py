@@ -1,8 +1,8 @@
 """Breaks runs on purpose and prints what is left of them.
 
-  python benchmarks/faults.py                                all but the soak
+  python benchmarks/faults.py                                all but soak and cost
   python benchmarks/faults.py --only=kill,writing --tries=50 --jobs=2
-  python benchmarks/faults.py --only=soak --minutes=60
+  python benchmarks/faults.py --only=soak,cost
 
 Runs are processes of main.py, killed with SIGKILL and resumed; what they end
 with (every tensor of the last checkpoint, replay and optimiser included, and
@@ -45,6 +45,7 @@ from tfmix.config import UserError  # noqa: E402
 PATIENCE_SECONDS = 600
 SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
 SMALL = ("--hidden_size=16", "--mixer_embed=8", "--hypernet_embed=8", "--batch_episodes=8")
+SMALL += ("--buffer_episodes=300",)
 # name: what is killed. Both lanes, four algorithms; each a few seconds of training.
 RUNS = {
     name: (*words.split(), "--eval_episodes=8", *SMALL)
@@ -52,13 +53,13 @@ RUNS = {
         "graph, qmix, mpe/simple_spread": "--algo=qmix --env=mpe/simple_spread --env_steps=40000",
         "graph, qtran_alt, matrix/qtran": "--algo=qtran_alt --env=matrix/qtran --env_steps=12000",
         "graph, qplex, predator_prey/qtran": "--algo=qplex --env=predator_prey/qtran "
-        "--env_steps=40000 --buffer_episodes=200",
+        "--env_steps=40000",
         "Python, qmix, simple_spread": f"--algo=qmix --env={SPREAD} --env_steps=8000",
         "Python, vdn, foraging": "--algo=vdn --env=gymnasium/Foraging-8x8-2p-2f-coop-v3 "
         "--env_steps=20000",
     }.items()
 }
-OFTEN = ("--checkpoint_period_env_steps=400",)
+OFTEN = ("--checkpoint_period_env_steps=1000",)
 Outcome = tuple[int, int, str]  # tries, as they must, remark
 
 
@@ -373,41 +374,84 @@ def two_processes(work: Path) -> Outcome:
     return 1, int(code == 2 and is_one_line(said)), said.replace(str(work), "...")
 
 
-def soak(work: Path, minutes: float) -> Outcome:
-    """A long run of simple_spread: memory and speed at a tenth of it and at its end, retraces."""
+def soak(work: Path, env_steps: int) -> Outcome:
+    """A long run of simple_spread: memory and speed behind a fifth of it and at its end, retraces.
+
+    Many environments and few updates, so that 20M env steps pass in minutes;
+    checkpoints and reports as a run makes them.
+    """
     import resource
 
     from tfmix import config, training
 
-    folder = work / "soak"
-    settings = config.resolve({"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**9})
+    words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": env_steps}
+    words |= {"n_envs": 64, "updates_per_episode": 1 / 16, "buffer_episodes": 4096}
+    words |= {"checkpoint_period_seconds": 10.0, "run_dir": str(work / "soak")}
+    settings = config.resolve(words)
     spec, make_collector = run.open_env(settings)
     trainer = training.Trainer(settings, make_collector, spec)
-    folder.mkdir()
-    session = training.Session(trainer, folder, 0.0, lambda: False)
-    marks = []
-    began = time.monotonic()
+    (work / "soak").mkdir()
+    session = training.Session(trainer, work / "soak", 0.0, lambda: False)
+    marks: list[tuple[float, float]] = []
     for part in range(1, 11):
-        steps, clock = trainer.env_steps(), time.monotonic()
-        while time.monotonic() - began < part * 6 * minutes:
-            trainer.advance(10**9)
+        before, clock = trainer.env_steps(), time.monotonic()
+        goal = env_steps * part // 10
+        while trainer.env_steps() < goal:
+            trainer.advance(goal)
             if session.saving_is_due():
-                session.report(True)
                 session.save()
+        pace = (trainer.env_steps() - before) / (time.monotonic() - clock)
+        session.report(evaluate=True)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        memory = pages * resource.getpagesize() / 2**20
-        marks.append((memory, (trainer.env_steps() - steps) / (time.monotonic() - clock)))
-        print(f"{trainer.env_steps():,} env steps, {marks[-1][0]:.0f} MB, {marks[-1][1]:,.0f}/s")
+        marks.append((pages * resource.getpagesize() / 2**20, pace))
     traces = trainer.run_iterations.experimental_get_tracing_count()
+    session.close()
     (warm, early), (memory, late) = marks[1], marks[-1]
     flat = memory < 1.02 * warm and late > 0.8 * early and traces == 1
     return (
         1,
         int(flat),
-        (
-            f"{trainer.env_steps():,} env steps: {warm:.0f} MB after a fifth, {memory:.0f} MB at "
-            f"the end; {early:,.0f} and {late:,.0f} env steps/s; traced {traces} time"
-        ),
+        f"{trainer.env_steps():,} env steps, {int(trainer.counters.updates):,} updates: "
+        f"{warm:.0f} MB after a fifth, {memory:.0f} MB at the end; {early:,.0f} and {late:,.0f} "
+        f"env steps/s; traced {traces} time",
+    )
+
+
+def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
+    """What checkpoints at the default period cost, on and off in turns, simple_spread."""
+    from tfmix import config, training
+
+    def session_of(name: str, **more: object) -> training.Session:
+        folder = work / name
+        words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**8, "n_envs": 8}
+        settings = config.resolve({**words, "run_dir": str(folder), **more})
+        spec, make_collector = run.open_env(settings)
+        folder.mkdir()
+        trainer = training.Trainer(settings, make_collector, spec)
+        trainer.train_until(20_000)  # compiled and warm
+        return training.Session(trainer, folder, 0.0, lambda: False)
+
+    sides = [session_of("on"), session_of("off", checkpoint_period_seconds=1e9)]
+    ratios, saves = [], 0
+    for _ in range(pairs):
+        paces = []
+        for session in sides:
+            trainer = session.trainer
+            session.saved_at = time.monotonic()
+            before, clock = trainer.env_steps(), time.monotonic()
+            while time.monotonic() - clock < seconds:
+                trainer.advance(10**8)
+                if session.saving_is_due():
+                    session.save()
+                    saves += 1
+            paces.append((trainer.env_steps() - before) / (time.monotonic() - clock))
+        ratios.append(1 - paces[0] / paces[1])
+    ratios.sort()
+    return (
+        1,
+        int(saves >= pairs and ratios[pairs // 2] < 0.03),
+        f"median {ratios[pairs // 2]:.1%} slower, {ratios[0]:.1%} to {ratios[-1]:.1%} over {pairs} "
+        f"pairs; {saves} checkpoints, the last took {sides[0].save_seconds:.2f} s",
     )
 
 
@@ -417,7 +461,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names of faults, with commas between them")
     parser.add_argument("--tries", type=int, default=50, help="of kill, writing and corrupt")
     parser.add_argument("--jobs", type=int, default=1, help="killed runs at a time")
-    parser.add_argument("--minutes", type=float, default=60.0, help="length of the soak")
+    parser.add_argument("--env_steps", type=int, default=20_000_000, help="length of the soak")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON of the table")
     asked = parser.parse_args()
@@ -443,9 +487,12 @@ def main() -> int:
         },
         "nan_weights": ("NaN in a weight", lambda: nan_weights(work)),
         "two": ("two processes on one folder", lambda: two_processes(work)),
-        "soak": ("a long run", lambda: soak(work, asked.minutes)),
+        "soak": ("a long run", lambda: soak(work, asked.env_steps)),
+        "cost": ("none: what checkpoints cost", lambda: cost(work)),
     }
-    chosen = asked.only.split(",") if asked.only else [f for f in faults if f != "soak"]
+    chosen = (
+        asked.only.split(",") if asked.only else [f for f in faults if f not in ("soak", "cost")]
+    )
     for name in chosen:
         if name not in faults:
             parser.error(f"there is no fault {name!r}; there are {', '.join(faults)}")

@@ -105,7 +105,8 @@ def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
         shutil.rmtree(spare, ignore_errors=True)  # room for what is still to be written
         if isinstance(error, OSError):
             raise
-        raise OSError(None, str(error.message).partition("\n")[0]) from error
+        text = str(error.message).partition("\n")[0]
+        raise OSError(None, text.rpartition("; ")[2]) from error  # without the file's name
 
 
 def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> None:
