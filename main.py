@@ -94,6 +94,14 @@ def dispatch(mode: str, given: dict[str, Any]) -> None:
 
         experiments.from_command_line(settings, given.get("seeds"), given.get("jobs"))
         return
+    if mode == "check_env":
+        import tfmix
+
+        report = tfmix.check_env(**settings)
+        print(report, flush=True)
+        if not report.ok:
+            raise RunFailedError(f"{report.name} breaks {len(report.violations)} of tfmix's rules")
+        return
     folder = (
         ""
         if mode == "train"
