@@ -1,27 +1,112 @@
-"""What is wrong with an environment: each kind once, and where it was first seen."""
+"""The rules for environments, and what was found against them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
+ALWAYS = "at every step and in every episode"
+# rule: (what is seen, what to do). {who} are the agents; the rest is filled in at first sight.
+RULES = {
+    "raised": ("{text}", "mend the environment; the actions were legal by its own masks"),
+    "values": (
+        "{what}() returned {found}, not {wanted} values",
+        "return obs, state, legal, and of a step also reward, terminated, truncated, info",
+    ),
+    "dict": ("the {what} are {found}, not a dict", "return a dict with an entry for every agent"),
+    "finite": (
+        "{what} is NaN or infinite",
+        "find the division or logarithm it comes of: one such number spoils the networks",
+    ),
+    "shape": (
+        "{what} has shape {found}, not {wanted}",
+        "return what was promised, padded and masked where there is less",
+    ),
+    "kind": ("{what} changed from {old} to {new}", f"keep one shape and number type {ALWAYS}"),
+    "space": (
+        "the {what} space of {who} changed from {old} to {new}",
+        "keep the spaces: pad them, and mask what is not there",
+    ),
+    "outside": (
+        "the observation of {who} is not in its space: {wrong}",
+        "return what observation_space says, or say there what is returned",
+    ),
+    "unseen": (
+        "no observation for {who} in env.agents",
+        "give every agent one that can act, and all agents one behind a truncation",
+    ),
+    "flag": (
+        "{what} of {who} is {found}, not True or False",
+        "give one True or False for every agent that acted",
+    ),
+    "vanished": (
+        "{who} left env.agents without being terminated or truncated",
+        "set one of the two to True in the agent's last step",
+    ),
+    "illegal": (
+        "no legal action for {who}",
+        "leave every agent one action, a no-op where it can do nothing",
+    ),
+    "padding": (
+        "legal actions beyond agent_n_actions for {who}",
+        "make the actions illegal that pad a smaller set",
+    ),
+    "reward": ("{what} is {found}, not one number", f"return {{wanted}} {ALWAYS}"),
+    "unpaid": (
+        "no reward for {who} after acting",
+        "give every agent that acted a reward, 0 where there is none",
+    ),
+    "unlike": (
+        "--team_reward=one, and the agents receive {found}",
+        "take --team_reward=sum or mean, or give all agents the same",
+    ),
+    "reused": (
+        "{what} that was returned is overwritten by the next step",
+        "return a new array every time, such as a .copy()",
+    ),
+    "late": (
+        "an episode took {found:,} env steps, its limit is {limit:,} ({limit_from})",
+        "truncate it at the limit, or give --episode_limit={found}",
+    ),
+    "endless": (
+        "neither terminated nor truncated comes at the limit of {limit:,} env steps "
+        "({limit_from}), nor in as many more",
+        "truncate at the limit; --episode_limit ends what never ends by itself",
+    ),
+    "seed": (
+        "the same seed and actions gave two different episodes: {found}",
+        "draw all chance of a generator that reset starts from its seed, and keep nothing of the "
+        "episode before",
+    ),
+    "seeds": (
+        "every seed gives the same episode",
+        "fine where nothing in the task is random; else draw of what reset's seed starts",
+    ),
+    "compile": (
+        "it does not compile: {found}",
+        "use TensorFlow with shapes that are known when it is built, and no tf.py_function",
+    ),
+}
+WARNINGS = ("seeds",)
+# Rules about no step in particular.
+ANYWHERE = ("seed", "seeds", "compile")
 
 
 @dataclasses.dataclass
 class Finding:
-    """One kind of fault.
+    """One rule that is broken.
 
     Attributes:
-      text: what was seen; `{who}` stands for the agents.
+      rule: its name in `RULES`.
+      text: what was seen, with `{who}` for the agents.
       advice: what to do.
-      episode: the first episode that showed it, from 1; 0 before the first.
+      episode: the first episode that showed it, from 1.
       step: the step of that episode, 0 for its reset.
-      who: names of the agents, where it is theirs.
+      who: the agents it was seen of, where it is theirs.
       count: how often it was seen.
     """
 
+    rule: str
     text: str
     advice: str
     episode: int
@@ -30,71 +115,49 @@ class Finding:
     count: int = 0
 
     def __str__(self) -> str:
-        """What and where."""
-        return f"{self.what} ({self.where})"
-
-    @property
-    def what(self) -> str:
-        """What was seen, in one line."""
-        return self.text.replace("{who}", listed(self.who))
-
-    @property
-    def where(self) -> str:
-        """Where it was first seen."""
-        if not self.episode:
-            return "everywhere"
+        """What was seen and where at first."""
+        text = self.text.replace("{who}", listed(self.who))
+        if self.rule in ANYWHERE:
+            return text
         step = f"step {self.step}" if self.step else "at its reset"
-        return f"episode {self.episode}, {step}" + (f", {self.count:,} times" * (self.count > 1))
+        more = f", {self.count:,} times in all" if self.count > 1 else ""
+        return f"{text} [episode {self.episode}, {step}{more}]"
 
 
 class Findings:
     """Collects findings while episodes are played.
 
     Attributes:
-      violations: what breaks a rule, by kind.
-      warnings: what may be meant so, by kind.
       episode: the episode now, from 1.
       step: its step now, 0 for its reset.
     """
 
     def __init__(self) -> None:
-        self.violations: dict[str, Finding] = {}
-        self.warnings: dict[str, Finding] = {}
+        self._found: dict[tuple[str, Any], Finding] = {}
         self.episode = self.step = 0
 
-    def add(
-        self, kind: str, text: str, advice: str, who: Any = None, warning: bool = False
-    ) -> None:
-        """Notes one sight of a kind; the first sight's words are kept."""
-        found = self.warnings if warning else self.violations
-        finding = found.setdefault(kind, Finding(text, advice, self.episode, self.step))
+    def add(self, rule: str, who: Any = None, **words: Any) -> None:
+        """Notes one sight of a broken rule; of each rule and `what` the first words are kept."""
+        text, advice = (x.format(**{"who": "{who}", **words}) for x in RULES[rule])
+        new = Finding(rule, text, advice, self.episode, self.step)
+        finding = self._found.setdefault((rule, words.get("what")), new)
         finding.count += 1
-        if who is not None and str(who) not in finding.who:
-            finding.who.append(str(who))
+        name = None if who is None else called(who)
+        if name is not None and name not in finding.who:
+            finding.who.append(name)
+
+    def has(self, *rules: str) -> bool:
+        """Whether one of the rules was seen broken."""
+        return any(rule in rules for rule, _ in self._found)
+
+    def all(self, warnings: bool) -> list[Finding]:
+        """The warnings, or else the violations, in the order of their first sight."""
+        return [f for f in self._found.values() if (f.rule in WARNINGS) == warnings]
 
 
-class Held:
-    """Arrays that were handed out, to see whether the next step writes into them."""
-
-    def __init__(self) -> None:
-        self._held: list[tuple[str, Any, np.ndarray, np.ndarray]] = []
-
-    def hold(self, what: str, who: Any, value: Any) -> None:
-        """Keeps the arrays of `value` beside copies."""
-        self._held += [(what, who, x, x.copy()) for x in leaves(value) if x.dtype != object]
-
-    def release(self, findings: Findings | None = None) -> None:
-        """Forgets them; tells `findings` of those that have changed."""
-        for what, who, array, copy in self._held if findings else ():
-            if not same(array, copy) and findings:
-                findings.add(
-                    f"reused {what}",
-                    f"the {what}{' of {who}' * (who is not None)} that was returned is changed by "
-                    "the next step",
-                    "return a new array at every step, such as a .copy()",
-                    who,
-                )
-        self._held = []
+def called(agent: Any) -> str:
+    """An agent's name."""
+    return agent if isinstance(agent, str) else f"agent {agent}"
 
 
 def listed(names: list[str], most: int = 4) -> str:
@@ -103,80 +166,7 @@ def listed(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def leaves(value: Any) -> Iterator[np.ndarray]:
-    """The arrays in nested dictionaries, tuples and lists."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, tuple | list):
-        for part in value:
-            yield from leaves(part)
-    elif isinstance(value, np.ndarray):
-        yield value
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two arrays hold the same numbers, but for rounding; NaN equals NaN."""
-    one, other = np.asarray(one), np.asarray(other)
-    if one.shape != other.shape:
-        return False
-    if one.dtype.kind in "biuf" and other.dtype.kind in "biuf":
-        return bool(np.allclose(one, other, 1e-5, 1e-6, equal_nan=True))
-    return bool(np.array_equal(one, other))
-
-
-def number(value: Any) -> float | None:
-    """`value` as a float, None where it is no single number."""
-    try:
-        array = np.asarray(value)
-    except ValueError:  # ragged
-        return None
-    return float(array) if array.ndim == 0 and array.dtype.kind in "biuf" else None
-
-
-def flag(value: Any) -> bool | None:
-    """`value` as a bool, None where it is not one yes or no."""
-    found = number(value)
-    return None if found not in (0.0, 1.0) else bool(found)
-
-
-def finite(value: Any) -> bool:
-    """Whether no number in `value` is NaN or infinite."""
-    return all(np.isfinite(x).all() for x in leaves([np.asarray(value)]) if x.dtype.kind == "f")
-
-
 def brief(value: Any, most: int = 60) -> str:
     """`value` in a few letters of one line."""
-    text = " ".join(f"{value!r}".split())
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
     return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def misfit(space: Any, value: Any) -> tuple[str, bool]:
-    """What forbids `value` in a Gymnasium space, and whether it can be read all the same."""
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        keyed = isinstance(space, spaces.Dict)
-        if not isinstance(value, Mapping if keyed else tuple | list):
-            return f"it is {brief(value)}, not a {'dict' if keyed else 'tuple'}", False
-        parts = dict(space.spaces) if keyed else dict(enumerate(space.spaces))
-        given = dict(value) if keyed else dict(enumerate(value))
-        if set(parts) != set(given):
-            return f"it has the parts {list(given)}, not {list(parts)}", False
-        wrong = [misfit(part, given[key]) for key, part in parts.items()]
-        return next((w for w in wrong if w[0]), ("", True))[0], all(usable for _, usable in wrong)
-    if not isinstance(space, spaces.Box):
-        fits = bool(space.contains(value))
-        return "" if fits else f"{brief(value)} is not in {brief(space)}", fits
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        return f"{brief(value)} is not of numbers", False
-    if array.shape != space.shape:
-        return f"its shape is {list(array.shape)}, not {list(space.shape)}", False
-    slack = 1e-6 * np.maximum(1.0, np.abs(array))
-    out = (array < space.low - slack) | (array > space.high + slack)
-    if not out.any():
-        return "", True
-    place = tuple(np.argwhere(out)[0])
-    low, high = space.low[place], space.high[place]
-    return f"{array[place]:g} at {[int(i) for i in place]} is outside of [{low:g}, {high:g}]", True

@@ -75,17 +75,12 @@ def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
         try:
             play(tf.constant([chosen.seed, 0])).numpy()
         except Exception as error:
-            findings.episode = 0
-            findings.add(
-                "compile",
-                f"it does not compile: {type(error).__name__}: {brief(str(error), 200)}",
-                "use TensorFlow with shapes that are known, and no tf.py_function",
-            )
+            findings.add("compile", found=brief(f"{type(error).__name__}: {error}", 200))
             return "not measured, it does not compile"
         while spent < seconds:
             begin = time.perf_counter()
             play(tf.constant([chosen.seed, 1 + turns])).numpy()
             spent, turns = spent + time.perf_counter() - begin, turns + 1
         rate = turns * batch * env.spec.episode_limit / spent
-        told.append(f"{rate:,.0f} env steps a second with {batch} in a batch")
-    return ", ".join(told) + ", compiled"
+        told.append(f"{rate:,.0f} with {batch} in a batch")
+    return f"env steps a second, compiled: {', '.join(told)}"

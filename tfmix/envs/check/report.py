@@ -19,10 +19,9 @@ class Report:
       name: of the environment.
       version: of its source.
       rows: what was inferred and measured, label by label.
-      violations: what breaks a rule.
+      violations: rules that are broken, each once.
       warnings: what may be meant so.
-      episodes: played.
-      env_steps: played.
+      played: how much was played, in words.
     """
 
     name: str
@@ -30,42 +29,37 @@ class Report:
     rows: dict[str, str]
     violations: list[Finding]
     warnings: list[Finding]
-    episodes: int
-    env_steps: int
+    played: str
 
     @property
     def ok(self) -> bool:
-        """Whether nothing breaks a rule."""
+        """Whether no rule is broken."""
         return not self.violations
 
     def __str__(self) -> str:
-        """The report, with a line's width of 100."""
+        """The report in lines of 100 letters."""
         left = max(map(len, self.rows)) + 2
         lines = [f"{self.name}  ({self.version})", ""]
         lines += [_wrapped(label.ljust(left), text) for label, text in self.rows.items()]
         lines += [*_told("violations", self.violations), *_told("warnings", self.warnings), ""]
-        if self.ok:
-            played = f"{self.episodes:,} episodes, {self.env_steps:,} env steps"
-            lines.append(f"no violations in {played}")
-        else:
-            lines.append(f"{len(self.violations)} to mend")
-        return "\n".join(lines)
+        count = len(self.violations)
+        found = "nothing wrong" if self.ok else f"{count} violation{'s' * (count > 1)}"
+        return "\n".join([*lines, f"{found} in {self.played}"])
 
 
 def _wrapped(head: str, text: str) -> str:
-    indent = " " * len(head)
     return textwrap.fill(
-        text, WIDTH, initial_indent=head, subsequent_indent=indent, break_on_hyphens=False
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
     )
 
 
 def _told(title: str, findings: Sequence[Finding]) -> list[str]:
-    if not findings:
-        return []
-    lines = ["", title]
+    lines = ["", title] if findings else []
     for i, finding in enumerate(findings, 1):
-        lines += [
-            _wrapped(f"  {i:>2}. ", f"{finding.what} [{finding.where}]"),
-            _wrapped("      -> ", finding.advice),
-        ]
+        lines.append(_wrapped(f"  {i}. ", str(finding)))
+        lines.append(_wrapped("     -> ", finding.advice))
     return lines

@@ -8,24 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.check.findings import Findings, Held, brief, finite, flag, leaves, misfit, number
-from tfmix.types import EnvSpec
-
-WORDS = ("observations", "rewards", "terminations", "truncations", "infos")
+from tfmix.envs.check.findings import Findings, brief
+from tfmix.envs.check.values import Held, finite, flag, kind, misfit, number
 
 
 class Watch:
-    """A source of `TeamEnv` that is looked at, and mended so that the play goes on.
+    """The source of a `TeamEnv`, looked at and mended so that the play goes on.
 
     What breaks a rule is told to `findings` and replaced by something harmless:
     so one fault does not hide the next.
 
     Args:
-      source: speaks as a ParallelEnv, see `TeamEnv`.
-      spec: the team's.
+      team: the `TeamEnv` above.
       findings: takes what is found.
 
     Attributes:
+      source: what is looked at; it speaks as a ParallelEnv, see `TeamEnv`.
       ended: whether all agents are done.
       masks: where masks were seen, `observation` or `info`.
       alike: steps in which all agents received the same.
@@ -33,13 +31,15 @@ class Watch:
       left: episodes that an agent left before their end, by agent.
     """
 
-    def __init__(self, source: Any, spec: EnvSpec, findings: Findings):
-        self.source, self.findings, self._spec = source, findings, spec
-        self.possible_agents = list(source.possible_agents)
+    def __init__(self, team: Any, findings: Findings):
+        self.source, self.findings, self._spec = team._env, findings, team.spec
+        self._visible: dict[Any, Any] = team._spaces
+        self.possible_agents = list(self.source.possible_agents)
         self._declared = {
-            a: (source.action_space(a), source.observation_space(a)) for a in self.possible_agents
+            a: (self.source.action_space(a), self.source.observation_space(a))
+            for a in self.possible_agents
         }
-        self._kinds: dict[Any, Any] = {}
+        self._kinds: dict[Any, str] = {}
         self._held = Held()
         self.ended = False
         self.masks: set[str] = set()
@@ -48,8 +48,9 @@ class Watch:
 
     @property
     def agents(self) -> list[Any]:
-        """The agents that are there."""
-        return list(self.source.agents)
+        """The agents that are there, in the order of all."""
+        there = set(self.source.agents)
+        return [agent for agent in self.possible_agents if agent in there]
 
     def action_space(self, agent: Any) -> Any:
         """As it was at first."""
@@ -65,40 +66,36 @@ class Watch:
 
     def reset(self, seed: int) -> Any:
         """Starts an episode."""
-        self._held.release()
+        self._held.release(None)
         given = self.source.reset(seed=seed)
         self.ended = False
         self._compare_spaces()
         if not isinstance(given, tuple | list) or len(given) != 2:
             return given  # TeamEnv tells it
-        there = set(self.source.agents)
-        return self._looks(*given, there, there)
+        return self._looks(given[0], given[1], self.agents, True)
 
     def step(self, actions: Mapping[Any, int]) -> Any:
         """Steps the source."""
-        before = set(self.source.agents)
+        before = self.agents
         given = self.source.step(actions)
         self._held.release(self.findings)
         if not isinstance(given, tuple | list) or len(given) != 5:
-            return given
+            return given  # TeamEnv tells it
         observations, rewards, ends, cuts, infos = given
-        ends, cuts = (
-            self._flags("terminations", ends, before),
-            self._flags("truncations", cuts, before),
-        )
-        after, gone = set(self.source.agents), {a for a in before if ends[a] or cuts[a]}
-        self.ended = before <= gone
-        for agent in before - after - gone:
-            self._tell(
-                "vanished",
-                "{who} left env.agents without being terminated or truncated",
-                "set one of the two to True in the agent's last step",
-                agent,
-            )
+        ends = self._flags("terminations", ends, before)
+        cuts = self._flags("truncations", cuts, before)
+        after = self.agents
+        left = [agent for agent in before if agent not in after]
+        for agent in left:
+            if ends[agent] is cuts[agent] is False:
+                self.findings.add("vanished", agent)
+            ends[agent] = ends[agent] or not cuts[agent]
+        self.ended = all(ends[agent] or cuts[agent] for agent in before)
         if not self.ended:
-            self.left.update(before - after)
+            self.left.update(left)
+        # Behind a cut the value of what is seen counts, behind a true end it does not.
+        needed = not self.ended or not all(ends.values())
         there = before if self.ended else after
-        needed = there if not self.ended or not all(ends.values()) else set()
         observations, infos = self._looks(observations, infos, there, needed)
         return observations, self._rewards(rewards, before), ends, cuts, infos
 
@@ -108,32 +105,16 @@ class Watch:
         Raises:
           NotImplementedError, AttributeError: it has none.
         """
-        value = self.source.state()
-        size, found = self._spec.state_size, np.size(value)
-        if found != size:
-            self._tell(
-                "state size",
-                f"the state has {found} numbers, before it had {size}",
-                "give a state of one size in every step and episode",
-            )
+        value, size = self.source.state(), self._spec.state_size
+        if np.size(value) != size:
+            self.findings.add("shape", what="the state", found=[np.size(value)], wanted=[size])
             return np.zeros(size, np.float32)
-        self._same_kind("state", None, value)
-        self._held.hold("state", None, value)
+        self._same_kind("the state", None, value)
+        self._held.hold("the state", None, value)
         if not finite(value):
-            self._tell_not_finite("the state")
+            self.findings.add("finite", what="the state")
             return np.zeros(size, np.float32)
         return value
-
-    def _tell(self, kind: str, text: str, advice: str, who: Any = None) -> None:
-        self.findings.add(kind, text, advice, who)
-
-    def _tell_not_finite(self, what: str, who: Any = None) -> None:
-        self._tell(
-            f"not finite {what}",
-            f"{what} is NaN or infinite",
-            "find the division or logarithm that it comes of; one such number spoils the networks",
-            who,
-        )
 
     def _compare_spaces(self) -> None:
         """Are the spaces still those of the beginning?"""
@@ -142,74 +123,49 @@ class Watch:
                 now = self.source.action_space(agent), self.source.observation_space(agent)
             except Exception as error:
                 now = error, error
-            for what, one, other in zip(("action", "observation"), now, before, strict=True):
-                if one is not other and one != other:
-                    self._tell(
-                        f"{what} space",
-                        f"the {what} space of {{who}} changed to {brief(one)}, "
-                        f"it was {brief(other)}",
-                        "keep spaces as they are; pad them and mask what is not there",
-                        agent,
-                    )
+            for what, old, new in zip(("action", "observation"), before, now, strict=True):
+                if old is not new and old != new:
+                    self.findings.add("space", agent, what=what, old=brief(old), new=brief(new))
 
     def _mapping(self, what: str, value: Any) -> Mapping[Any, Any]:
         """`value` if it is a dictionary, else an empty one."""
         if isinstance(value, Mapping):
             return value
-        self._tell(
-            f"no dict {what}",
-            f"the {what} are {brief(value)}, not a dict",
-            "return a dict with an entry for every agent",
-        )
+        self.findings.add("dict", what=what, found=brief(value))
         return {}
 
-    def _flags(self, what: str, value: Any, acting: set[Any]) -> dict[Any, bool]:
+    def _flags(self, what: str, value: Any, acting: list[Any]) -> dict[Any, bool | None]:
         given, found = self._mapping(what, value), {}
         for agent in acting:
             one = flag(given.get(agent))
             if one is None and isinstance(value, Mapping):
-                self._tell(
-                    f"flag {what}",
-                    f"{what} of {{who}}: {brief(given[agent]) if agent in given else 'missing'}",
-                    "give True or False for every agent that acted",
-                    agent,
-                )
-            found[agent] = bool(one)
+                seen = brief(given[agent]) if agent in given else "missing"
+                self.findings.add("flag", agent, what=what, found=seen)
+            found[agent] = one
         return found
 
     def _looks(
-        self, observations: Any, infos: Any, there: set[Any], needed: set[Any]
+        self, observations: Any, infos: Any, there: list[Any], needed: bool
     ) -> tuple[dict[Any, Any], dict[Any, Any]]:
         """What the agents that are there see, with their masks in the infos."""
-        given, told = (
-            self._mapping("observations", observations),
-            dict(self._mapping("infos", infos)),
-        )
+        given = self._mapping("observations", observations)
+        told = dict(self._mapping("infos", infos))
         seen = {}
-        for agent in (a for a in self.possible_agents if a in there):
+        for agent in there:
             if agent in given:
                 seen[agent] = self._look(agent, given[agent], told)
-            elif agent in needed and isinstance(observations, Mapping):
-                self._tell(
-                    "no observation",
-                    "{who} acts and gets no observation",
-                    "give one to every agent in env.agents, and behind a truncation to all",
-                    agent,
-                )
-            if agent not in seen and not self.ended:
+                continue
+            if needed and isinstance(observations, Mapping):
+                self.findings.add("unseen", agent)
+            if not self.ended:
                 seen[agent] = self._blank(agent)
         return seen, told
 
     def _blank(self, agent: Any) -> Any:
         from gymnasium import spaces
 
-        space = self._visible(agent)
+        space = self._visible[agent]
         return spaces.unflatten(space, np.zeros(spaces.flatdim(space)))
-
-    def _visible(self, agent: Any) -> Any:
-        from tfmix.envs.python.team import TeamEnv
-
-        return TeamEnv._visible(self.observation_space(agent))
 
     def _look(self, agent: Any, value: Any, told: dict[Any, Any]) -> Any:
         """One agent's observation, a blank one where it cannot be read."""
@@ -219,98 +175,61 @@ class Watch:
         if isinstance(value, Mapping) and "action_mask" in value:
             value, mask, where = value.get("observation"), value["action_mask"], "observation"
         told[agent] = {"action_mask": None if mask is None else self._mask(agent, mask, where)}
-        self._same_kind("observation", agent, value)
-        self._held.hold("observation", agent, value)
-        if not all(finite(x) for x in leaves([value])):
-            self._tell_not_finite("the observation of {who}", agent)
+        what = "the observation of {who}"
+        self._held.hold(what, agent, value)
+        wrong, usable = misfit(self._visible[agent], value)
+        if usable:
+            self._same_kind(what, agent, value)
+        if not finite(value):
+            self.findings.add("finite", agent, what=what)
             return self._blank(agent)
-        wrong, usable = misfit(self._visible(agent), value)
         if wrong:
-            self._tell(
-                "observation" if usable else "unreadable observation",
-                f"the observation of {{who}} is not in its space: {wrong}",
-                "return what observation_space says, or say there what is returned",
-                agent,
-            )
+            self.findings.add("outside", agent, wrong=wrong)
         return value if usable else self._blank(agent)
 
     def _same_kind(self, what: str, agent: Any, value: Any) -> None:
         """Are shapes and number types those of the first time?"""
-        kind = [(x.dtype, x.shape) for x in leaves([value])]
-        first = self._kinds.setdefault((what, agent), kind)
-        if kind != first:
-            old, new = (
-                ", ".join(f"{d} {list(s)}" for d, s in k) or "no array" for k in (first, kind)
-            )
-            self._tell(
-                f"kind {what}",
-                f"the {what}{' of {who}' * (agent is not None)} changed from {old} to {new}",
-                "return the same number type and shape at every step and in every episode",
-                agent,
-            )
+        old, new = self._kinds.setdefault((what, agent), kind(value)), kind(value)
+        if old != new:
+            self.findings.add("kind", agent, what=what, old=old, new=new)
 
     def _mask(self, agent: Any, mask: Any, where: str) -> Any:
         """The agent's mask, None where it cannot be used."""
         self.masks.add(where)
-        size = int(self.action_space(agent).n)
-        if np.shape(mask) != (size,):
-            self._tell(
-                "mask",
-                f"the action mask of {{who}} has shape {list(np.shape(mask))}, not [{size}]",
-                "give one number for every action",
-                agent,
-            )
+        size, shape = int(self.action_space(agent).n), list(np.shape(mask))
+        if shape != [size]:
+            what = "the action mask of {who}"
+            self.findings.add("shape", agent, what=what, found=shape, wanted=[size])
             return None
         if not self.ended and not np.asarray(mask).astype(bool).any():
-            self._tell(
-                "no legal action",
-                "{who} has no legal action",
-                "leave every agent one action, a no-op for those that can do nothing",
-                agent,
-            )
+            self.findings.add("illegal", agent)
             return None
         return mask
 
-    def _rewards(self, rewards: Any, acting: set[Any]) -> Any:
+    def _rewards(self, rewards: Any, acting: list[Any]) -> Any:
         """The rewards, 0 where they cannot be used."""
         if self._spec.team_reward == "team":
             return self._reward(rewards, "the reward", "one number for the team")
         given = self._mapping("rewards", rewards)
-        missing = [a for a in self.possible_agents if a in acting and a not in given]
-        for agent in missing if isinstance(rewards, Mapping) else ():
-            self._tell(
-                "no reward",
-                "the rewards lack {who}, which acted",
-                "give every agent that acted a reward, 0 where there is none",
-                agent,
-            )
+        for agent in acting if isinstance(rewards, Mapping) else ():
+            if agent not in given:
+                self.findings.add("unpaid", agent)
         found = {
-            agent: self._reward(given[agent], "the reward of {who}", "one number", agent)
+            agent: self._reward(given[agent], "the reward of {who}", "one number an agent", agent)
             for agent in self.possible_agents
             if agent in given
         }
         alike = len(set(found.values())) < 2
         self.alike, self.unlike = self.alike + alike, self.unlike + (not alike)
         if self._spec.team_reward == "one" and not alike:
-            self._tell(
-                "unlike rewards",
-                f"--team_reward=one, and the agents receive {brief(list(found.values()))}",
-                "take --team_reward=sum or mean, or give all agents the same",
-            )
+            self.findings.add("unlike", found=brief(list(found.values())))
             return dict.fromkeys(found, next(iter(found.values())))
         return found
 
     def _reward(self, value: Any, what: str, wanted: str, who: Any = None) -> float:
         found = number(value)
         if found is None:
-            self._tell(
-                f"kind of {what}",
-                f"{what} is {brief(value)}, not a number",
-                f"return {wanted}, the same kind at every step",
-                who,
-            )
-            return 0.0
-        if not np.isfinite(found):
-            self._tell_not_finite(what, who)
-            return 0.0
-        return found
+            self.findings.add("reward", who, what=what, found=brief(value), wanted=wanted)
+        elif not np.isfinite(found):
+            self.findings.add("finite", who, what=what)
+        return found if found is not None and np.isfinite(found) else 0.0
