@@ -33,8 +33,8 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     """Plays a random team in an environment: what it is, and what is wrong with it.
 
     Args:
-      env: a name of `--mode=list`, or an environment or a factory of yours in
-        any interface of docs/environments.md.
+      env: a name of `--mode=list`, or an environment (it is left open) or a
+        factory of yours in any interface of docs/environments.md.
       episodes: most episodes to play, at least one; fewer where they take long.
       **settings: settings of docs/settings.md by name. Those of environments
         count (env_arg, team_reward, time_limit, episode_limit), seed and n_envs.
@@ -51,7 +51,12 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     elif env is not None:
         settings["env"] = env
     chosen = config.resolve(settings)
-    made = _make(chosen) if is_name else _adapt(env, chosen)
+    is_made = hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
+    if is_name:
+        made = _make(chosen)
+    else:
+        made = env if is_made else build(chosen.env, env)
+        made = own.adapt(made, chosen.env, chosen.team_reward, chosen.episode_limit)
     in_graph: Any = None
     if "batch" in inspect.signature(made.reset).parameters:
         from tfmix.envs.check import graph
@@ -60,7 +65,8 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     try:
         return _examine(made, in_graph, chosen, max(1, episodes))
     finally:
-        made.close()
+        if not is_made:
+            made.close()
 
 
 def _make(chosen: Config) -> Any:
@@ -69,13 +75,6 @@ def _make(chosen: Config) -> Any:
         return envs.build_python(chosen.env, chosen)
     quiet_import("tensorflow")
     return envs.make_graph(chosen.env, chosen)
-
-
-def _adapt(env: Any, chosen: Config) -> Any:
-    """An environment or a factory of the user's own, adapted."""
-    is_made = not isinstance(env, type) and hasattr(env, "reset") and hasattr(env, "step")
-    made = env if is_made else build(chosen.env, env)
-    return own.adapt(made, chosen.env, chosen.team_reward, chosen.episode_limit)
 
 
 def _examine(env: Any, in_graph: Any, chosen: Config, episodes: int) -> Report:
