@@ -83,6 +83,8 @@ class Pair:
         if "seeds" in self.faults:
             seed = 0
         self.dice = np.random.default_rng(seed)
+        if "leak" in self.faults and self.episode % 7 == 0:
+            self.dice.random()
         return self.look()
 
     def step(self, actions):
@@ -147,6 +149,7 @@ def broken(report):
         ("late", "late", ("took 6 env steps, its limit is 4 (max_cycles)",)),
         ("endless", "endless", ("at the limit of 4 env steps (max_cycles)",)),
         ("seed", "seed", ("other observations at the reset",)),
+        ("leak", "seed", ("other observations at the reset",)),
         ("reused", "reused", ("observation of ann that was returned is overwritten",)),
         ("step", "raised", ("step() raised ZeroDivisionError: stuck", "episode 1, step 3")),
         ("later reset", "raised", ("reset() raised RuntimeError: worn out",)),

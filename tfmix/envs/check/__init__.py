@@ -108,7 +108,7 @@ def _examine(env: Any, in_graph: Any, chosen: Config, episodes: int) -> Report:
         rows=told,
         violations=findings.all(warnings=False),
         warnings=findings.all(warnings=True),
-        played=f"{len(played):,} episodes, {env_steps:,} env steps",
+        played=f"{len(played):,} episode{'s' * (len(played) > 1)}, {env_steps:,} env steps",
     )
 
 

@@ -14,33 +14,35 @@ SEEN = ("observations", "state", "legal actions")
 
 
 def check_seed(player: Player, first: Episode, others: list[Episode]) -> None:
-    """Plays `first`, whose frames are kept, again with its seed and with another.
+    """Plays `first` again with its seed and with another, and the starts of the others again.
 
     Args:
       player: takes what is found.
-      first: a whole episode.
-      others: with other seeds; where they start otherwise, seeds count.
+      first: a whole episode, whose frames are kept.
+      others: with other seeds, in another order than now.
     """
-    again = player.play(first.seed, first.actions, keep=True)
-    if difference := _difference(first, again):
+    difference = _difference(first, player.play(first.seed, first.actions, keep=True))
+    others = [other for other in others if other.frames]
+    for other in others[::-1]:
+        # What an episode leaves to the next may show in few starts only.
+        again = player.play(other.seed, [], keep=True)
+        difference = difference or _difference(other, again, starts=True)
+    if difference:
         player.findings.add("seed", found=difference)
-    elif all(_alike(first, other) for other in others if other.frames) and not _difference(
+    elif not any(_difference(first, other, starts=True) for other in others) and not _difference(
         first, player.play(first.seed + 1, first.actions, keep=True)
     ):
         player.findings.add("seeds")
 
 
-def _alike(one: Episode, other: Episode) -> bool:
-    """Whether two episodes start alike."""
-    return all(same(x, y) for x, y in zip(one.frames[0], other.frames[0], strict=True))
-
-
-def _difference(one: Episode, other: Episode) -> str:
-    """Where and in what two episodes of the same actions part, nothing if nowhere."""
+def _difference(one: Episode, other: Episode, starts: bool = False) -> str:
+    """Where and in what two episodes of the same actions part, or their starts; "" if nowhere."""
     for step, (a, b) in enumerate(zip(one.frames, other.frames, strict=False)):
         for name, x, y in zip(SEEN, a, b, strict=True):
             if not same(x, y):
                 return f"other {name} {f'at step {step}' if step else 'at the reset'}"
+        if starts:
+            return ""
     for step, rewards in enumerate(zip(one.rewards, other.rewards, strict=False), 1):
         if not same(*rewards):
             return f"another reward at step {step}"
