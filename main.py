@@ -80,20 +80,26 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
     return str(settings["run_dir"])
 
 
-def dispatch(mode: str, given: dict[str, Any]) -> None:
-    """Does what was asked for."""
+def dispatch(mode: str, given: dict[str, Any]) -> int:
+    """Does what was asked for and returns the exit code."""
     settings = {name: value for name, value in given.items() if name in FIELDS}
     for name in ("seeds", "jobs"):
         if name in given and mode != "benchmark":
             raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
     if mode == "list":
         show_names()
-        return
+        return 0
     if mode == "benchmark":
         from tfmix import experiments
 
         experiments.from_command_line(settings, given.get("seeds"), given.get("jobs"))
-        return
+        return 0
+    if mode == "check_env":
+        import tfmix
+
+        report = tfmix.check_env(**settings)
+        print(report)
+        return 0 if report.ok else RUN_FAILED
     folder = (
         ""
         if mode == "train"
@@ -113,6 +119,7 @@ def dispatch(mode: str, given: dict[str, Any]) -> None:
         print(run.report(settings.get("eval_episodes")))
     else:
         print(f"SavedModel   {tfmix.load(folder).export()}, compared with the live policy")
+    return 0
 
 
 def finish(run: Any) -> None:
@@ -134,14 +141,13 @@ def main(arguments: list[str]) -> int:
             show_help()
             return 0
         given = config.parse(arguments, FLAGS)
-        dispatch(FLAGS.mode, given)
+        return dispatch(FLAGS.mode, given)
     except UserError as error:
         return complain(error, WRONG_REQUEST)
     except KeyboardInterrupt:
         return complain(KeyboardInterrupt("interrupted"), RUN_FAILED)
     except Exception as error:
         return complain(error, RUN_FAILED)
-    return 0
 
 
 def complain(error: BaseException, code: int) -> int:

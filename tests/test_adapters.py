@@ -25,6 +25,7 @@ from tfmix.run import open_env
 from tfmix.types import EnvSpec
 
 HERE = __name__
+ZOO = "pettingzoo/pettingzoo"
 FORAGING = "gymnasium/Foraging-8x8-2p-2f-coop-v3"
 WAREHOUSE = "gymnasium/rware-tiny-2ag-v2"
 TINY = {
@@ -89,7 +90,8 @@ class Unequal(gymnasium.Env):
         return np.arange(4)
 
 
-gymnasium.register("Unequal-v0", Unequal, max_episode_steps=9)
+if "Unequal-v0" not in gymnasium.registry:  # other tests import this file too
+    gymnasium.register("Unequal-v0", Unequal, max_episode_steps=9)
 UNEQUAL = f"gymnasium/{HERE}:Unequal-v0"
 
 
@@ -123,6 +125,13 @@ def test_a_field_that_is_empty_ends_foraging_for_good():
     env.reset(0)
     env._env.bare.field[:] = 0
     assert env.step(np.zeros(2, int))[4:6] == (True, False)
+
+
+def test_a_foraging_episode_forgets_the_one_before():
+    one, other = make(FORAGING), make(FORAGING)
+    starts = [one.reset(seed)[0] for seed in range(150)]
+    for seed in reversed(range(150)):
+        np.testing.assert_array_equal(other.reset(seed)[0], starts[seed])
 
 
 def test_foraging_is_worth_one_at_most():
@@ -666,7 +675,15 @@ def test_a_graph_environment_of_ones_own_is_compiled():
 
 @pytest.mark.parametrize(
     "name,arguments,limit",
-    [(FORAGING, {}, 10), (WAREHOUSE, {}, 10), (BATTLE, {"limit": 3}, 0)],
+    [
+        (f"{ZOO}.mpe.simple_spread_v3", {}, 10),
+        (f"{ZOO}.mpe.simple_reference_v3", {}, 10),
+        (f"{ZOO}.mpe.simple_speaker_listener_v4", {}, 10),  # unequal agents
+        (f"{ZOO}.butterfly.knights_archers_zombies_v10", {"spawn_rate": 1, "max_zombies": 40}, 160),
+        (FORAGING, {}, 10),
+        (WAREHOUSE, {}, 10),
+        (BATTLE, {"limit": 3}, 0),
+    ],
 )
 def test_teams_are_trained_in_them(tmp_path, name, arguments, limit):
     run = tfmix.train(
@@ -674,13 +691,19 @@ def test_teams_are_trained_in_them(tmp_path, name, arguments, limit):
         algo="qmix",
         env_arg=arguments,
         episode_limit=limit,
-        env_steps=4 * (limit or 3),
+        env_steps=3 * max(100, limit),
         run_dir=str(tmp_path / "run"),
+        recurrent=False,  # compiles faster
+        agent_layers=1,
         **TINY,
     )
     with (run.folder / "metrics.csv").open() as file:
         assert run.finished and int(list(csv.DictReader(file))[-1]["updates"]) > 0
-    assert np.isfinite(run.evaluate(2)).all()
+    assert np.isfinite(run.evaluate(1)).all()
+    stored = run.trainer.replay.sample(tf.constant([0, 0]), TINY["buffer_episodes"])
+    choices = stored.legal.numpy().sum(-1)[:, :-1][stored.mask.numpy() > 0]
+    fewer = (choices < run.spec.agent_n_actions).any(0)  # who was ever masked or gone
+    assert fewer.any() == ("zombies" in name or name == BATTLE)
     run.close()
 
 

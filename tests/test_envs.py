@@ -181,7 +181,15 @@ def test_what_an_environment_raises_is_told_in_one_line(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fault,word", [("nan", "NaN"), ("shape", "does not fit"), ("mask", "no legal")]
+    "fault,word",
+    [
+        ("nan", "NaN"),
+        ("shape", "does not fit"),
+        ("short", "1 numbers, not 2"),
+        ("mask", "no legal"),
+        ("vector", "must be one number an agent"),
+        ("state", r"state\(\) raised ValueError"),
+    ],
 )
 def test_an_environment_that_breaks_its_word_is_named(monkeypatch, fault, word):
     env = standin(monkeypatch, DyingTeam(fault))
@@ -219,12 +227,21 @@ class DyingTeam:
             obs["b"][0] = np.nan
         if alive and self.fault == "shape":
             obs["b"] = np.ones(5, np.float32)
+        if alive and self.fault == "short":
+            obs["b"] = np.ones(1, np.float32)
         if alive and self.fault == "mask":
             infos["b"] = {"action_mask": [0, 0]}
         rewards = {dying: 1.0, **dict.fromkeys(alive, 2.0)}
         if not alive:
             rewards = {dying: 2.0}
+        if self.fault == "vector":
+            rewards["a"] = [1.0, 1.0]
         return obs, rewards, {dying: True, "b": not alive}, {dying: False, "b": False}, infos
+
+    def state(self):
+        if self.fault != "state":
+            raise NotImplementedError
+        return np.zeros(3) if len(self.agents) > 1 else np.asarray("none")
 
     def close(self):
         pass

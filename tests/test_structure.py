@@ -78,7 +78,7 @@ def test_tf_agents_stands_only_where_it_is_faced():
 def test_the_python_lane_and_the_names_need_no_tensorflow():
     code = (
         "import sys, main, tfmix.algos, tfmix.experiments;"
-        "import tfmix.envs.python.own, tfmix.envs.python.games;"
+        "import tfmix.envs.python.own, tfmix.envs.python.games, tfmix.envs.check;"
         "sys.exit(int(any(m in sys.modules for m in ('tensorflow', 'tf_keras', 'gymnasium'))))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -6,6 +6,7 @@ action = run.act(obs, legal)
 returns = run.evaluate(100)
 run.export()
 rows = tfmix.benchmark(["vdn", "qmix"], ["two_step"], seeds=range(3))
+print(tfmix.check_env("pettingzoo/pettingzoo.mpe.simple_spread_v3"))
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["benchmark", "load", "resume", "train"]
+__all__ = ["benchmark", "check_env", "load", "resume", "train"]
 
 # TF-Agents needs Keras 2, and TensorFlow reads this when it is imported.
 _KERAS = os.environ.get("TF_USE_LEGACY_KERAS")
@@ -33,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from tfmix.experiments import benchmark
 
         return benchmark
+    if name == "check_env":  # Python's environments need none either
+        from tfmix.envs.check import check_env
+
+        return check_env
     if name in __all__:
         from tfmix.quiet import quiet_import
 

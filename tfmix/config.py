@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 FLAGS_FOLDER = Path(__file__).resolve().parent.parent / "flags"
-MODES = ("train", "resume", "evaluate", "export", "benchmark", "list")
+MODES = ("train", "resume", "evaluate", "export", "benchmark", "check_env", "list")
 
 
 class UserError(Exception):

@@ -136,11 +136,28 @@ def make_graph(name: str, config: Config) -> Any:
     return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
 
 
-def make_python(name: str, config: Config) -> Any:
-    """Builds an environment with a prefix of `PYTHON`, or the user's own, of either kind."""
+def build_python(name: str, config: Config) -> Any:
+    """Builds an environment with a prefix of `PYTHON`, or the user's own, of either kind.
+
+    Raises:
+      UserError: no such thing, or one that no adapter can play.
+    """
     prefix, _, target = name.partition("/")
     module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.own", "make", ""))
     build = getattr(importlib.import_module(module), function)
     return build(
         target or name, name, config.team_reward, config.episode_limit, env_arguments(config)
     )
+
+
+def make_python(name: str, config: Config) -> Any:
+    """As `build_python`, for playing: an adapter starts two episodes first.
+
+    Raises:
+      UserError: what `build_python` refuses, a reset that fails, or spaces
+        that change between episodes.
+    """
+    env = build_python(name, config)
+    if rehearse := getattr(env, "rehearse", None):
+        rehearse()
+    return env

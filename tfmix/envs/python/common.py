@@ -115,16 +115,16 @@ def build(name: str, make: Callable[..., Any], *words: Any, **arguments: Any) ->
         raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def limit_of(env: Any) -> int:
-    """The environment's own limit in env steps, 0 where it does not say."""
+def limit_of(env: Any) -> tuple[int, str]:
+    """The environment's own limit in env steps and the attribute that says so; 0 for none."""
     layers = [env, getattr(env, "aec_env", None), getattr(env, "par_env", None)]
     for layer in layers:
         for place in (layer, getattr(layer, "unwrapped", None)):
             for attribute in LIMIT_NAMES:
                 value = getattr(place, attribute, None)
                 if isinstance(value, int | np.integer) and value > 0:
-                    return int(value)
-    return 0
+                    return int(value), attribute
+    return 0, ""
 
 
 def version_of(what: str, module: str) -> str:

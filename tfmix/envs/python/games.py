@@ -143,6 +143,8 @@ class FootballTeam:
       n_agents: N.
     """
 
+    limit_from = "game_duration of the scenario"
+
     def __init__(self, env: Any, n_agents: int):
         self.env, self.possible_agents = env, list(range(n_agents))
         self.agents: list[int] = []

@@ -46,7 +46,12 @@ class GymnasiumTeam:
 
     Attributes:
       bare: the environment without wrappers.
+      episode_limit: what it says of its longest episode, 0 where it does not.
+      limit_from: where it says so.
+      own_clock: whether it ends its episodes at its limit itself.
     """
+
+    own_clock = True
 
     def __init__(self, env: Any, name: str):
         from gymnasium import spaces
@@ -59,17 +64,18 @@ class GymnasiumTeam:
                     "a team's are a Tuple or Dict, one space an agent"
                 )
         self._actions = _by_agent(env.action_space.spaces)
-        self._seen = _by_agent(env.observation_space.spaces)
+        seen = _by_agent(env.observation_space.spaces)
         self._as_dict = isinstance(env.action_space, spaces.Dict)
-        if set(self._actions) != set(self._seen):
+        if set(self._actions) != set(seen):
             raise UserError(
-                f"{name}: actions are for {list(self._actions)}, "
-                f"observations for {list(self._seen)}"
+                f"{name}: actions are for {list(self._actions)}, observations for {list(seen)}"
             )
         self.possible_agents = list(self._actions)
         self.agents: list[Any] = []
         spec = getattr(env, "spec", None)
-        self.episode_limit = getattr(spec, "max_episode_steps", None) or limit_of(self.bare)
+        self.episode_limit, self.limit_from = limit_of(self.bare)
+        if registered := getattr(spec, "max_episode_steps", None):
+            self.episode_limit, self.limit_from = registered, "max_episode_steps as registered"
         if all(isinstance(space, spaces.Discrete) for space in self._actions.values()):
             self.one_reward = build(name, self._try_reward)  # else the team refuses it
 
@@ -85,12 +91,12 @@ class GymnasiumTeam:
         return not isinstance(self.step(chosen)[1], Mapping)
 
     def action_space(self, agent: Any) -> Any:
-        """The agent's actions."""
-        return self._actions[agent]
+        """The agent's actions, as the environment has them now."""
+        return self.env.action_space[agent]
 
     def observation_space(self, agent: Any) -> Any:
-        """What the agent sees."""
-        return self._seen[agent]
+        """What the agent sees, as the environment has it now."""
+        return self.env.observation_space[agent]
 
     def _all(self, what: str, value: Any) -> dict[Any, Any]:
         """A value of every agent."""
@@ -143,6 +149,19 @@ class GymnasiumTeam:
         self.env.close()
 
 
+class ForagingTeam(GymnasiumTeam):
+    """Level-based foraging, an episode made of its seed alone.
+
+    Its own `reset` puts nobody where somebody stood at the end of the episode before.
+    """
+
+    def reset(self, seed: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Starts an episode."""
+        for player in self.bare.players:
+            player.position = None
+        return super().reset(seed)
+
+
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
     """A Gymnasium environment of several agents as a team.
 
@@ -154,14 +173,16 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
     Raises:
       UserError: what `GymnasiumTeam` and `TeamEnv` refuse.
     """
-    team = GymnasiumTeam(env, name)
-    module = type(team.bare).__module__
+    module = type(getattr(env, "unwrapped", env)).__module__
+    package = module.split(".")[0]
+    team = (ForagingTeam if package == "lbforaging" else GymnasiumTeam)(env, name)
     limit = episode_limit or team.episode_limit
-    if limit and (clock := CLOCKS.get(module.split(".")[0])):
+    if limit and (clock := CLOCKS.get(package)):
         setattr(team.bare, clock, limit + 1)
+        team.own_clock = False
     spec = getattr(env, "spec", None)
     version = version_of(getattr(spec, "id", type(team.bare).__name__), module)
-    return TeamEnv(team, name, team_reward, limit, version)
+    return TeamEnv(team, name, team_reward, episode_limit, version)
 
 
 def make(

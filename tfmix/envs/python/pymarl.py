@@ -58,6 +58,7 @@ class PymarlTeam:
     """
 
     one_reward = True
+    limit_from = "episode_limit of get_env_info()"
 
     def __init__(self, env: Any, name: str):
         missing = [method for method in NEEDED if not callable(getattr(env, method, None))]
@@ -72,21 +73,24 @@ class PymarlTeam:
             raise UserError(f"{name}: get_env_info() lacks or garbles {error}") from error
         self.env, self.possible_agents = env, list(range(count))
         self.agents: list[int] = []
+        self._spaces = self._make_spaces()
         self._state: Any = None
         self._seeds_itself = "seed" in _parameters(env.reset)
         self._dice: Any = contextlib.nullcontext() if self._seeds_itself else Dice()
 
-    def action_space(self, agent: int) -> Any:
-        """All agents have the same actions, and masks."""
+    def _make_spaces(self) -> tuple[Any, Any]:
         from gymnasium import spaces
 
-        return spaces.Discrete(self._n_actions)
+        seen = spaces.Box(-np.inf, np.inf, (self._obs_size,), np.float32)
+        return spaces.Discrete(self._n_actions), seen
+
+    def action_space(self, agent: int) -> Any:
+        """All agents have the same actions, and masks."""
+        return self._spaces[0]
 
     def observation_space(self, agent: int) -> Any:
         """All agents see numbers of one size."""
-        from gymnasium import spaces
-
-        return spaces.Box(-np.inf, np.inf, (self._obs_size,), np.float32)
+        return self._spaces[1]
 
     def _look(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
         """Observations by agent, and the info with the agents' masks; keeps the state."""
@@ -141,7 +145,7 @@ class PymarlTeam:
         if over or cut:
             self.agents = []
         ends, cuts = (dict.fromkeys(self.possible_agents, flag) for flag in (over, cut))
-        return observations, float(reward), ends, cuts, infos
+        return observations, reward, ends, cuts, infos
 
     def state(self) -> Any:
         """The state as of the last reset or step."""

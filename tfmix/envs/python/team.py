@@ -35,6 +35,10 @@ class TeamEnv:
     Raises:
       UserError: fewer than two agents, actions that are not discrete, no limit
         known, no first reset.
+
+    Attributes:
+      spec: the task's shape.
+      limit_from: who named the longest episode.
     """
 
     def __init__(self, source: Any, name: str, team_reward: str, episode_limit: int, version: str):
@@ -55,14 +59,17 @@ class TeamEnv:
                 )
         self._counts = [int(actions[agent].n) for agent in self._agents]
         self._firsts = [int(actions[agent].start) for agent in self._agents]
-        self._spaces = {
-            agent: self._visible(source.observation_space(agent)) for agent in self._agents
-        }
-        sizes = [int(spaces.utils.flatdim(space)) for space in self._spaces.values()]
-        self._limit = episode_limit or limit_of(source)
+        self._declared = self._spaces_now()
+        self._spaces = {agent: self._visible(seen) for agent, (_, seen) in self._declared.items()}
+        self._sizes = [int(spaces.utils.flatdim(space)) for space in self._spaces.values()]
+        own_limit, named = limit_of(source)
+        self._limit = episode_limit or own_limit
+        self.limit_from = (
+            "--episode_limit" if episode_limit else getattr(source, "limit_from", named)
+        )
         if not self._limit:
             raise UserError(f"{name} does not say how long an episode can be; give --episode_limit")
-        self._n_actions, self._obs_size = max(self._counts), max(sizes)
+        self._n_actions, self._obs_size = max(self._counts), max(self._sizes)
         self._clock = 0
         try:
             self._ask("reset", 2, seed=0)
@@ -82,6 +89,12 @@ class TeamEnv:
             team_reward=self._team_reward,
             version=version,
         )
+
+    def _spaces_now(self) -> dict[Any, tuple[Any, Any]]:
+        """Every agent's spaces of actions and observations, as the source has them."""
+        return {
+            a: (self._env.action_space(a), self._env.observation_space(a)) for a in self._agents
+        }
 
     @staticmethod
     def _visible(space: Any) -> Any:
@@ -108,9 +121,13 @@ class TeamEnv:
         if not self._has_state:
             return None
         try:
-            return np.asarray(self._env.state(), np.float32).ravel()
+            return np.array(self._env.state(), np.float32).ravel()
         except (NotImplementedError, AttributeError):
             return None
+        except Exception as error:
+            raise EnvError(
+                f"{self._name}: state() raised {type(error).__name__}: {error}"
+            ) from error
 
     def _look(
         self, observations: dict[Any, Any], infos: dict[Any, Any], last: bool = False
@@ -133,6 +150,8 @@ class TeamEnv:
                 seen, mask = seen["observation"], seen["action_mask"]
             try:
                 flat = np.asarray(self._flatten(self._spaces[agent], seen), np.float32)
+                if flat.size != self._sizes[i]:
+                    raise ValueError(f"{flat.size} numbers, not {self._sizes[i]}")
                 obs[i, : flat.size] = flat
                 legal[i, : self._counts[i]] = True if mask is None else np.asarray(mask, bool)
             except (ValueError, TypeError) as error:
@@ -158,7 +177,25 @@ class TeamEnv:
         """Starts an episode."""
         observations, infos = self._ask("reset", 2, seed=seed)
         self._clock = 0
+        for agent, now in self._spaces_now().items():
+            if now != self._declared[agent]:
+                raise EnvError(
+                    f"{self._name}: agent {agent}'s spaces changed between episodes: {now}, "
+                    f"before {self._declared[agent]}"
+                )
         return self._look(observations, infos)
+
+    def rehearse(self) -> None:
+        """Starts two episodes, so that what changes between them is told before a training.
+
+        Raises:
+          UserError: a reset fails, or spaces change.
+        """
+        try:
+            for seed in range(2):
+                self.reset(seed)
+        except EnvError as error:
+            raise UserError(str(error)) from error
 
     def step(
         self, action: np.ndarray
@@ -181,10 +218,14 @@ class TeamEnv:
 
     def _team(self, rewards: Any) -> float:
         """The team's one number."""
-        if self._team_reward == "team":
-            numbers = [float(rewards)]
-        else:
-            numbers = [float(rewards[agent]) for agent in self._agents if agent in rewards]
+        try:
+            if self._team_reward == "team":
+                numbers = [float(rewards)]
+            else:
+                numbers = [float(rewards[agent]) for agent in self._agents if agent in rewards]
+        except (TypeError, ValueError) as error:
+            wanted = "one number" if self._team_reward == "team" else "one number an agent"
+            raise EnvError(f"{self._name}: the reward must be {wanted}, not {rewards}") from error
         if not np.isfinite(numbers).all():
             raise EnvError(f"{self._name}: a reward is NaN or infinite: {numbers}")
         if self._team_reward == "one" and numbers:

@@ -1,0 +1,86 @@
+"""Environments of the graph for the doctor: one stepped from Python, many compiled."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmix.config import Config
+from tfmix.envs.check.findings import Findings, brief
+from tfmix.ops import select_actions
+
+
+class Stepped:
+    """An environment of the graph as one of the Python lane.
+
+    Args:
+      env: the environment.
+    """
+
+    def __init__(self, env: Any):
+        self.spec = env.spec
+        self._reset = tf.function(lambda seed: env.reset(seed, 1))
+        self._step = tf.function(env.step)
+
+    def reset(self, seed: int) -> tuple[np.ndarray, ...]:
+        """Starts an episode."""
+        self._seed, self._clock = seed, 0
+        self._state, seen = self._reset(tf.constant([seed, 0], tf.int32))
+        return tuple(x.numpy()[0] for x in seen[:3])
+
+    def step(self, action: np.ndarray) -> tuple[Any, ...]:
+        """Steps it."""
+        self._clock += 1
+        seed = tf.constant([self._seed, self._clock], tf.int32)
+        self._state, seen = self._step(self._state, tf.constant(action[None], tf.int32), seed)
+        return (*(x.numpy()[0] for x in seen), {})
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _compile(env: Any, batch: int) -> Any:
+    """A function of a seed that plays a random team in `batch` environments for T steps."""
+    spec, fold = env.spec, tf.random.experimental.stateless_fold_in
+
+    @tf.function(jit_compile=True)
+    def play(seed):
+        state, seen = env.reset(seed, batch)
+        q = tf.zeros([batch, spec.n_agents, spec.n_actions])
+
+        def step(t, state, legal, total):
+            seeds = tf.random.experimental.stateless_split(fold(seed, t), 2)
+            action = select_actions(q, legal, tf.constant(1.0), seeds[0])
+            state, seen = env.step(state, action, seeds[1])
+            # All that is seen is used, or it would not be computed.
+            total += (
+                tf.reduce_sum(seen.obs) + tf.reduce_sum(seen.state) + tf.reduce_sum(seen.reward)
+            )
+            return t + 1, state, seen.legal, total
+
+        start = (0, state, seen.legal, tf.constant(0.0))
+        return tf.while_loop(lambda t, *_: t < spec.episode_limit, step, start)[3]
+
+    return play
+
+
+def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
+    """Compiled env steps per second of a random team, alone and `n_envs` side by side."""
+    told = []
+    for batch in dict.fromkeys((1, chosen.n_envs)):
+        play, turns, spent = _compile(env, batch), 0, 0.0
+        try:
+            play(tf.constant([chosen.seed, 0])).numpy()
+        except Exception as error:
+            findings.add("compile", found=brief(f"{type(error).__name__}: {error}", 200))
+            return "not measured, it does not compile"
+        while spent < seconds:
+            begin = time.perf_counter()
+            play(tf.constant([chosen.seed, 1 + turns])).numpy()
+            spent, turns = spent + time.perf_counter() - begin, turns + 1
+        rate = turns * batch * env.spec.episode_limit / spent
+        told.append(f"{rate:,.0f} with {batch} in a batch")
+    return f"env steps a second, compiled: {', '.join(told)}"

@@ -1,0 +1,204 @@
+"""Random episodes of an environment, and what was seen in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfmix.envs.check.findings import Findings, brief
+from tfmix.envs.check.values import Held, Range, flag, number
+from tfmix.envs.python import EnvError
+
+Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass
+class Episode:
+    """What an episode showed.
+
+    Attributes:
+      seed: of its reset.
+      frames: obs, state and legal from the reset on; the first alone where the
+        rest is not kept.
+      actions: [N] for every step.
+      rewards: for every step.
+      over: "" while it goes on, else `terminated`, `truncated` or `broken`.
+      left: agents that had one action left, from some step to the end.
+    """
+
+    seed: int
+    frames: list[Frame] = dataclasses.field(default_factory=list)
+    actions: list[np.ndarray] = dataclasses.field(default_factory=list)
+    rewards: list[float] = dataclasses.field(default_factory=list)
+    over: str = ""
+    left: np.ndarray | tuple[int, ...] = ()
+
+
+class Player:
+    """Plays a random team in an environment of the Python lane and looks at everything.
+
+    Args:
+      env: has `spec`, `reset(seed)` and `step(action)`.
+      watch: the `Watch` below it, or None.
+      findings: takes what is found.
+      seed: of the actions.
+      limit_from: who said how long an episode can be.
+      must_end: that one has to end it then.
+
+    Attributes:
+      obs: range of the observations.
+      state: range of the states.
+      reward: range of the team's rewards.
+      masked: steps in which an agent's own action was illegal.
+    """
+
+    def __init__(
+        self, env: Any, watch: Any, findings: Findings, seed: int, limit_from: str, must_end: bool
+    ):
+        self.env, self.spec, self.watch, self.findings = env, env.spec, watch, findings
+        self._limit_from, self._must_end = limit_from, must_end
+        self._dice = np.random.default_rng(seed)
+        self._own = np.asarray(self.spec.own_actions)
+        self._kinds: dict[str, np.dtype[Any]] = {}
+        self._held = Held()
+        self.obs, self.state, self.reward = Range(), Range(), Range()
+        self.masked = 0
+
+    def play(
+        self, seed: int, script: list[np.ndarray] | None = None, keep: bool = False
+    ) -> Episode:
+        """Plays an episode.
+
+        Args:
+          seed: of its reset.
+          script: the actions, taken where they are legal; None for random ones.
+          keep: keep all frames, not only the first.
+        """
+        episode, found = Episode(seed), self.findings
+        found.episode, found.step = found.episode + 1, 0
+        self._held.release(None)
+        frame = self._call(episode, "reset", seed)
+        free = np.zeros(self.spec.n_agents, bool)  # had a choice before
+        limit = self.spec.episode_limit if script is None else len(script)
+        while not episode.over and found.step < limit:
+            if keep or not episode.frames:
+                episode.frames.append(frame)
+            legal = self._usable(frame[2])
+            self.masked += bool((~legal & self._own).any())
+            single = (legal.sum(-1) == 1) & (self._own.sum(-1) > 1)
+            free |= ~single
+            episode.left = np.flatnonzero(single & free)
+            action = self._choose(legal, None if script is None else script[found.step])
+            found.step += 1
+            episode.actions.append(action)
+            frame = self._call(episode, "step", action)
+        if keep and episode.over != "broken":
+            episode.frames.append(frame)
+        if self._must_end and script is None and episode.over != "broken":
+            self._play_on(episode, frame)
+        return episode
+
+    def _usable(self, legal: np.ndarray) -> np.ndarray:
+        """`legal`, with all own actions where it allows none."""
+        legal = legal & self._own
+        return np.where(legal.any(-1, keepdims=True), legal, self._own)
+
+    def _choose(self, legal: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
+        """The actions that are wanted where they are legal, random legal ones elsewhere."""
+        noise = self._dice.random(legal.shape)
+        if wanted is not None:
+            noise[np.arange(len(legal)), wanted] = 2.0
+        return np.where(legal, noise, -1.0).argmax(-1).astype(np.int32)
+
+    def _call(self, episode: Episode, what: str, word: Any) -> Any:
+        """Resets or steps the environment and checks what it returns: a frame."""
+        try:
+            given = getattr(self.env, what)(word)
+        except Exception as error:
+            episode.over, text = "broken", str(error).removeprefix(f"{self.spec.name}: ")
+            if not isinstance(error, EnvError):
+                text = f"{what}() raised {type(error).__name__}: {text}"
+            self.findings.add("raised", what=what, text=brief(text, 200))
+            return None
+        self._held.release(self.findings if what == "step" else None)
+        wanted = 3 if what == "reset" else 7
+        if not isinstance(given, tuple | list) or len(given) != wanted:
+            episode.over = "broken"
+            self.findings.add("values", what=what, found=brief(given), wanted=wanted)
+            return None
+        if what == "step":
+            self._take_step(episode, *given[3:6])
+        return self._frame(given[0], given[1], given[2], last=bool(episode.over))
+
+    def _take_step(self, episode: Episode, reward: Any, terminated: Any, truncated: Any) -> None:
+        found = number(reward)
+        if found is None:
+            wanted = "one number for the team"
+            self.findings.add("reward", what="the reward", found=brief(reward), wanted=wanted)
+        elif not np.isfinite(found):
+            self.findings.add("finite", what="the reward")
+        found = found if found is not None and np.isfinite(found) else 0.0
+        episode.rewards.append(found)
+        self.reward.take(found)
+        for name, value in (("terminated", terminated), ("truncated", truncated)):
+            if flag(value) is None:
+                self.findings.add("flag", "the team", what=name, found=brief(value))
+            if np.any(value) and not episode.over:
+                episode.over = name
+
+    def _frame(self, obs: Any, state: Any, legal: Any, last: bool) -> Frame:
+        """Checks what is seen; what does not fit is taken for zeros."""
+        n = self.spec.n_agents
+        found: Frame = (
+            self._array("obs", obs, (n, self.spec.obs_size)),
+            self._array("state", state, (self.spec.state_size,)),
+            self._array("legal", legal, (n, self.spec.n_actions)).astype(bool),
+        )
+        self.obs.take(found[0])
+        self.state.take(found[1])
+        for i in np.flatnonzero((found[2] & ~self._own).any(-1)):
+            self.findings.add("padding", i)
+        if not last:
+            for i in np.flatnonzero(~(found[2] & self._own).any(-1)):
+                self.findings.add("illegal", i)
+        return found
+
+    def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """A copy of `value`, zeros where it has not this shape or is not of numbers."""
+        try:
+            array = np.array(value)
+        except ValueError:  # ragged
+            array = np.array(None)
+        if array.shape != shape or array.dtype.kind not in "biuf":
+            found = f"{list(array.shape)} of {array.dtype}"
+            self.findings.add("shape", what=name, found=found, wanted=f"{list(shape)}, as in spec")
+            return np.zeros(shape)
+        first = self._kinds.setdefault(name, array.dtype)
+        if first != array.dtype:
+            self.findings.add("kind", what=name, old=first, new=array.dtype)
+        bad = ~np.isfinite(array.astype(np.float64))
+        if array.ndim == 1 and bad.any():
+            self.findings.add("finite", what=name)
+        elif bad.any():
+            for i in np.flatnonzero(bad.any(-1)):
+                self.findings.add("finite", i, what=name + " of {who}")
+        self._held.hold(name, None, value)
+        return array
+
+    def _play_on(self, episode: Episode, frame: Any) -> None:
+        """Did the environment end the episode at its limit by itself? When does it?"""
+        ended = self.watch.ended if self.watch else bool(episode.over)
+        if ended or self.findings.has("late", "endless"):
+            return
+        limit, beyond = self.spec.episode_limit, Episode(episode.seed)
+        words = {"limit": limit, "limit_from": self._limit_from}
+        for more in range(1, limit + 1):
+            frame = self._call(beyond, "step", self._choose(self._usable(frame[2])))
+            if beyond.over == "broken":
+                break
+            if self.watch.ended if self.watch else beyond.over:
+                self.findings.add("late", found=limit + more, **words)
+                return
+        self.findings.add("endless", **words)
