@@ -11,6 +11,7 @@ import numpy as np
 from tfmix.types import EnvSpec
 
 LIMIT = 6
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Walk:
@@ -32,13 +33,16 @@ class Walk:
 
     def look(self):
         obs = np.stack([self.place, self.noise.random(2)]).astype(np.float32)
-        state = np.asarray([*self.place, self.length, "tensorflow" in sys.modules], np.float32)
+        state = np.asarray([*self.place, self.length, 0], np.float32)
         legal = np.asarray([[True, True, self.clock % 2 == 0]] * 2)
         if self.fault and self.clock == self.at and self.strikes():
             if self.fault == "nan":
                 obs[1, 0] = np.nan
             if self.fault == "shape":
                 obs = obs[:1]
+            if self.fault == "tensorflow":
+                state[3] = "tensorflow" in sys.modules
+                state[:3] = [int(os.environ[n]) for n in THREADS]
             if self.fault == "legal":
                 legal[0] = False
         return obs, state, legal

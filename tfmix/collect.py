@@ -184,7 +184,7 @@ class PythonCollector:
         todo = list(range(count))
         while todo:
             rows.playing[:] = False
-            rows.playing[todo] = True
+            rows.playing[todo], rows.clock[todo] = True, -1
             players = [self._play(group, start, epsilon) for group in range(len(lane.groups))]
             while players:
                 players = [player for player in players if next(player, self) is not self]

@@ -111,9 +111,9 @@ class Pool:
         try:
             for number in range(n_workers):
                 self._start(number)
-            for hand in self._crew.values():
+            for hand in list(self._crew.values()):
                 if failure := self._ready(hand):
-                    raise UserError(self._refusal(hand, failure))
+                    raise self._refusal(hand, failure)
         except BaseException:
             self.close()
             raise
@@ -156,16 +156,18 @@ class Pool:
         word = hand.listen()
         return word if isinstance(word, Failure) else None
 
-    def _refusal(self, hand: Hand, failure: Failure) -> str:
-        """What a user did wrong whose environments cannot be built."""
-        if hand.process.exitcode == UNGUARDED:
-            return (
+    def _refusal(self, hand: Hand, failure: Failure) -> UserError:
+        """What is wrong with environments that cannot be built; their worker is ended."""
+        code = hand.process.exitcode
+        self._end(hand)
+        if code == UNGUARDED:
+            return UserError(
                 "the script trains as soon as it is imported, and worker processes import it: put "
                 'what it does under `if __name__ == "__main__":`, or set env_workers=0'
             )
         if failure.kind == worker.REFUSED:
-            return failure.words
-        return f"{self.spec.name}: a worker {failure.words} as it built its environments"
+            return UserError(failure.words)
+        return UserError(f"{self.spec.name}: a worker {failure.words} as it built its environments")
 
     def _end(self, hand: Hand) -> None:
         self._poll.unregister(hand.pipe)

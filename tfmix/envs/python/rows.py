@@ -20,8 +20,9 @@ class Rows(NamedTuple):
     Attributes:
       episode: padded episodes, zero behind their ends.
       seed: [B] int64, what the next reset is given.
-      clock: [B] int64, steps played; -1 where not even the reset is done.
-      playing: [B] bool, rows whose episode has not ended.
+      clock: [B] int64, steps played; -1 until the reset is done.
+      playing: [B] bool, rows whose episode has not ended. Who gives orders sets
+        it, and the clock back, before a reset.
     """
 
     episode: Episode
@@ -112,7 +113,6 @@ class Stepper:
     def _reset(self, row: int) -> None:
         for x in self.rows.episode:
             x[row] = 0
-        self.rows.clock[row] = -1
         given = self.envs[row].reset(int(self.rows.seed[row]))
         self._look(row, 0, _values(self.envs[row].spec, "reset", given, 3))
         self.rows.clock[row] = 0
