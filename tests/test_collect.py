@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfmix import envs
 from tfmix.collect import GraphCollector, PythonCollector, returns
 from tfmix.config import Config
+from tfmix.envs.python.rows import InProcess
 from tfmix.types import EnvSpec, Step
 
 RUN = tf.constant([3, 1])
@@ -73,7 +74,7 @@ def collectors(cut_is_terminal):
     python = [PythonCountdown(i + 1) for i in range(4)]
     return [
         GraphCollector(Countdown(), first_legal, 2, cut_is_terminal),
-        PythonCollector(python, first_legal, 2, cut_is_terminal),
+        PythonCollector(InProcess(python, cut_is_terminal), first_legal, 2),
     ]
 
 
@@ -99,13 +100,13 @@ def test_python_environments_get_seeds_of_the_run_and_the_episodes_number():
     seeds = []
     for _ in range(2):
         environments = [PythonCountdown(2) for _ in range(2)]
-        collector = PythonCollector(environments, first_legal, 2, False)
+        collector = PythonCollector(InProcess(environments, False), first_legal, 2)
         collector.collect(RUN, tf.constant(10, tf.int64), 0.0, 5)  # three turns of two
         seeds.append([e.seeds for e in environments])
     assert seeds[0] == seeds[1]
     assert len({s for env in seeds[0] for s in env}) == 5
     other = PythonCountdown(2)
-    PythonCollector([other], first_legal, 2, False).collect(
+    PythonCollector(InProcess([other], False), first_legal, 2).collect(
         tf.constant([4, 1]), tf.constant(10, tf.int64), 0.0, 1
     )
     assert other.seeds[0] != seeds[0][0][0]

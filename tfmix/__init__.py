@@ -18,6 +18,9 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["benchmark", "check_env", "load", "resume", "train"]
 
+# Set where a worker process starts (tfmix.envs.python.pool), and how one exits that trains.
+WORKER, UNGUARDED = "TFMIX_WORKER", 77
+
 # TF-Agents needs Keras 2, and TensorFlow reads this when it is imported.
 _KERAS = os.environ.get("TF_USE_LEGACY_KERAS")
 if "tensorflow" in sys.modules and _KERAS not in ("1", "true", "True"):
@@ -28,8 +31,15 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def _refuse(*_: Any, **__: Any) -> None:
+    """Ends a worker that imports a script which trains as it is imported."""
+    sys.exit(UNGUARDED)
+
+
 def __getattr__(name: str) -> Any:
     """Loads TensorFlow only when something that needs it is used."""
+    if name in __all__ and WORKER in os.environ:
+        return _refuse
     if name == "benchmark":  # starts processes, and needs no TensorFlow itself
         from tfmix.experiments import benchmark
 

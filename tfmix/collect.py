@@ -8,16 +8,18 @@ Both lanes take a callable that acts and know no network:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import GraphEnv
+from tfmix.envs.python.rows import RESET, STEP, check
 from tfmix.types import Episode
 
 Act = Callable[..., tuple[Any, Any, Any]]
+FOLD = tf.random.experimental.stateless_fold_in
 
 
 class GraphCollector:
@@ -53,9 +55,8 @@ class GraphCollector:
           batch: B, a Python int; each value compiles once.
         """
         spec, limit = self.spec, self.spec.episode_limit
-        fold = tf.random.experimental.stateless_fold_in
-        seed = fold(seed, first_episode)
-        env_state, now = self.env.reset(fold(seed, -1), batch)
+        seed = FOLD(seed, first_episode)
+        env_state, now = self.env.reset(FOLD(seed, -1), batch)
         with_last = [
             tf.TensorArray(x.dtype, limit, element_shape=x.shape)
             for x in (now.obs, now.state, now.legal)
@@ -65,7 +66,7 @@ class GraphCollector:
         ]
 
         def play(t, alive, carry, env_state, now, rows):
-            seeds = tf.random.experimental.stateless_split(fold(seed, t), 2)
+            seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
             action, _, carry = self.act(now.obs, now.legal, carry, epsilon, seeds[0])
             env_state, after = self.env.step(env_state, action, seeds[1])
             over = after.terminated
@@ -112,82 +113,122 @@ class GraphCollector:
 
 
 class PythonCollector:
-    """Episodes of environments in Python, stepped one after the other.
+    """Episodes of environments in Python.
 
-    Every environment is reset with a seed made of the run's seed and the
-    episode's number; the team acts for all environments in one compiled call.
+    The rows are played in two groups: while the environments of one are
+    stepped, the team acts for the other, in one compiled call. What is random
+    comes of the run's seed, the stream, the episode's number, the step and the
+    row, so that it is all the same who steps the environments, and an episode
+    that is played again is the same one.
 
     Args:
-      envs: at least one environment of `tfmix.envs.python`.
+      lane: steps the environments, an `InProcess` or `Pool` of
+        `tfmix.envs.python`; closed by `close` and where an episode cannot be
+        played.
       act: the policy.
       carry_size: K.
-      cut_is_terminal: a time limit counts as termination.
     """
 
     compiled = False
 
-    def __init__(self, envs: list[Any], act: Act, carry_size: int, cut_is_terminal: bool):
-        self.envs, self.spec = envs, envs[0].spec
-        self.act = tf.function(act, jit_compile=True)
-        self.carry_size, self.cut_is_terminal = carry_size, cut_is_terminal
+    def __init__(self, lane: Any, act: Act, carry_size: int):
+        self.lane, self.spec = lane, lane.spec
+        rows, n = len(lane.groups[0]), lane.spec.n_agents
+
+        def step(obs, legal, carry, epsilon, draw):
+            """Acts with a seed made of `draw` [4]: seed, stream, episode and step."""
+            seed = FOLD(FOLD(draw[:2], draw[2]), draw[3])
+            action, _, carry = act(obs, legal, carry, epsilon, seed)
+            return action, carry, draw + tf.constant([0, 0, 0, 1], tf.int64)
+
+        self._act = _quick(
+            tf.function(step, jit_compile=True).get_concrete_function(
+                tf.TensorSpec([rows, n, lane.spec.obs_size], tf.float32),
+                tf.TensorSpec([rows, n, lane.spec.n_actions], tf.bool),
+                tf.TensorSpec([rows, n, carry_size], tf.float32),
+                tf.TensorSpec([], tf.float32),
+                tf.TensorSpec([4], tf.int64),
+            )
+        )
+        self._no_carry = tf.zeros([rows, n, carry_size])
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were replaced."""
+        return self.lane.restarts
 
     def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
-        """As `GraphCollector.collect`; more episodes than environments come in turns."""
-        turns = []
-        for start in range(0, batch, len(self.envs)):
-            count = min(len(self.envs), batch - start)
-            turns.append(self._turn(np.asarray(seed), int(first_episode) + start, epsilon, count))
-        return Episode(*(np.concatenate(parts)[:batch] for parts in zip(*turns, strict=True)))
+        """As `GraphCollector.collect`; more episodes than environments come in turns.
 
-    def _turn(self, seed: np.ndarray, first_episode: int, epsilon: Any, count: int) -> Episode:
-        spec, n = self.spec, len(self.envs)
-        rows = empty_episodes(spec, n)
-        carry = tf.zeros([n, spec.n_agents, self.carry_size])
-        alive = np.arange(n) < count
-        for i in np.flatnonzero(alive):
-            words = np.random.SeedSequence([*map(int, seed), first_episode + int(i)])
-            start = self.envs[i].reset(int(words.generate_state(1)[0] >> 1))
-            rows.obs[i, 0], rows.state[i, 0], rows.legal[i, 0] = start
-        draw = tf.random.experimental.stateless_fold_in(seed, first_episode)
-        for t in range(spec.episode_limit):
-            action, _, carry = self.act(
-                tf.constant(rows.obs[:, t]),
-                tf.constant(rows.legal[:, t]),
-                carry,
-                tf.cast(epsilon, tf.float32),
-                tf.random.experimental.stateless_fold_in(draw, t),
+        Raises:
+          EnvError: an environment breaks its word, or its workers fail too often.
+        """
+        seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
+        epsilon = tf.cast(epsilon, tf.float32)
+        turns = []
+        try:
+            for start in range(0, batch, self.lane.n_envs):
+                count = min(self.lane.n_envs, batch - start)
+                turns.append(self._turn([*seed, first_episode + start], epsilon, count))
+        except BaseException:
+            self.close()
+            raise
+        return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
+
+    def _turn(self, start: list[int], epsilon: tf.Tensor, count: int) -> Episode:
+        """Plays the episodes from `start` on, [3] seed, stream and number, one a row."""
+        lane, rows = self.lane, self.lane.rows
+        for row in range(count):
+            words = np.random.SeedSequence([*start[:2], start[2] + row])
+            rows.seed[row] = words.generate_state(1)[0] >> 1
+        todo = list(range(count))
+        while todo:
+            rows.playing[:] = False
+            rows.playing[todo], rows.clock[todo] = True, -1
+            players = [self._play(group, start, epsilon) for group in range(len(lane.groups))]
+            while players:
+                players = [player for player in players if next(player, self) is not self]
+            todo, lane.lost = lane.lost, []
+        played = Episode(*(x[:count].copy() for x in rows.episode))
+        check(self.spec, lane.agents, played, rows.clock[:count])
+        return played
+
+    def _play(self, group: int, start: list[int], epsilon: tf.Tensor) -> Iterator[None]:
+        """Plays a group's rows to their ends; yields whenever the environments are at work."""
+        lane, rows = self.lane, self.lane.rows
+        own = slice(lane.groups[group].start, lane.groups[group].stop)
+        obs, legal, taken = (
+            x[own] for x in (rows.episode.obs, rows.episode.legal, rows.episode.action)
+        )
+        playing, carry = rows.playing[own], self._no_carry
+        lane.tell(group, RESET)
+        draw = tf.constant([*start[:2], start[2] + own.start, 0], tf.int64)
+        for t in range(self.spec.episode_limit):
+            yield
+            lane.wait(group)
+            if not playing.any():
+                return
+            action, carry, draw = self._act(
+                tf.constant(obs[:, t]), tf.constant(legal[:, t]), carry, epsilon, draw
             )
-            rows.action[:, t] = action.numpy()
-            for i in np.flatnonzero(alive):
-                obs, state, legal, reward, terminated, truncated, _ = self.envs[i].step(
-                    rows.action[i, t]
-                )
-                rows.obs[i, t + 1], rows.state[i, t + 1], rows.legal[i, t + 1] = obs, state, legal
-                rows.reward[i, t], rows.mask[i, t] = reward, 1.0
-                rows.terminated[i, t] = terminated or (truncated and self.cut_is_terminal)
-                alive[i] = not (terminated or truncated)
-            if not alive.any():
-                break
-        return Episode(*(x[:count] for x in rows))
+            np.copyto(taken[:, t], action.numpy(), where=playing[:, None])
+            lane.tell(group, STEP)
+        yield
+        lane.wait(group)
 
     def close(self) -> None:
-        """Closes every environment."""
-        for env in self.envs:
-            env.close()
+        """Closes the environments."""
+        self.lane.close()
 
 
-def empty_episodes(spec: Any, batch: int) -> Episode:
-    """Padding for `batch` episodes of a task, as NumPy arrays."""
-    t, n = spec.episode_limit, spec.n_agents
-    return Episode(
-        obs=np.zeros([batch, t + 1, n, spec.obs_size], np.float32),
-        state=np.zeros([batch, t + 1, spec.state_size], np.float32),
-        legal=np.zeros([batch, t + 1, n, spec.n_actions], bool),
-        action=np.zeros([batch, t, n], np.int32),
-        reward=np.zeros([batch, t], np.float32),
-        terminated=np.zeros([batch, t], np.float32),
-        mask=np.zeros([batch, t], np.float32),
-    )
+def _quick(concrete: Any) -> Callable[..., Any]:
+    """A concrete function of tensors that returns a list of tensors.
+
+    TensorFlow takes as long to sort a call's arguments as to act for four
+    environments; here they come sorted.
+    """
+    call, captured = concrete.inference_fn.call_flat, concrete.captured_inputs
+    return lambda *tensors: call(*tensors, *captured)
 
 
 def returns(episode: Episode) -> Any:

@@ -54,6 +54,28 @@ class Config:
     env_steps: int = _setting(1_000_000, "Length of the training.", "run", "env steps", low=1)
 
     n_envs: int = _setting(8, "Environments stepped side by side.", "collection", low=1)
+    env_workers: int = _setting(
+        -1,
+        "Processes that step Python environments, at most n_envs; -1: one a core; 0: this process "
+        "alone, for debugging.",
+        "collection",
+        "processes",
+        low=-1,
+    )
+    max_worker_restarts: int = _setting(
+        10,
+        "Processes of environments that may be replaced in a run: they die, hang or raise.",
+        "collection",
+        "restarts",
+        low=0,
+    )
+    env_timeout_seconds: float = _setting(
+        60.0,
+        "Time after which a process of environments hangs; ten times as much to build them.",
+        "collection",
+        "seconds",
+        low=0.1,
+    )
     epsilon_start: float = _setting(
         1.0, "Chance of a random action at the start.", "collection", low=0.0, high=1.0
     )

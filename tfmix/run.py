@@ -24,6 +24,7 @@ from tfmix import algos, checkpoint, config, envs, folders, monitor, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError
+from tfmix.envs.python.pool import open_lane
 from tfmix.export import export
 from tfmix.signals import listening
 from tfmix.types import TEAM_REWARD, EnvSpec
@@ -58,20 +59,20 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
       settings: with the environment's name and arguments.
       env: None, or an environment or a factory of the user's instead of the name.
     """
-    cut = settings.time_limit == "terminal"
     if env is None and envs.is_graph(settings.env):
         env = envs.make_graph(settings.env, settings)
     if env is None:
         env = functools.partial(envs.make_python, settings.env, settings)
     first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
     if "batch" in inspect.signature(first.reset).parameters:
+        cut = settings.time_limit == "terminal"
         return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
     if env is first and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
         )
-    many = [first] + [env() for _ in range(settings.n_envs - 1)]
-    return many[0].spec, functools.partial(PythonCollector, many, cut_is_terminal=cut)
+    lane = open_lane(None if env is first else env, first, settings)
+    return lane.spec, functools.partial(PythonCollector, lane)
 
 
 def _folder_name(settings: Config) -> Path:

@@ -11,3 +11,7 @@ One is an object with
 
 class EnvError(RuntimeError):
     """The environment broke its word while it ran."""
+
+
+class EnvRaisedError(EnvError):
+    """The environment raised something itself; another try may go better."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmix.config import UserError
-from tfmix.envs.python import EnvError
+from tfmix.envs.python import EnvError, EnvRaisedError
 from tfmix.envs.python.common import limit_of
 from tfmix.types import EnvSpec
 
@@ -109,7 +109,7 @@ class TeamEnv:
         try:
             given = getattr(self._env, what)(*words, **arguments)
         except Exception as error:
-            raise EnvError(
+            raise EnvRaisedError(
                 f"{self._name}: {what}() raised {type(error).__name__}: {error}"
             ) from error
         if not isinstance(given, tuple | list) or len(given) != count:

@@ -1,0 +1,97 @@
+"""Environments that worker processes of `test_pool.py` build; no TensorFlow here."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tfmix.types import EnvSpec
+
+LIMIT = 6
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Walk:
+    """Two agents add noise and their actions; episodes of 2 to 6 steps.
+
+    Args:
+      fault: what goes wrong, for the one whose file `once` it can make.
+      at: steps of the episode before it does; 0 is the reset.
+      once: a file that is there once it has gone wrong; empty: always.
+    """
+
+    spec = EnvSpec("walk", 2, 3, 2, 4, LIMIT, (3, 3))
+    agent_names = ["left", "right"]
+
+    def __init__(self, fault="", at=2, once=""):
+        self.fault, self.at, self.once = fault, at, once
+        if fault == "build":
+            raise RuntimeError("no board\nto walk on")
+
+    def look(self):
+        obs = np.stack([self.place, self.noise.random(2)]).astype(np.float32)
+        state = np.asarray([*self.place, self.length, 0], np.float32)
+        legal = np.asarray([[True, True, self.clock % 2 == 0]] * 2)
+        if self.fault and self.clock == self.at and self.strikes():
+            if self.fault == "nan":
+                obs[1, 0] = np.nan
+            if self.fault == "shape":
+                obs = obs[:1]
+            if self.fault == "tensorflow":
+                state[3] = "tensorflow" in sys.modules
+                state[:3] = [int(os.environ[n]) for n in THREADS]
+            if self.fault == "legal":
+                legal[0] = False
+        return obs, state, legal
+
+    def strikes(self):
+        if not self.once:
+            return True
+        try:
+            Path(self.once).open("x").close()
+        except FileExistsError:
+            return False
+        return True
+
+    def misbehave(self):
+        if (
+            self.clock != self.at
+            or self.fault not in ("raise", "hang", "die")
+            or not self.strikes()
+        ):
+            return
+        if self.fault == "raise":
+            raise ValueError("off the\nboard")
+        if self.fault == "hang":
+            time.sleep(60)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def reset(self, seed):
+        self.noise = np.random.default_rng(seed)
+        self.place, self.clock = self.noise.random(2), 0
+        self.length = int(self.noise.integers(2, LIMIT + 1))
+        self.misbehave()
+        return self.look()
+
+    def step(self, action):
+        assert self.clock < self.length, "stepped behind the end"
+        self.clock += 1
+        self.misbehave()
+        self.place = self.place + action + self.noise.random(2)
+        over, even = self.clock >= self.length, self.length % 2 == 0
+        reward = float(self.place.sum())
+        if self.fault == "reward" and self.clock == self.at:
+            reward = np.inf
+        return (*self.look(), reward, over and even, over and not even, {})
+
+    def close(self):
+        pass
+
+
+def pid_of(directory):
+    """A `Walk` that leaves a file named after its process."""
+    (Path(directory) / str(os.getpid())).touch()
+    return Walk()

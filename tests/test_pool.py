@@ -1,0 +1,233 @@
+"""Python environments in worker processes: same episodes, no loss, no child left."""
+
+import copy
+import functools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from pool_envs import Walk
+
+from tfmix import algos
+from tfmix.collect import PythonCollector
+from tfmix.config import Config, UserError
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.pool import Pool, open_lane, workers_of
+from tfmix.envs.python.rows import InProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+N_ENVS, EPISODES = 5, 7  # an odd row, and a second turn that is not full
+
+
+@pytest.fixture(scope="module")
+def team():
+    """A collector whose actions depend on all that was seen; `traced` counts its tracings."""
+    algorithm = algos.make("qmix", Walk.spec, Config(hidden_size=8, mixer_embed=4))
+    algorithm.reset(tf.constant([1, 2]))
+    traced = []
+
+    def act(*arguments):
+        traced.append(1)
+        return algorithm.act(*arguments)
+
+    lane = InProcess([Walk() for _ in range(N_ENVS)], False)
+    collector = PythonCollector(lane, act, algorithm.layout.carry_size)
+    collector.traced = traced
+    return collector
+
+
+def make(team, workers, factory=Walk, **settings):
+    """The same team, compiled once for all tests, over other environments."""
+    collector = copy.copy(team)
+    config = Config(n_envs=N_ENVS, env_workers=workers, **settings)
+    collector.lane = open_lane(factory, Walk(), config)
+    return collector
+
+
+def play(collector, episodes=EPISODES):
+    try:
+        return collector.collect([3, 1], 10, 0.3, episodes)
+    finally:
+        collector.close()
+
+
+def faulty(*fault, **arguments):
+    return functools.partial(Walk, *fault, **arguments)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="module")
+def wanted(team):
+    """What every collector has to play."""
+    return play(copy.copy(team))
+
+
+def children():
+    """Processes started by this one, without multiprocessing's own resource tracker."""
+    found = []
+    for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+        if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            found.append(int(pid))
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_episodes_are_the_same_whoever_steps(team, wanted, workers):
+    collector = make(team, workers)
+    assert isinstance(collector.lane, Pool) and len(children()) == workers
+    assert same(play(collector), wanted)
+    assert children() == [] and collector.restarts == 0
+    collector.close()
+    assert len(collector.traced) == 1  # for all turns and both groups
+    lengths = wanted.mask.sum(-1)
+    assert len(set(lengths)) > 1 and not same(wanted.obs[:1], wanted.obs[1:2])
+
+
+@pytest.mark.parametrize("fault,words", [("die", "died (SIGKILL)"), ("raise", "off the board")])
+def test_a_worker_that_fails_is_replaced_and_its_episodes_are_the_same(
+    team, wanted, tmp_path, capfd, fault, words
+):
+    collector = make(team, 2, factory=faulty(fault, once=str(tmp_path / "once")))
+    assert same(play(collector), wanted)
+    line = capfd.readouterr().err
+    assert collector.restarts == 1 and words in line and "1 of at most 10" in line
+    assert line.count("\n") == 1 and children() == []
+
+
+def test_a_hanging_worker_is_replaced_and_one_that_raises_in_reset_too(team, wanted, tmp_path):
+    faults = [
+        faulty("hang", once=str(tmp_path / "a")),
+        faulty("raise", 0, once=str(tmp_path / "b")),
+    ]
+    for factory in faults:
+        collector = make(team, 1, factory=factory, env_timeout_seconds=1.5)
+        assert same(play(collector), wanted) and collector.restarts == 1
+    assert children() == []
+
+
+def test_a_worker_killed_between_collections_is_replaced(team, wanted):
+    collector = make(team, 2)
+    for pid in children():
+        os.kill(pid, signal.SIGKILL)
+    assert same(play(collector), wanted) and collector.restarts == 2
+
+
+def test_an_environment_that_always_raises_stops_with_one_line(team):
+    collector = make(team, 1, faulty("raise"), max_worker_restarts=2)
+    with pytest.raises(EnvError, match=r"walk: .* ValueError: off the board; .* failed 3 times"):
+        play(collector)
+    assert collector.restarts == 2 and children() == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "fault,words",
+    [
+        ("nan", "walk: agent right's observation is NaN or infinite at step 1 of the episode"),
+        ("legal", "walk: agent left has no legal action at step 1 of the episode"),
+        ("reward", "walk: the reward is NaN or infinite at step 1 of the episode"),
+        ("shape", r"walk: obs at step 1 of the episode is not \[2, 2\] numbers: its shape is"),
+    ],
+)
+def test_what_an_environment_must_not_give_is_named(team, workers, fault, words):
+    collector = make(team, workers, faulty(fault, at=1))
+    with pytest.raises(EnvError, match=words):
+        play(collector, 2)
+    assert collector.restarts == 0 and children() == []
+
+
+def test_workers_know_no_tensorflow_and_take_one_thread(team):
+    played = play(make(team, 1, faulty("tensorflow", at=0)), 1)
+    np.testing.assert_array_equal(played.state[0, 0], [1, 1, 1, 0])
+    assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1"
+
+
+def test_environments_that_cannot_be_built_are_refused_in_one_line(team):
+    with pytest.raises(UserError, match=r"^RuntimeError: no board to walk on$"):
+        make(team, 2, factory=faulty("build"))
+    with pytest.raises(UserError, match="a worker was not ready after 1 s"):
+        make(team, 1, factory=functools.partial(time.sleep, 60), env_timeout_seconds=0.1)
+    assert children() == []
+
+
+def test_a_factory_that_cannot_be_sent_is_stepped_here(team, wanted, capfd):
+    collector = make(team, 2, factory=lambda: Walk())
+    assert isinstance(collector.lane, InProcess) and same(play(collector), wanted)
+    line = capfd.readouterr().err
+    assert "walk cannot be built in other processes" in line and line.count("\n") == 1
+
+
+def test_the_number_of_workers_is_that_of_the_cores_at_most_n_envs():
+    cores = len(os.sched_getaffinity(0))
+    assert workers_of(Config(n_envs=1)) == 1 and workers_of(Config(n_envs=1000)) == cores
+    assert workers_of(Config(n_envs=4, env_workers=16)) == 4
+    assert workers_of(Config(env_workers=0)) == 0
+
+
+def script(tmp_path, text):
+    file = tmp_path / "script.py"
+    file.write_text(textwrap.dedent(text))
+    return [sys.executable, str(file)]
+
+
+def test_a_script_without_a_guard_is_one_line(tmp_path):
+    # Its first start reaches the workers without TensorFlow, which would take seconds.
+    command = script(
+        tmp_path,
+        f"""
+        import os, sys, tfmix
+        sys.path.append({str(ROOT / "tests")!r})
+        from tfmix.config import Config
+        from tfmix.envs.python.pool import open_lane
+        from pool_envs import Walk
+        train = tfmix.train if tfmix.WORKER in os.environ else open_lane
+        train(Walk, Walk(), Config(n_envs=2))
+        """,
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 1 and done.stderr.count("Traceback") == 1  # the script's own
+    assert '`if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return found
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    command = script(
+        tmp_path,
+        f"""
+        import functools, sys, time
+        sys.path.append({str(ROOT / "tests")!r})
+        from tfmix.config import Config
+        from tfmix.envs.python.pool import open_lane
+        import pool_envs
+        if __name__ == "__main__":
+            factory = functools.partial(pool_envs.pid_of, {str(pids)!r})
+            lane = open_lane(factory, pool_envs.Walk(), Config(n_envs=2, env_workers=2))
+            time.sleep(60)
+        """,
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(command, cwd=tmp_path, env=env)
+    found = wait_for(lambda: len(list(pids.iterdir())) == 2 and list(pids.iterdir()))
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not any(Path("/proc", pid.name).exists() for pid in found), 10)
