@@ -16,7 +16,7 @@ ROOMS = [
     ["envs"],
     ["algos", "collect", "replay"],
     ["learner", "policy"],
-    ["agent", "export"],
+    ["agent", "export", "guard"],
     ["training"],
     ["run"],
     ["experiments"],

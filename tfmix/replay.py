@@ -6,6 +6,7 @@ import math
 
 import tensorflow as tf
 
+from tfmix import ops
 from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Episode
 
@@ -44,6 +45,9 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
       capacity_episodes: room, rounded up to a multiple of n_envs.
       number_type: of the observations and states that are stored: float32,
         float16, or uint8 for whole numbers from 0 to 255.
+
+    Attributes:
+      can_hold: (episode) -> [] bool, compiled, see `_can_hold`.
     """
 
     def __init__(
@@ -60,6 +64,18 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             batch_size=n_envs,
             max_length=math.ceil(capacity_episodes / n_envs),
         )
+        self.can_hold = tf.function(self._can_hold, jit_compile=True)
+
+    def _can_hold(self, episode: Episode) -> tf.Tensor:
+        """Whether all numbers of real steps are finite, in the replay's number type too, [] bool.
+
+        Of uint8 `add_batch` itself sees to it.
+        """
+        real = ops.clear_padding(episode)
+        widest = (self._number_type if self._number_type.is_floating else tf.float32).max
+        limits = ((real.obs, widest), (real.state, widest), (real.reward, tf.float32.max))
+        # NaN is not below anything either.
+        return tf.reduce_all([tf.reduce_all(tf.abs(x) <= limit) for x, limit in limits])
 
     def _add_batch(self, episode: Episode) -> None:
         """What `add_batch` does: stores n_envs episodes, over the oldest where it is full.
@@ -75,6 +91,10 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
                 tf.debugging.assert_equal(tf.cast(kept[name], x.dtype), x, NOT_UINT8)
         super()._add_batch(episode._replace(**kept))
 
+    def newest(self) -> Episode:
+        """The n_envs episodes that were added last, as they are stored."""
+        return self._as_float(self._data_table.read(self._get_rows_for_id(self._get_last_id())))
+
     def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
         """Draws episodes uniformly; the replay must hold at least one.
 
@@ -87,7 +107,11 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             [batch_episodes], seed, 0, filled * self._batch_size, tf.int64
         )
         rows = draw // filled * self._max_length + draw % filled
-        found = self._data_table.read(rows)
-        return found._replace(
-            obs=tf.cast(found.obs, tf.float32), state=tf.cast(found.state, tf.float32)
+        return self._as_float(self._data_table.read(rows))
+
+    @staticmethod
+    def _as_float(stored: Episode) -> Episode:
+        """Observations and states as the learner reads them."""
+        return stored._replace(
+            obs=tf.cast(stored.obs, tf.float32), state=tf.cast(stored.state, tf.float32)
         )

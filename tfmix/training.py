@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, checkpoint, ops
+from tfmix import algos, checkpoint, guard, ops
 from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError
+from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
 from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_spec
@@ -81,7 +82,7 @@ class Trainer:
         update = self.learner.update.get_concrete_function(
             batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
         )
-        return sorted(update.structured_outputs)
+        return sorted(set(update.structured_outputs) - {"applied"})
 
     def reset(self, seed: int) -> None:
         """Starts over from `seed`; nothing is compiled anew."""
@@ -97,14 +98,18 @@ class Trainer:
     def _iterations(self, iterations: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Collects and learns `iterations` times.
 
+        Stops early where an update or the environment gave NaN or infinity.
+
         Returns:
           the sum of the returns of the episodes collected [], their count [],
-          the sum of each metric over the updates done [metrics], their count [].
+          the sum of each metric over the updates done [metrics], their count [],
+          and whether all went well [] bool.
         """
         return_sum = tf.constant(0.0)
         metric_sum = tf.zeros([len(self.metric_names)])
         episodes, updates = self.counters.episodes, self.counters.updates
         episodes_before, updates_before = episodes + 0, updates + 0
+        well = True
         for _ in tf.range(iterations):
             episode = self.collector.collect(
                 tf.stack([self.seed, COLLECT]),
@@ -112,33 +117,50 @@ class Trainer:
                 self.epsilon(),
                 self.config.n_envs,
             )
-            gained, metrics = self._learn(episode)
+            gained, metrics, well = self._learn(episode)
             return_sum += gained
             metric_sum += metrics
+            if not well:
+                break
         return (
             return_sum,
             episodes - episodes_before,
             metric_sum,
             updates - updates_before,
+            well,
         )
 
-    def _learn_from(self, episode: Episode) -> tuple[tf.Tensor, tf.Tensor]:
-        """Stores episodes and does the updates that have become due."""
+    def _learn_from(self, episode: Episode) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Stores episodes and does the updates that have become due, up to one that fails.
+
+        Returns:
+          the sum of the episodes' returns [], the sum of each metric over the
+          updates, the failed one included [metrics], and whether none failed [] bool.
+        """
         config, counters = self.config, self.counters
         self.replay.add_batch(episode)
         self.learner.reward_scale.observe(episode.reward, episode.mask)
         counters.env_steps.assign_add(tf.cast(tf.reduce_sum(episode.mask), tf.int64))
         counters.episodes.assign_add(config.n_envs)
         metric_sum = tf.zeros([len(self.metric_names)])
-        for _ in tf.range(self._updates_due()):
-            seed = tf.random.experimental.stateless_fold_in(
-                tf.stack([self.seed, REPLAY]), counters.updates.value()
+        well = self.replay.can_hold(episode)
+        for _ in tf.range(tf.where(well, self._updates_due(), 0)):
+            metrics = self.learner.update(
+                self._next_batch(), counters.updates.value(), self.learning_rate()
             )
-            batch = self.replay.sample(seed, config.batch_episodes)
-            metrics = self.learner.update(batch, counters.updates.value(), self.learning_rate())
             metric_sum += tf.stack([metrics[name] for name in self.metric_names])
+            if not metrics["applied"]:
+                well = False
+                break
             counters.updates.assign_add(1)
-        return tf.reduce_sum(returns(episode)), metric_sum
+        return tf.reduce_sum(returns(episode)), metric_sum, well
+
+    def _next_batch(self) -> Episode:
+        """What the next update learns from; the same until an update is counted."""
+        seed = tf.random.experimental.stateless_fold_in(
+            tf.stack([self.seed, REPLAY]), self.counters.updates.value()
+        )
+        return self.replay.sample(seed, self.config.batch_episodes)
 
     def _updates_due(self) -> tf.Tensor:
         """Updates that have added up since the replay first held a batch, less those done."""
@@ -159,6 +181,35 @@ class Trainer:
         c = self.config
         end = 0.0 if c.learning_rate_decay == "linear" else c.learning_rate
         return ops.linear_schedule(c.learning_rate, end, c.env_steps, self.counters.env_steps)
+
+    def _failure(self, metric_sum: np.ndarray) -> NotFiniteError:
+        """Says what is not finite, behind a stretch of the loop that ended early."""
+        where = f"at {self.env_steps():,} env steps"
+        newest = self.replay.newest()
+        if spoilt := guard.spoilt_fields(newest):
+            kept_as = f" as {self.config.buffer_type}" if "reward" not in spoilt else ""
+            text = f"the environment's {', '.join(spoilt)} became NaN or infinite{kept_as} {where}"
+            return NotFiniteError(text, newest)
+        batch = self._next_batch()
+        terms = zip(self.metric_names, metric_sum, strict=True)
+        astray = ", ".join(name for name, x in terms if not math.isfinite(x))
+        text = f"{astray} became NaN or infinite in update {int(self.counters.updates):,} {where}"
+        if spoilt := self.spoilt():
+            text += f"; not finite before it: {', '.join(spoilt)}"
+        elif spoilt := guard.spoilt_fields(batch):
+            text += f"; its episodes' {', '.join(spoilt)} is not finite"
+        else:
+            text += "; a lower --learning_rate or --grad_clip_norm may help"
+        return NotFiniteError(text, batch)
+
+    def spoilt(self) -> list[str]:
+        """What of the networks, the optimiser and the reward scale is not finite."""
+        found = [f"weights of {n}" for n in guard.spoilt_networks(self.algorithm.live)]
+        found += [f"target weights of {n}" for n in guard.spoilt_networks(self.algorithm.target)]
+        for name in ("optimizer", "reward_scale"):
+            if not ops.all_finite(getattr(self.learner, name).variables):
+                found.append(name)
+        return found
 
     # Around the loop.
 
@@ -189,6 +240,8 @@ class Trainer:
 
         Raises:
           RunFailedError: an observation that the replay's number type cannot hold.
+          NotFiniteError: NaN or infinity came out of an update, which was then not
+            applied, or of the environment.
         """
         widest = self.config.n_envs * self.spec.episode_limit
         totals: list[Any] = []
@@ -202,10 +255,14 @@ class Trainer:
                 if NOT_UINT8 in str(error):
                     raise RunFailedError(NOT_UINT8) from error
                 raise
+            *sums, well = totals[-1]
+            if not well:
+                raise self._failure(np.asarray(sums[2]))
         if not totals:
             return {}
         return_sum, episodes, metric_sum, updates = (
-            np.sum([np.asarray(x) for x in column], axis=0) for column in zip(*totals, strict=True)
+            np.sum([np.asarray(x) for x in column], axis=0)
+            for column in list(zip(*totals, strict=True))[:4]
         )
         means = {"train_return": float(return_sum / episodes)}
         if updates:
@@ -263,8 +320,7 @@ class Session:
                     start - start % log_every + log_every,
                     start - start % config.eval_period_env_steps + config.eval_period_env_steps,
                 )
-                row: dict[str, Any] = dict(trainer.train_until(goal, self.should_stop))
-                self.guard(row)
+                row = self.train_until(goal)
                 if trainer.env_steps() == start:
                     break
                 done = trainer.env_steps()
@@ -280,15 +336,24 @@ class Session:
                     saved_at = time.monotonic()
         self.save()
 
-    def guard(self, row: dict[str, Any]) -> None:
-        """Raises RunFailedError where learning has gone astray; the last checkpoint stays."""
-        astray = [n for n in self.trainer.metric_names if not math.isfinite(row.get(n, 0.0))]
-        if astray:
-            raise RunFailedError(
-                f"{', '.join(astray)} became NaN or infinite before "
-                f"{self.trainer.env_steps():,} env steps; the last checkpoint is kept. "
-                "A lower --learning_rate or --grad_clip_norm may help"
-            )
+    def train_until(self, env_steps: int) -> dict[str, Any]:
+        """`Trainer.train_until`, which leaves the offending episodes in the folder where it fails.
+
+        Raises:
+          RunFailedError: NaN or infinity, or what the replay cannot hold.
+        """
+        trainer, path = self.trainer, self.folder / "offending_batch.npz"
+        try:
+            return dict(trainer.train_until(env_steps, self.should_stop))
+        except NotFiniteError as error:
+            about = {"env_steps": trainer.env_steps(), "updates": int(trainer.counters.updates)}
+            try:
+                guard.dump(path, error.batch, about)
+                kept = f"its episodes are in {path}"
+            except OSError as fault:
+                kept = f"its episodes could not be written: {fault.strerror}"
+            text = f"{error}; {kept}; the last checkpoint is kept"
+            raise RunFailedError(text) from error
 
     def report(self, row: dict[str, Any]) -> None:
         """Completes a row and writes it to metrics.csv and TensorBoard."""
@@ -306,7 +371,16 @@ class Session:
         self.board.write(row["env_steps"], row)
 
     def save(self) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint.
+
+        Raises:
+          RunFailedError: weights are not finite; the last checkpoint is kept.
+        """
+        if spoilt := self.trainer.spoilt():
+            raise RunFailedError(
+                f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(spoilt)}; "
+                "no checkpoint is written, the last one is kept"
+            )
         checkpoint.save(
             self.folder / "checkpoints",
             self.trainer.tensors,
