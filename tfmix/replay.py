@@ -6,7 +6,6 @@ import math
 
 import tensorflow as tf
 
-from tfmix import ops
 from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Episode
 
@@ -71,11 +70,14 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
 
         Of uint8 `add_batch` itself sees to it.
         """
-        real = ops.clear_padding(episode)
         widest = (self._number_type if self._number_type.is_floating else tf.float32).max
-        limits = ((real.obs, widest), (real.state, widest), (real.reward, tf.float32.max))
-        # NaN is not below anything either.
-        return tf.reduce_all([tf.reduce_all(tf.abs(x) <= limit) for x, limit in limits])
+        real = episode.mask > 0  # [B, T]
+        seen = tf.concat([tf.ones_like(real[:, :1]), real], 1)  # [B, T+1]
+        # NaN is not below anything either. Rows first, then the mask: half the time.
+        obs = tf.reduce_all(tf.abs(episode.obs) <= widest, [2, 3])
+        state = tf.reduce_all(tf.abs(episode.state) <= widest, 2)
+        reward = tf.abs(episode.reward) <= tf.float32.max
+        return tf.reduce_all(obs & state | ~seen) & tf.reduce_all(reward | ~real)
 
     def _add_batch(self, episode: Episode) -> None:
         """What `add_batch` does: stores n_envs episodes, over the oldest where it is full.
