@@ -17,7 +17,7 @@ ROOMS = [
     ["envs"],
     ["algos", "collect", "replay"],
     ["learner", "policy"],
-    ["agent", "export"],
+    ["agent", "export", "guard"],
     ["training"],
     ["run"],
     ["experiments"],

@@ -95,7 +95,7 @@ class Learner(tf.Module):
     def _update(
         self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """One step downhill.
+        """One step downhill, or none where NaN or infinity came out.
 
         Args:
           batch: episodes.
@@ -103,7 +103,9 @@ class Learner(tf.Module):
           learning_rate: [] float.
 
         Returns:
-          the loss and its parts by name, and `grad_norm`, before clipping.
+          the loss and its parts by name, `grad_norm`, before clipping, and `applied`,
+          [] bool: False where any of these is not finite; weights, targets and the
+          optimiser are then left as they were.
         """
         batch = ops.clear_padding(batch)
         if self.config.standardise_rewards:
@@ -114,10 +116,16 @@ class Learner(tf.Module):
         norm = tf.linalg.global_norm(gradients)
         if self.config.grad_clip_norm > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self.config.grad_clip_norm, norm)
-        self.optimizer.learning_rate.assign(learning_rate)
-        self.optimizer.apply_gradients(zip(gradients, self.weights, strict=True))
-        self._follow(updates + 1)
-        return {**metrics, "grad_norm": norm}
+        metrics = {**metrics, "grad_norm": norm}
+        applied = ops.all_finite(metrics.values())
+
+        def apply() -> None:
+            self.optimizer.learning_rate.assign(learning_rate)
+            self.optimizer.apply_gradients(zip(gradients, self.weights, strict=True))
+            self._follow(updates + 1)
+
+        tf.cond(applied, apply, lambda: None)
+        return {**metrics, "applied": applied}
 
     def _follow(self, updates: tf.Tensor) -> None:
         """Target networks: a share of the way, or a copy every so many updates."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
 from tfmix.types import Episode
@@ -19,6 +21,12 @@ def masked_mean(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """
     total = tf.reduce_sum(tf.where(mask > 0, x, tf.zeros_like(x)))
     return tf.math.divide_no_nan(total, tf.reduce_sum(mask))
+
+
+def all_finite(tensors: Iterable[tf.Tensor]) -> tf.Tensor:
+    """Whether no number of any tensor is NaN or infinite, [] bool; whole numbers never are."""
+    floats = [x for x in tensors if x.dtype.is_floating]
+    return tf.reduce_all([True, *(tf.reduce_all(tf.math.is_finite(x)) for x in floats)])
 
 
 def clear_padding(episode: Episode) -> Episode:

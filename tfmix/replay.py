@@ -44,6 +44,9 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
       capacity_episodes: room, rounded up to a multiple of n_envs.
       number_type: of the observations and states that are stored: float32,
         float16, or uint8 for whole numbers from 0 to 255.
+
+    Attributes:
+      can_hold: (episode) -> [] bool, compiled, see `_can_hold`.
     """
 
     def __init__(
@@ -60,6 +63,21 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             batch_size=n_envs,
             max_length=math.ceil(capacity_episodes / n_envs),
         )
+        self.can_hold = tf.function(self._can_hold, jit_compile=True)
+
+    def _can_hold(self, episode: Episode) -> tf.Tensor:
+        """Whether all numbers of real steps are finite, in the replay's number type too, [] bool.
+
+        Of uint8 `add_batch` itself sees to it.
+        """
+        widest = (self._number_type if self._number_type.is_floating else tf.float32).max
+        real = episode.mask > 0  # [B, T]
+        seen = tf.concat([tf.ones_like(real[:, :1]), real], 1)  # [B, T+1]
+        # NaN is not below anything either. Rows first, then the mask: half the time.
+        obs = tf.reduce_all(tf.abs(episode.obs) <= widest, [2, 3])
+        state = tf.reduce_all(tf.abs(episode.state) <= widest, 2)
+        reward = tf.abs(episode.reward) <= tf.float32.max
+        return tf.reduce_all(obs & state | ~seen) & tf.reduce_all(reward | ~real)
 
     def _add_batch(self, episode: Episode) -> None:
         """What `add_batch` does: stores n_envs episodes, over the oldest where it is full.
@@ -75,6 +93,10 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
                 tf.debugging.assert_equal(tf.cast(kept[name], x.dtype), x, NOT_UINT8)
         super()._add_batch(episode._replace(**kept))
 
+    def newest(self) -> Episode:
+        """The n_envs episodes that were added last, as they are stored."""
+        return self._as_float(self._data_table.read(self._get_rows_for_id(self._get_last_id())))
+
     def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
         """Draws episodes uniformly; the replay must hold at least one.
 
@@ -87,7 +109,11 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             [batch_episodes], seed, 0, filled * self._batch_size, tf.int64
         )
         rows = draw // filled * self._max_length + draw % filled
-        found = self._data_table.read(rows)
-        return found._replace(
-            obs=tf.cast(found.obs, tf.float32), state=tf.cast(found.state, tf.float32)
+        return self._as_float(self._data_table.read(rows))
+
+    @staticmethod
+    def _as_float(stored: Episode) -> Episode:
+        """Observations and states as the learner reads them."""
+        return stored._replace(
+            obs=tf.cast(stored.obs, tf.float32), state=tf.cast(stored.state, tf.float32)
         )

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, checkpoint, ops
+from tfmix import algos, checkpoint, guard, ops
 from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError
+from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
 from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_spec
@@ -110,7 +111,7 @@ class Trainer:
         update = self.learner.update.get_concrete_function(
             batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
         )
-        return sorted(update.structured_outputs)
+        return sorted(set(update.structured_outputs) - {"applied"})
 
     def reset(self, seed: int) -> None:
         """Starts over from `seed`; nothing is compiled anew."""
@@ -123,20 +124,31 @@ class Trainer:
 
     # The loop's body.
 
-    def _iterations(self, iterations: tf.Tensor) -> None:
-        """Collects and learns `iterations` times."""
-        for _ in tf.range(iterations):
-            self._learn(
-                self.collector.collect(
-                    tf.stack([self.seed, COLLECT]),
-                    self.counters.episodes.value(),
-                    self.epsilon(),
-                    self.config.n_envs,
-                )
-            )
+    def _iterations(self, iterations: tf.Tensor) -> tf.Tensor:
+        """Collects and learns `iterations` times, or to where NaN or infinity comes.
 
-    def _learn_from(self, episode: Episode) -> None:
-        """Stores episodes and does the updates that have become due."""
+        Returns:
+          whether all went well, [] bool.
+        """
+        well = True
+        for _ in tf.range(iterations):
+            episode = self.collector.collect(
+                tf.stack([self.seed, COLLECT]),
+                self.counters.episodes.value(),
+                self.epsilon(),
+                self.config.n_envs,
+            )
+            well = self._learn(episode)
+            if not well:
+                break
+        return well
+
+    def _learn_from(self, episode: Episode) -> tf.Tensor:
+        """Stores episodes and does the updates that have become due, up to one that fails.
+
+        Returns:
+          whether none failed, [] bool; the failed one's metrics are in the sums.
+        """
         config, counters, sums = self.config, self.counters, self.sums
         self.replay.add_batch(episode)
         self.learner.reward_scale.observe(episode.reward, episode.mask)
@@ -144,15 +156,25 @@ class Trainer:
         counters.episodes.assign_add(config.n_envs)
         sums.returns.assign_add(tf.reduce_sum(returns(episode)))
         sums.episodes.assign_add(config.n_envs)
-        for _ in tf.range(self._updates_due()):
-            seed = tf.random.experimental.stateless_fold_in(
-                tf.stack([self.seed, REPLAY]), counters.updates.value()
+        well = self.replay.can_hold(episode)
+        for _ in tf.range(tf.where(well, self._updates_due(), 0)):
+            metrics = self.learner.update(
+                self._next_batch(), counters.updates.value(), self.learning_rate()
             )
-            batch = self.replay.sample(seed, config.batch_episodes)
-            metrics = self.learner.update(batch, counters.updates.value(), self.learning_rate())
             sums.metrics.assign_add(tf.stack([metrics[name] for name in self.metric_names]))
+            if not metrics["applied"]:
+                well = False
+                break
             sums.updates.assign_add(1)
             counters.updates.assign_add(1)
+        return well
+
+    def _next_batch(self) -> Episode:
+        """What the next update learns from; the same until an update is counted."""
+        seed = tf.random.experimental.stateless_fold_in(
+            tf.stack([self.seed, REPLAY]), self.counters.updates.value()
+        )
+        return self.replay.sample(seed, self.config.batch_episodes)
 
     def _updates_due(self) -> tf.Tensor:
         """Updates that have added up since the replay first held a batch, less those done."""
@@ -178,6 +200,35 @@ class Trainer:
         end = 0.0 if c.learning_rate_decay == "linear" else c.learning_rate
         return ops.linear_schedule(c.learning_rate, end, c.env_steps, self.counters.env_steps)
 
+    def _failure(self) -> NotFiniteError:
+        """Says what is not finite, behind a stretch of the loop that ended early."""
+        where = f"at {self.env_steps():,} env steps"
+        newest = self.replay.newest()
+        if spoilt := guard.spoilt_fields(newest):
+            kept_as = f" as {self.config.buffer_type}" if "reward" not in spoilt else ""
+            text = f"the environment's {', '.join(spoilt)} became NaN or infinite{kept_as} {where}"
+            return NotFiniteError(text, newest)
+        batch = self._next_batch()
+        terms = zip(self.metric_names, self.sums.metrics.numpy(), strict=True)
+        astray = ", ".join(name for name, x in terms if not math.isfinite(x))
+        text = f"{astray} became NaN or infinite in update {int(self.counters.updates):,} {where}"
+        if spoilt := self.spoilt():
+            text += f"; not finite before it: {', '.join(spoilt)}"
+        elif spoilt := guard.spoilt_fields(batch):
+            text += f"; its episodes' {', '.join(spoilt)} is not finite"
+        else:
+            text += "; a lower --learning_rate or --grad_clip_norm may help"
+        return NotFiniteError(text, batch)
+
+    def spoilt(self) -> list[str]:
+        """What of the networks, the optimiser and the reward scale is not finite."""
+        found = [f"weights of {n}" for n in guard.spoilt_networks(self.algorithm.live)]
+        found += [f"target weights of {n}" for n in guard.spoilt_networks(self.algorithm.target)]
+        for name in ("optimizer", "reward_scale"):
+            if not ops.all_finite(getattr(self.learner, name).variables):
+                found.append(name)
+        return found
+
     # Around the loop.
 
     def play(self, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0) -> np.ndarray:
@@ -199,6 +250,8 @@ class Trainer:
 
         Raises:
           RunFailedError: an observation that the replay's number type cannot hold.
+          NotFiniteError: NaN or infinity came out of an update, which was then not
+            applied, or of the environment.
         """
         widest = self.config.n_envs * self.spec.episode_limit
         # As many as cannot lead past the goal's collection.
@@ -206,11 +259,13 @@ class Trainer:
         iterations = min(iterations, self._iterations_a_call)
         began = time.monotonic()
         try:
-            self.run_iterations(tf.constant(iterations))
+            well = self.run_iterations(tf.constant(iterations))
         except tf.errors.InvalidArgumentError as error:
             if NOT_UINT8 in str(error):
                 raise RunFailedError(NOT_UINT8) from error
             raise
+        if not well:
+            raise self._failure()
         took = time.monotonic() - began
         full = self.collector.compiled and iterations == self._iterations_a_call
         if full and took < CALL_SECONDS / 2:
@@ -219,7 +274,7 @@ class Trainer:
             self._iterations_a_call = max(self._iterations_a_call // 2, 1)
 
     def train_until(self, env_steps: int) -> None:
-        """Trains to the first end of a collection at or behind `env_steps`."""
+        """Trains to the first end of a collection at or behind `env_steps`; raises as `advance`."""
         while self.env_steps() < env_steps:
             self.advance(env_steps)
 
@@ -289,7 +344,7 @@ class Session:
                     start - start % log_every + log_every,
                     start - start % eval_every + eval_every,
                 )
-                trainer.advance(goal)
+                self.advance(goal)
                 done = trainer.env_steps()
                 if done >= goal:
                     evaluate = done // eval_every > start // eval_every or done >= config.env_steps
@@ -298,15 +353,24 @@ class Session:
                     self.save()
         self.save()
 
-    def guard(self, row: dict[str, Any]) -> None:
-        """Raises RunFailedError where learning has gone astray; the last checkpoint stays."""
-        astray = [n for n in self.trainer.metric_names if not math.isfinite(row.get(n, 0.0))]
-        if astray:
-            raise RunFailedError(
-                f"{', '.join(astray)} became NaN or infinite before "
-                f"{self.trainer.env_steps():,} env steps; the last checkpoint is kept. "
-                "A lower --learning_rate or --grad_clip_norm may help"
-            )
+    def advance(self, env_steps: int) -> None:
+        """`Trainer.advance`, which leaves the offending episodes in the folder where it fails.
+
+        Raises:
+          RunFailedError: NaN or infinity, or what the replay cannot hold.
+        """
+        trainer, path = self.trainer, self.folder / "offending_batch.npz"
+        try:
+            trainer.advance(env_steps)
+        except NotFiniteError as error:
+            about = {"env_steps": trainer.env_steps(), "updates": int(trainer.counters.updates)}
+            try:
+                guard.dump(path, error.batch, about)
+                kept = f"its episodes are in {path}"
+            except OSError as fault:
+                kept = f"its episodes could not be written: {fault.strerror}"
+            text = f"{error}; {kept}; the last checkpoint is kept"
+            raise RunFailedError(text) from error
 
     def report(self, evaluate: bool) -> dict[str, Any]:
         """Writes what was done since the last report to metrics.csv and TensorBoard.
@@ -319,7 +383,6 @@ class Session:
         """
         trainer, config = self.trainer, self.config
         row: dict[str, Any] = dict(trainer.take_means())
-        self.guard(row)
         done, now = trainer.env_steps(), time.monotonic()
         before, then = self.reported
         row["env_steps_per_second"] = (done - before) / (now - then)
@@ -349,7 +412,16 @@ class Session:
         )
 
     def save(self) -> None:
-        """Writes a checkpoint."""
+        """Writes a checkpoint.
+
+        Raises:
+          RunFailedError: weights are not finite; the last checkpoint is kept.
+        """
+        if spoilt := self.trainer.spoilt():
+            raise RunFailedError(
+                f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(spoilt)}; "
+                "no checkpoint is written, the last one is kept"
+            )
         began = time.monotonic()
         checkpoint.save(
             self.folder / "checkpoints",
