@@ -77,7 +77,19 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
             raise UserError(
                 f"--mode={mode} takes its settings from the run: --{name} cannot be set"
             )
+    from tfmix import folders
+
+    folders.read(settings["run_dir"])  # a wrong one is told before TensorFlow's seconds
     return str(settings["run_dir"])
+
+
+def look_at_names(settings: dict[str, Any]) -> None:
+    """What `tfmix.train` refuses at once, told before TensorFlow's seconds."""
+    from tfmix import algos, envs
+
+    algos.check(settings.get("algo", config.Config.algo))
+    envs.is_graph(settings.get("env", config.Config.env))
+    config.resolve(settings)
 
 
 def dispatch(mode: str, given: dict[str, Any]) -> int:
@@ -100,23 +112,20 @@ def dispatch(mode: str, given: dict[str, Any]) -> int:
         report = tfmix.check_env(**settings)
         print(report)
         return 0 if report.ok else RUN_FAILED
-    folder = (
-        ""
-        if mode == "train"
-        else folder_of(
-            settings, mode, {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
-        )
-    )
+    folder = ""
+    if mode == "train":
+        look_at_names(settings)
+    else:
+        also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
+        folder = folder_of(settings, mode, also)
     import tfmix
 
     if mode == "train":
-        run = tfmix.train(verbose=True, **settings)
-        finish(run)
+        finish(tfmix.train(verbose=True, **settings))
     elif mode == "resume":
         finish(tfmix.resume(folder, verbose=True, env_steps=settings.get("env_steps")))
     elif mode == "evaluate":
-        run = tfmix.load(folder)
-        print(run.report(settings.get("eval_episodes")))
+        print(tfmix.load(folder).report(settings.get("eval_episodes")))
     else:
         print(f"SavedModel   {tfmix.load(folder).export()}, compared with the live policy")
     return 0

@@ -104,7 +104,11 @@ def is_graph(name: str) -> bool:
         raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")
     if ":" in prefix:
         raise UserError(f"--env={name}: write module:function, a path of names on either side")
-    close = (nearest(prefix, PYTHON) if rest else "") or nearest(name, [*GRAPH, *PYTHON])
+    family = [known for known in GRAPH if known.startswith(f"{prefix}/")]
+    if family and not nearest(name, family):
+        raise UserError(f"there is no environment {name!r}; there are {', '.join(family)}")
+    close = nearest(name, family) or (nearest(prefix, PYTHON) if rest else "")
+    close = close or nearest(name, [*GRAPH, *PYTHON])
     raise UserError(f"there is no environment {name!r}{close}")
 
 
