@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, folders, monitor, training
+from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError
@@ -30,6 +30,7 @@ from tfmix.types import TEAM_REWARD, EnvSpec
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
 
 SUMMARY_EPISODES = 100
+LARGE_REPLAY = 500_000_000  # bytes that are worth a line
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 
 
@@ -55,6 +56,9 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     Args:
       settings: with the environment's name and arguments.
       env: None, or an environment or a factory of the user's instead of the name.
+
+    Raises:
+      UserError: no such environment, or more memory than there is.
     """
     cut = settings.time_limit == "terminal"
     if env is None and envs.is_graph(settings.env):
@@ -62,6 +66,9 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     if env is None:
         env = functools.partial(envs.make_python, settings.env, settings)
     first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
+    # Before more environments and the announcement; an EpisodeReplay by itself checks too.
+    replay.check_room(first.spec, settings.n_envs, settings.buffer_episodes, settings.buffer_type)
+    training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
     if env is first and settings.n_envs > 1:
@@ -208,7 +215,12 @@ class Run:
         return action.numpy()[0] if single else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
-        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team."""
+        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team.
+
+        Raises:
+          UserError: more episodes than the machine has memory for.
+        """
+        training.check_playing(self.spec, episodes)
         stream = training.RANDOM_TEAM if epsilon >= 1.0 else training.SUMMARY
         return self.trainer.play(stream, episodes, epsilon)
 
@@ -273,7 +285,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     _refuse_used(folder)
     spec, make_collector = open_env(chosen, own)
     if verbose:
-        _announce(chosen, folder)
+        _announce(chosen, spec, folder)
     trainer = training.Trainer(chosen, make_collector, spec)
     _create(folder, chosen, spec)
     return _go_on(Run(folder, trainer), 0.0)
@@ -332,7 +344,7 @@ def resume(
             )
         _store_env_steps(run.folder, env_steps)
     if verbose:
-        _announce(run.config, run.folder)
+        _announce(run.config, run.spec, run.folder)
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
     monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
     return _go_on(run, seconds)
@@ -378,9 +390,13 @@ def _open(
     return Run(folder, trainer), newest
 
 
-def _announce(settings: Config, folder: Path) -> None:
+def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
     """The first lines of a start."""
     print(device_line())
+    n_envs, episodes = settings.n_envs, settings.buffer_episodes
+    size = replay.predicted_bytes(spec, n_envs, episodes, settings.buffer_type)
+    if size >= LARGE_REPLAY:
+        print(f"replay: {max(episodes, n_envs):,} episodes, {memory.in_words(size)}")
     print(
         f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}", flush=True
     )
