@@ -6,8 +6,8 @@ import tensorflow as tf
 
 import tfmix
 from tests.test_collect import Countdown
-from tfmix import checkpoint, config, guard, run, training
-from tfmix.config import RunFailedError
+from tfmix import checkpoint, config, guard, memory, replay, run, training
+from tfmix.config import RunFailedError, UserError
 
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
 NAN = float("nan")
@@ -131,3 +131,56 @@ def test_numbers_that_float16_cannot_hold_are_not_stored_as_infinity(tmp_path):
     settings = {"algo": "vdn", "env_steps": 60, "n_envs": 2, "buffer_type": "float16", **SMALL}
     with pytest.raises(RunFailedError, match="obs became NaN or infinite as float16"):
         tfmix.train(Wide(), run_dir=tmp_path / "half", **settings)
+
+
+@pytest.mark.parametrize("number_type", ["float32", "float16", "uint8"])
+def test_the_replays_memory_is_what_was_predicted(number_type, spec):
+    for n_envs, capacity in ((4, 10), (8, 3)):
+        made = replay.EpisodeReplay(spec, n_envs, capacity, number_type)
+        held = sum(v.numpy().nbytes for v in made.variables()) - 8  # a counter
+        assert replay.predicted_bytes(spec, n_envs, capacity, number_type) == held
+
+
+def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
+    settings = {"algo": "vdn", "env": "two_step", "env_steps": 40, "run_dir": tmp_path / "x"}
+    for wrong, message in (
+        ({"buffer_episodes": 6000}, r"6,000 episodes needs 1 MB .* smaller --buffer_episodes"),
+        ({"n_envs": 10**12}, "smaller --n_envs"),
+        ({"eval_episodes": 10**6, "buffer_episodes": 40}, "smaller --eval_episodes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tfmix.train(**settings, **wrong)
+    assert not (tmp_path / "x").exists()
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)  # a system that does not say
+    memory.check_room(10**18, "a wish", "nothing")
+
+
+def test_a_large_replay_is_announced(tmp_path, spec, capsys):
+    run._announce(config.Config(buffer_episodes=5), spec, tmp_path)
+    assert "replay:" not in capsys.readouterr().out
+    run._announce(config.Config(buffer_episodes=10**6), spec, tmp_path)
+    assert "replay: 1,000,000 episodes, 0.9 GB" in capsys.readouterr().out
+
+
+def test_available_memory_respects_every_limit_around_the_process(tmp_path):
+    def write(name, text):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    assert memory.available_bytes(tmp_path) > 1e8  # of the machine, by way of sysconf
+    write("proc/meminfo", "MemTotal:  9000 kB\nMemAvailable:  8000 kB\n")
+    assert memory.available_bytes(tmp_path) == 8000 * 1024
+    write("proc/self/cgroup", "3:cpu:/x\n2:memory:/job/7\n0::/app/one\n")
+    write("sys/fs/cgroup/app/one/memory.max", "max\n")
+    write("sys/fs/cgroup/app/one/memory.current", "100\n")
+    assert memory.available_bytes(tmp_path) == 8000 * 1024
+    write("sys/fs/cgroup/app/memory.max", "7000000\n")
+    write("sys/fs/cgroup/app/memory.current", "2000000\n")
+    write("sys/fs/cgroup/app/memory.stat", "anon 1\ninactive_file 500000\n")
+    assert memory.available_bytes(tmp_path) == 5_500_000
+    write("sys/fs/cgroup/memory/memory.limit_in_bytes", "3000000\n")  # 7 is not seen from here
+    write("sys/fs/cgroup/memory/memory.usage_in_bytes", "2900000\n")
+    write("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 300000\n")
+    assert memory.available_bytes(tmp_path) == 400_000

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module imports only from rooms that stand before its own.
 ROOMS = [
     ["quiet", "signals", "types", "config"],
-    ["ops", "checkpoint", "monitor"],
+    ["ops", "checkpoint", "memory", "monitor"],
     ["folders"],
     ["networks"],
     ["envs"],

@@ -6,6 +6,7 @@ import math
 
 import tensorflow as tf
 
+from tfmix import memory
 from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Episode
 
@@ -31,6 +32,37 @@ def episode_spec(spec: EnvSpec) -> Episode:
     )
 
 
+def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
+    """Shapes and types of an episode as the replay keeps it."""
+    episode = episode_spec(spec)
+    kind = tf.dtypes.as_dtype(number_type)
+    obs, state = (tf.TensorSpec(x.shape, kind, x.name) for x in (episode.obs, episode.state))
+    return episode._replace(obs=obs, state=state)
+
+
+def predicted_bytes(
+    spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
+) -> int:
+    """Memory that an `EpisodeReplay` of these arguments takes."""
+    # Python's whole numbers: those of a shape would run over unseen.
+    sizes = (math.prod(x.shape) * x.dtype.size for x in stored_spec(spec, number_type))
+    episode = sum(sizes) + tf.int64.size  # and its number
+    return episode * n_envs * math.ceil(capacity_episodes / n_envs)
+
+
+def check_room(
+    spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
+) -> None:
+    """Raises UserError where the machine has no room for an `EpisodeReplay` of these arguments."""
+    memory.check_room(
+        predicted_bytes(spec, n_envs, capacity_episodes, number_type),
+        f"a replay of {max(capacity_episodes, n_envs):,} episodes",
+        "set a smaller --buffer_episodes, or --buffer_type to float16 or uint8"
+        if capacity_episodes > n_envs
+        else "set a smaller --n_envs",
+    )
+
+
 class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined]
     """First in, first out; `sample` draws with replacement.
 
@@ -47,19 +79,18 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
 
     Attributes:
       can_hold: (episode) -> [] bool, compiled, see `_can_hold`.
+
+    Raises:
+      UserError: the machine has not that much memory left.
     """
 
     def __init__(
         self, spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
     ):
         self._number_type = tf.dtypes.as_dtype(number_type)
-        stored = {
-            x.name: tf.TensorSpec(x.shape, self._number_type, x.name)
-            for x in episode_spec(spec)
-            if x.name in ("obs", "state")
-        }
+        check_room(spec, n_envs, capacity_episodes, number_type)
         super().__init__(
-            episode_spec(spec)._replace(**stored),
+            stored_spec(spec, number_type),
             batch_size=n_envs,
             max_length=math.ceil(capacity_episodes / n_envs),
         )

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, folders, monitor, training
+from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError
@@ -33,6 +33,7 @@ tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's
 
 SUMMARY_EPISODES = 100
 IN_USE = "another process trains there; wait for its end or stop it"
+LARGE_REPLAY = 500_000_000  # bytes that are worth a line
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 
 
@@ -58,12 +59,18 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     Args:
       settings: with the environment's name and arguments.
       env: None, or an environment or a factory of the user's instead of the name.
+
+    Raises:
+      UserError: no such environment, or more memory than there is.
     """
     if env is None and envs.is_graph(settings.env):
         env = envs.make_graph(settings.env, settings)
     if env is None:
         env = functools.partial(envs.make_python, settings.env, settings)
     first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
+    # Before more environments and the announcement; an EpisodeReplay by itself checks too.
+    replay.check_room(first.spec, settings.n_envs, settings.buffer_episodes, settings.buffer_type)
+    training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
         return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
@@ -213,7 +220,12 @@ class Run:
         return action.numpy()[0] if single else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
-        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team."""
+        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team.
+
+        Raises:
+          UserError: more episodes than the machine has memory for.
+        """
+        training.check_playing(self.spec, episodes)
         stream = training.RANDOM_TEAM if epsilon >= 1.0 else training.SUMMARY
         return self.trainer.play(stream, episodes, epsilon)
 
@@ -288,7 +300,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     _refuse_used(folder)
     spec, make_collector = open_env(chosen, own)
     if verbose:
-        _announce(chosen, folder)
+        _announce(chosen, spec, folder)
     trainer = training.Trainer(chosen, make_collector, spec)
     with folders.locked(folder, IN_USE):
         _create(folder, chosen, spec)
@@ -351,7 +363,7 @@ def resume(
                 )
             _store_env_steps(run.folder, env_steps)
         if verbose:
-            _announce(run.config, run.folder)
+            _announce(run.config, run.spec, run.folder)
         if folders.is_finished(run.folder, run.config.env_steps):
             if verbose:
                 print("this run is finished; a greater --env_steps goes on with it")
@@ -401,9 +413,13 @@ def _open(
     return Run(folder, trainer), newest
 
 
-def _announce(settings: Config, folder: Path) -> None:
+def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
     """The first lines of a start."""
     print(device_line())
+    n_envs, episodes = settings.n_envs, settings.buffer_episodes
+    size = replay.predicted_bytes(spec, n_envs, episodes, settings.buffer_type)
+    if size >= LARGE_REPLAY:
+        print(f"replay: {max(episodes, n_envs):,} episodes, {memory.in_words(size)}")
     print(
         f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}", flush=True
     )

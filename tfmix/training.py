@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, checkpoint, guard, ops
+from tfmix import algos, checkpoint, guard, memory, ops
 from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
-from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_spec
+from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_spec, predicted_bytes
 from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
@@ -57,6 +57,15 @@ def clear(module: tf.Module) -> None:
     """Sets every variable of `module` to zero."""
     for variable in module.variables:
         variable.assign(tf.zeros_like(variable))
+
+
+def check_playing(spec: EnvSpec, episodes: int) -> None:
+    """Raises UserError where the machine cannot hold `episodes` that are played side by side."""
+    memory.check_room(
+        2 * predicted_bytes(spec, 1, episodes),  # by step, and turned to be by episode
+        f"an evaluation of {episodes:,} episodes",
+        "set a smaller --eval_episodes",
+    )
 
 
 class Trainer:
