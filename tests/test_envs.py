@@ -181,7 +181,8 @@ def test_what_an_environment_raises_is_told_in_one_line(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "fault,word", [("nan", "NaN"), ("shape", "does not fit"), ("mask", "no legal")]
+    "fault,word",
+    [("nan", "agent b's .* NaN .* at step 1"), ("shape", "does not fit"), ("mask", "no legal")],
 )
 def test_an_environment_that_breaks_its_word_is_named(monkeypatch, fault, word):
     env = standin(monkeypatch, DyingTeam(fault))

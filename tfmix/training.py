@@ -235,6 +235,7 @@ class Session:
             "learning_rate",
             "buffer_episodes",
             "env_steps_per_second",
+            *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
         ]
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
@@ -302,6 +303,8 @@ class Session:
             learning_rate=float(trainer.learning_rate()),
             buffer_episodes=int(trainer.replay.num_frames()),
         )
+        if not trainer.collector.compiled:
+            row["worker_restarts"] = trainer.collector.restarts
         self.metrics.write(row)
         self.board.write(row["env_steps"], row)
 
