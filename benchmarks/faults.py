@@ -6,7 +6,7 @@
 
 Runs are processes of main.py, killed with SIGKILL and resumed; what they end
 with (every tensor of the last checkpoint, replay and optimiser included, and
-metrics.csv but for `seconds`) is held against the same run undisturbed. A row a
+metrics.csv but for `seconds` and `worker_restarts`) is held against the same run undisturbed. A row a
 fault: tries, and how many ended as they must. Exit code 1 where one did not.
 """
 
@@ -102,7 +102,7 @@ def is_one_line(said: str) -> bool:
 
 
 def content(folder: Path) -> tuple[dict[str, np.ndarray], list[list[str]]]:
-    """All tensors of the newest checkpoint, and metrics.csv without its seconds."""
+    """All tensors of the newest checkpoint, and metrics.csv but for seconds and restarts."""
     newest = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         return {}, []
@@ -114,8 +114,8 @@ def content(folder: Path) -> tuple[dict[str, np.ndarray], list[list[str]]]:
     }
     with (folder / "metrics.csv").open(newline="") as file:
         header, *rows = list(csv.reader(file))
-    dull = header.index("seconds")
-    return tensors, [row[:dull] + row[dull + 1 :] for row in (header, *rows)]
+    kept = [i for i, name in enumerate(header) if name not in ("seconds", "worker_restarts")]
+    return tensors, [[row[i] for i in kept] for row in (header, *rows)]
 
 
 def differs(a: Path, b: Path) -> str:

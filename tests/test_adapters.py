@@ -30,6 +30,7 @@ FORAGING = "gymnasium/Foraging-8x8-2p-2f-coop-v3"
 WAREHOUSE = "gymnasium/rware-tiny-2ag-v2"
 TINY = {
     "n_envs": 2,
+    "env_workers": 0,  # a worker would import this file, TensorFlow and all
     "batch_episodes": 2,
     "buffer_episodes": 4,
     "hidden_size": 8,

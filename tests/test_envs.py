@@ -183,7 +183,7 @@ def test_what_an_environment_raises_is_told_in_one_line(monkeypatch):
 @pytest.mark.parametrize(
     "fault,word",
     [
-        ("nan", "NaN"),
+        ("nan", "agent b's .* NaN .* at step 1"),
         ("shape", "does not fit"),
         ("short", "1 numbers, not 2"),
         ("mask", "no legal"),

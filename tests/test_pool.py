@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from pool_envs import Walk
 
-from tfmix import algos
+from tfmix import algos, envs
 from tfmix.collect import PythonCollector
 from tfmix.config import Config, UserError
 from tfmix.envs.python import EnvError
@@ -150,6 +150,14 @@ def test_workers_know_no_tensorflow_and_take_one_thread(team):
     played = play(make(team, 1, faulty("tensorflow", at=0)), 1)
     np.testing.assert_array_equal(played.state[0, 0], [1, 1, 1, 0])
     assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1"
+
+
+def test_workers_find_a_module_of_the_current_directory(team, wanted, tmp_path, monkeypatch):
+    (tmp_path / "my_walk.py").write_text("from pool_envs import Walk\n")
+    monkeypatch.chdir(tmp_path)
+    name = "my_walk:Walk"
+    factory = functools.partial(envs.make_python, name, Config(env=name))
+    assert same(play(make(team, 2, factory)), wanted)
 
 
 def test_environments_that_cannot_be_built_are_refused_in_one_line(team):

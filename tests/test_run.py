@@ -399,7 +399,13 @@ class Threes(PythonCountdown):
 
 def test_a_class_serves_as_a_factory(tmp_path):
     done = tfmix.train(
-        env=Threes, algo="iql", env_steps=12, n_envs=2, run_dir=tmp_path / "x", **SMALL
+        env=Threes,
+        algo="iql",
+        env_steps=12,
+        n_envs=2,
+        env_workers=0,  # a worker would import this file, TensorFlow and all
+        run_dir=tmp_path / "x",
+        **SMALL,
     )
     assert done.env_steps == 12 and done.config.env == "custom/Threes"
 

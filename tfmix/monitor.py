@@ -20,6 +20,7 @@ TAGS = {
     "buffer_episodes": "run/buffer_episodes",
     "env_steps_per_second": "run/env_steps_per_second",
     "learning_rate": "run/learning_rate",
+    "worker_restarts": "run/worker_restarts",
     "episodes": "run/episodes",
     "updates": "run/updates",
     "seconds": "run/seconds",

@@ -319,6 +319,7 @@ class Session:
             "epsilon",
             "learning_rate",
             "buffer_episodes",
+            *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
         ]
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
@@ -407,6 +408,8 @@ class Session:
             learning_rate=float(trainer.learning_rate()),
             buffer_episodes=int(trainer.replay.num_frames()),
         )
+        if not trainer.collector.compiled:
+            row["worker_restarts"] = trainer.collector.restarts
         self.metrics.write(row)
         self.board.write(done, row)
         self.reported = done, time.monotonic()

@@ -6,6 +6,7 @@ One is an object with
   reset(seed)                -> obs [N, O], state [S], legal [N, A]
   step(action [N])           -> obs, state, legal, reward, terminated, truncated, info
   close()
+  agent_names                where it has them, N names for what goes wrong
 """
 
 

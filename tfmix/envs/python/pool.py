@@ -33,7 +33,7 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 class Failure(NamedTuple):
     """Why a worker is of no use: the kind, see `tfmix.envs.python.worker`, and what happened."""
 
-    kind: str
+    kind: int
     words: str
 
 

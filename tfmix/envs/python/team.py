@@ -39,6 +39,7 @@ class TeamEnv:
     Attributes:
       spec: the task's shape.
       limit_from: who named the longest episode.
+      agent_names: what the source calls the agents.
     """
 
     def __init__(self, source: Any, name: str, team_reward: str, episode_limit: int, version: str):
@@ -47,7 +48,7 @@ class TeamEnv:
         self._flatten = spaces.utils.flatten
         self._env, self._name = source, name
         self._team_reward = "team" if getattr(source, "one_reward", False) else team_reward
-        self._agents = list(getattr(source, "possible_agents", []))
+        self._agents = self.agent_names = list(getattr(source, "possible_agents", []))
         if len(self._agents) < 2:
             raise UserError(f"{name}: a team needs two agents or more, this has {self._agents}")
         actions = {agent: source.action_space(agent) for agent in self._agents}
@@ -162,7 +163,7 @@ class TeamEnv:
             if last and not legal[i].any():
                 legal[i, 0] = True  # nobody acts any more
             if not legal[i].any():
-                raise EnvError(f"{self._name}: agent {agent} has no legal action")
+                raise EnvError(f"{self._name}: agent {agent} has no legal action{self._when()}")
         own = self._own_state()
         state = obs.ravel() if own is None else own
         if state.size != self.spec.state_size:
@@ -170,8 +171,15 @@ class TeamEnv:
                 f"{self._name}: the state has {state.size} numbers, not {self.spec.state_size}"
             )
         if not (np.isfinite(obs).all() and np.isfinite(state).all()):
-            raise EnvError(f"{self._name}: an observation or the state is NaN or infinite")
+            odd = [
+                a for a, row in zip(self._agents, obs, strict=True) if not np.isfinite(row).all()
+            ]
+            what = f"agent {odd[0]}'s observation" if odd else "the state"
+            raise EnvError(f"{self._name}: {what} is NaN or infinite{self._when()}")
         return obs, state, legal
+
+    def _when(self) -> str:
+        return f" at step {self._clock} of the episode"
 
     def reset(self, seed: int) -> Seen:
         """Starts an episode."""
@@ -227,7 +235,7 @@ class TeamEnv:
             wanted = "one number" if self._team_reward == "team" else "one number an agent"
             raise EnvError(f"{self._name}: the reward must be {wanted}, not {rewards}") from error
         if not np.isfinite(numbers).all():
-            raise EnvError(f"{self._name}: a reward is NaN or infinite: {numbers}")
+            raise EnvError(f"{self._name}: a reward is NaN or infinite: {numbers}{self._when()}")
         if self._team_reward == "one" and numbers:
             if max(numbers) != min(numbers):
                 raise EnvError(
