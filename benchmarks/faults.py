@@ -6,8 +6,9 @@
 
 Runs are processes of main.py, killed with SIGKILL and resumed; what they end
 with (every tensor of the last checkpoint, replay and optimiser included, and
-metrics.csv but for `seconds` and `worker_restarts`) is held against the same run undisturbed. A row a
-fault: tries, and how many ended as they must. Exit code 1 where one did not.
+metrics.csv but for `seconds` and `worker_restarts`) is held against the same
+run undisturbed. A row a fault: tries, and how many ended as they must. Exit
+code 1 where one did not.
 """
 
 from __future__ import annotations
