@@ -287,7 +287,7 @@ def disk_full(work: Path, what: str) -> Outcome:
 
 
 FAULTY = '''
-"""simple_spread that fails once, or always, on the thousandth step of a process."""
+"""simple_spread that fails once, or always, on the 990th step of a process."""
 import os, signal, time
 from pathlib import Path
 from pettingzoo.mpe import simple_spread_v3
@@ -303,7 +303,7 @@ class Faulty:
     def step(self, actions):
         self._count += 1
         found = self._env.step(actions)
-        if self._count == 1000 and not self._mark.exists():
+        if self._count == 990 and not self._mark.exists():
             self._mark.touch()
             if self._how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -312,7 +312,7 @@ class Faulty:
             if self._how == "raising":
                 raise ValueError("a fault on purpose")
             if self._how == "nan":
-                found[0][self._env.agents[0]][0] = float("nan")
+                found[0][min(found[0])][0] = float("nan")
         return found
 
 def make(how, mark):
