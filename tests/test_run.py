@@ -1,6 +1,7 @@
 """Runs as a user has them: train, look at the folder, load, evaluate, export, resume."""
 
 import csv
+import functools
 import hashlib
 import json
 import resource
@@ -408,6 +409,20 @@ def test_a_class_serves_as_a_factory(tmp_path):
         **SMALL,
     )
     assert done.env_steps == 12 and done.config.env == "custom/Threes"
+
+
+def test_an_environment_of_another_library_is_taken_as_it_is(tmp_path):
+    from pettingzoo.mpe import simple_spread_v3
+
+    settings = {"algo": "vdn", "env_steps": 50, "eval_episodes": 1, "recurrent": False, **SMALL}
+    factory = functools.partial(simple_spread_v3.parallel_env, max_cycles=5)
+    done = tfmix.train(env=factory(), n_envs=1, run_dir=tmp_path / "made", **settings)
+    assert done.env_steps == 50 and done.spec.obs_size == 18 and done.spec.episode_limit == 5
+    again = tfmix.load(tmp_path / "made", env=factory)  # in a worker
+    assert again.evaluate(2).shape == (2,) and again.trainer.collector.restarts == 0
+    again.close()
+    with pytest.raises(UserError, match="gives a dict, which is not an environment of tfmix"):
+        tfmix.train(env=dict, run_dir=tmp_path / "y", **settings)
 
 
 def test_a_random_team_plays_in_either_lane(trained):

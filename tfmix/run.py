@@ -23,7 +23,7 @@ import tfmix
 from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
-from tfmix.envs.python import EnvError
+from tfmix.envs.python import EnvError, own
 from tfmix.envs.python.pool import open_lane
 from tfmix.export import export
 from tfmix.signals import listening
@@ -58,27 +58,35 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
 
     Args:
       settings: with the environment's name and arguments.
-      env: None, or an environment or a factory of the user's instead of the name.
+      env: None, or an environment or a factory of the user's instead of the
+        name, in any interface of docs/environments.md.
 
     Raises:
       UserError: no such environment, or more memory than there is.
     """
+    factory: Callable[[], Any] | None = None
     if env is None and envs.is_graph(settings.env):
-        env = envs.make_graph(settings.env, settings)
-    if env is None:
-        env = functools.partial(envs.make_python, settings.env, settings)
-    first = env() if isinstance(env, type) or not hasattr(env, "spec") else env
+        first = envs.make_graph(settings.env, settings)
+    elif env is None:
+        factory = functools.partial(envs.make_python, settings.env, settings)
+        first = factory()
+    elif own.is_made(env):
+        first = own.adapt(env, settings.env, settings.team_reward, settings.episode_limit)
+    else:
+        names = (settings.env, settings.team_reward, settings.episode_limit)
+        factory = functools.partial(own.call, env, *names)
+        first = factory()
     # Before more environments and the announcement; an EpisodeReplay by itself checks too.
     replay.check_room(first.spec, settings.n_envs, settings.buffer_episodes, settings.buffer_type)
     training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
         return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
-    if env is first and settings.n_envs > 1:
+    if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
         )
-    lane = open_lane(None if env is first else env, first, settings)
+    lane = open_lane(factory, first, settings)
     return lane.spec, functools.partial(PythonCollector, lane)
 
 

@@ -20,7 +20,6 @@ from tfmix.envs.check.report import Report
 from tfmix.envs.check.rows import rows
 from tfmix.envs.check.source import Watch
 from tfmix.envs.python import own
-from tfmix.envs.python.common import build
 from tfmix.envs.python.team import TeamEnv
 from tfmix.quiet import quiet_import
 
@@ -51,12 +50,12 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     elif env is not None:
         settings["env"] = env
     chosen = config.resolve(settings)
-    is_made = hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
+    is_made = own.is_made(env)
     if is_name:
         made = _make(chosen)
     else:
-        made = env if is_made else build(chosen.env, env)
-        made = own.adapt(made, chosen.env, chosen.team_reward, chosen.episode_limit)
+        take = own.adapt if is_made else own.call
+        made = take(env, chosen.env, chosen.team_reward, chosen.episode_limit)
     in_graph: Any = None
     if "batch" in inspect.signature(made.reset).parameters:
         from tfmix.envs.check import graph

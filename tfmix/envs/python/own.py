@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from tfmix.config import UserError
@@ -41,6 +42,20 @@ def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
     raise UserError(f"{name} gives a {type(made).__name__}, which is not {KNOWN}")
 
 
+def is_made(env: Any) -> bool:
+    """Whether `env` is an environment, and not something that makes one."""
+    return hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
+
+
+def call(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
+    """What a factory from Python gives, adapted.
+
+    Raises:
+      UserError: what it raises, or what `adapt` refuses.
+    """
+    return adapt(build(name, factory), name, team_reward, episode_limit)
+
+
 def make(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> Any:
@@ -49,5 +64,5 @@ def make(
     Raises:
       UserError: no such thing, it raises something, or what `adapt` refuses.
     """
-    made = build(name, find(name, target), **arguments)
-    return adapt(made, name, team_reward, episode_limit)
+    factory = functools.partial(find(name, target), **arguments)
+    return call(factory, name, team_reward, episode_limit)
