@@ -15,6 +15,7 @@ from gymnasium import spaces
 import main
 import tfmix
 from tests.test_adapters import Battle, Idle
+from tfmix import config, run
 from tfmix.config import UserError
 from tfmix.envs import check
 
@@ -193,6 +194,14 @@ def test_what_was_inferred_is_told_with_its_reason():
     assert rows["random team"] == "mean return 8, from 8 to 8"
     assert "env steps a second" in rows["speed"]
     assert max(map(len, str(report).splitlines())) <= 100
+
+
+def test_a_training_says_where_the_seed_is_ignored(capsys):
+    settings = config.resolve({"env": "custom/pair", "n_envs": 1, "algo": "vdn"})
+    for faults, told in ((), False), (("seed",), True):
+        run.open_env(settings, Pair(*faults))
+        said = capsys.readouterr().err
+        assert ("ignores its seed: the same run does not come twice" in said) == told
 
 
 def test_a_deterministic_environment_is_a_warning():

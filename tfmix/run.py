@@ -82,6 +82,14 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
         return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
+    if env is not None and hasattr(first, "rehearse"):
+        first.rehearse()
+    if getattr(first, "ignores_seed", False):
+        print(
+            f"tfmix: {first.spec.name} ignores its seed: the same run does not come twice, and "
+            "a resumed one is not the one that was never stopped",
+            file=sys.stderr,
+        )
     if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
