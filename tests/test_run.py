@@ -487,6 +487,14 @@ def test_damaged_checkpoints_are_noticed_and_the_one_before_is_used(copied, caps
         tfmix.load(copied)
 
 
+def test_a_checkpoint_of_a_newer_tfmix_is_left_alone(copied):
+    newest = checkpoint.latest(copied / "checkpoints")
+    manifest = checkpoint.read_manifest(newest) | {"format": checkpoint.FORMAT + 1}
+    (newest / "manifest.json").write_text(checkpoint._text(manifest))
+    with pytest.raises(UserError, match="written by a newer tfmix; update tfmix"):
+        tfmix.resume(copied)
+
+
 def test_a_checkpoint_of_other_networks_is_refused_in_one_line(copied):
     about = json.loads((copied / "run.json").read_text())
     about["config"]["hidden_size"] = 9

@@ -56,20 +56,22 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
 
     Raises:
-      ValueError: it is damaged, or of a newer tfmix.
+      UserError: it is whole, and of a newer tfmix.
+      ValueError: it is damaged.
       OSError: it cannot be read.
     """
     text = (checkpoint / MANIFEST).read_text()
     manifest = json.loads(text)
+    damaged = ValueError(f"{MANIFEST} is damaged")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
-        raise ValueError(f"{MANIFEST} is damaged")
+        raise damaged
     if set(manifest) == {"env_steps", "seconds", "sha256"}:  # had no checksum of its own
         return {"format": 1, **manifest}
-    if manifest.get("format") != FORMAT:
-        raise ValueError(f"format {manifest['format']} of another tfmix, this one reads {FORMAT}")
     manifest.pop("manifest_sha256", None)
-    if _text(manifest) != text:
-        raise ValueError(f"{MANIFEST} is damaged")
+    if _text(manifest) != text or not isinstance(manifest.get("format"), int):
+        raise damaged
+    if manifest["format"] > FORMAT:
+        raise UserError(f"{checkpoint} was written by a newer tfmix; update tfmix")
     return manifest
 
 
@@ -158,7 +160,7 @@ def latest(folder: Path) -> Path | None:
     A damaged one behind it is named on standard error.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged.
+      UserError: there are checkpoints, and all are damaged; or one is of a newer tfmix.
     """
     candidates = saved(folder)
     for checkpoint in reversed(candidates):
