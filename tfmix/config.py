@@ -449,7 +449,8 @@ def from_dict(stored: Mapping[str, Any]) -> Config:
     """The configuration of a run folder's run.json.
 
     Raises:
-      UserError: a field this version does not know, or one of the wrong type.
+      UserError: a field this version does not know, or one of the wrong type or out
+        of bounds.
     """
     for name, value in stored.items():
         if name not in FIELDS:
@@ -457,4 +458,8 @@ def from_dict(stored: Mapping[str, Any]) -> Config:
         kind = list if name == "env_arg" else _TYPES[name]
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise UserError(f"run.json: setting {name!r} has a value of the wrong type")
+    try:
+        parse(as_words(stored))  # are all in bounds?
+    except UserError as error:
+        raise UserError(f"run.json: {error}") from error
     return Config(**{n: tuple(v) if n == "env_arg" else v for n, v in stored.items()})
