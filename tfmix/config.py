@@ -6,8 +6,10 @@ a value's type and range are all made from the fields of `Config`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import io
 import json
 import math
 import re
@@ -20,6 +22,11 @@ from absl import flags
 
 FLAGS_FOLDER = Path(__file__).resolve().parent.parent / "flags"
 MODES = ("train", "resume", "evaluate", "export", "benchmark", "check_env", "list")
+
+# Of a hidden layer; more is a slip of the finger, and no machine's memory.
+MOST_UNITS = 65_536
+# Of any whole number: what the loop counts in 64 bits with room to spare.
+LARGEST = 10**15
 
 
 class UserError(Exception):
@@ -117,6 +124,7 @@ class Config:
         "learning",
         "updates",
         low=0.0,
+        high=1000.0,
     )
     gamma: float = _setting(0.99, "Discount of the future.", "learning", low=0.0, high=1.0)
     learning_rate: float = _setting(5e-4, "Step size at the start.", "learning", low=0.0)
@@ -170,11 +178,16 @@ class Config:
     )
 
     hidden_size: int = _setting(
-        64, "Units of the agents' GRU, or of each hidden layer.", "networks", "units", low=1
+        64,
+        "Units of the agents' GRU, or of each hidden layer.",
+        "networks",
+        "units",
+        low=1,
+        high=MOST_UNITS,
     )
     recurrent: bool = _setting(True, "Agents have a GRU; else they are feed-forward.", "networks")
     agent_layers: int = _setting(
-        2, "Hidden layers of feed-forward agents.", "networks", "layers", low=1
+        2, "Hidden layers of feed-forward agents.", "networks", "layers", low=1, high=64
     )
     share_parameters: bool = _setting(
         True, "One network serves all agents; else each has its own, and no index.", "networks"
@@ -182,7 +195,12 @@ class Config:
     last_action: bool = _setting(True, "Agents read their last action.", "networks")
     agent_id: bool = _setting(True, "Agents read their own index.", "networks")
     mixer_embed: int = _setting(
-        32, "Units of QMIX's mixing layer, size of Qatten's queries.", "networks", "units", low=1
+        32,
+        "Units of QMIX's mixing layer, size of Qatten's queries.",
+        "networks",
+        "units",
+        low=1,
+        high=MOST_UNITS,
     )
     hypernet_embed: int = _setting(
         64,
@@ -190,11 +208,12 @@ class Config:
         "networks",
         "units",
         low=1,
+        high=MOST_UNITS,
     )
     hypernet_layers: int = _setting(
         2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
     )
-    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1)
+    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1, high=1024)
     attention_bias: bool = _setting(
         True,
         "Qatten's keys and the last layer of its queries have a bias (PyMARL2; without: the "
@@ -205,7 +224,12 @@ class Config:
         0.0, "Weight of Qatten's mean square of the attention's logits.", "networks", low=0.0
     )
     central_embed: int = _setting(
-        256, "Hidden units of the central mixer of CW-QMIX and OW-QMIX.", "networks", "units", low=1
+        256,
+        "Hidden units of the central mixer of CW-QMIX and OW-QMIX.",
+        "networks",
+        "units",
+        low=1,
+        high=MOST_UNITS,
     )
     wqmix_alpha: float = _setting(
         0.1,
@@ -214,12 +238,14 @@ class Config:
         low=0.0,
         high=1.0,
     )
-    duplex_kernels: int = _setting(10, "Attention kernels of QPLEX.", "networks", "kernels", low=1)
+    duplex_kernels: int = _setting(
+        10, "Attention kernels of QPLEX.", "networks", "kernels", low=1, high=1024
+    )
     duplex_layers: int = _setting(
-        3, "Layers of each of QPLEX's kernels.", "networks", "layers", low=1
+        3, "Layers of each of QPLEX's kernels.", "networks", "layers", low=1, high=64
     )
     qtran_embed: int = _setting(
-        64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1
+        64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1, high=MOST_UNITS
     )
     qtran_state_value: str = _setting(
         "state",
@@ -279,7 +305,7 @@ def define_flags(values: flags.FlagValues) -> flags.FlagValues:
             flags.DEFINE_boolean(name, default, text, flag_values=values)
         elif kind is int:
             flags.DEFINE_integer(
-                name, default, text, meta.get("low"), meta.get("high"), flag_values=values
+                name, default, text, meta.get("low"), meta.get("high", LARGEST), flag_values=values
             )
         elif kind is float:
             flags.DEFINE_float(
@@ -320,12 +346,17 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
         out of bounds, an unreadable flagfile.
     """
     values = values if values is not None else define_flags(flags.FlagValues())
+    warning = io.StringIO()
     try:
-        left = values(["tfmix", *split_flagfiles(arguments)])
+        with contextlib.redirect_stderr(warning):  # absl's, about a circle of flagfiles
+            left = values(["tfmix", *split_flagfiles(arguments)])
     except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+        text = re.sub(r"\('Non-boolean argument.*", "write true or false", str(error), flags=re.S)
+        raise UserError(" ".join(text.split())) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read a flagfile: {error}") from error
+    if warning.getvalue():
+        raise UserError("a flagfile includes itself, by way of others or not")
     if len(left) > 1:
         raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
     found = {name: values[name].value for name in values if values[name].present}
@@ -441,7 +472,7 @@ def env_arguments(config: Config) -> dict[str, Any]:
             raise UserError(f"--env_arg={word}: write it as name=value")
         try:
             arguments[name] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             arguments[name] = text
     return arguments
 
@@ -450,7 +481,8 @@ def from_dict(stored: Mapping[str, Any]) -> Config:
     """The configuration of a run folder's run.json.
 
     Raises:
-      UserError: a field this version does not know, or one of the wrong type.
+      UserError: a field this version does not know, or one of the wrong type or out
+        of bounds.
     """
     for name, value in stored.items():
         if name not in FIELDS:
@@ -458,4 +490,8 @@ def from_dict(stored: Mapping[str, Any]) -> Config:
         kind = list if name == "env_arg" else _TYPES[name]
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise UserError(f"run.json: setting {name!r} has a value of the wrong type")
+    try:
+        parse(as_words(stored))  # are all in bounds?
+    except UserError as error:
+        raise UserError(f"run.json: {error}") from error
     return Config(**{n: tuple(v) if n == "env_arg" else v for n, v in stored.items()})

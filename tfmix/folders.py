@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tfmix import checkpoint, config
 from tfmix.config import Config, UserError
-from tfmix.types import EnvSpec
+from tfmix.types import TEAM_REWARD, EnvSpec
 
 FORMAT = 1  # of run.json
 LOCK = ".lock"
@@ -33,6 +33,26 @@ class RunFile(NamedTuple):
     about: dict[str, Any]
 
 
+def _spec_of(stored: dict[str, Any]) -> EnvSpec:
+    """A task's shape as run.json holds it.
+
+    Raises:
+      ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    fields = {f.name: str(f.type) for f in dataclasses.fields(EnvSpec)}
+    spec = {name: value for name, value in stored.items() if name in fields}
+    own = spec["agent_n_actions"] = tuple(spec["agent_n_actions"])
+    for name, value in spec.items():
+        kind = {"int": int, "str": str}.get(fields[name], tuple)
+        if type(value) is not kind or (kind is int and not 0 <= value < 2**31):
+            raise ValueError(f"the task's {name} is {value!r}")
+    found = EnvSpec(**spec)
+    fits = all(type(n) is int and 0 < n <= found.n_actions for n in own)
+    if not (own and fits) or len(own) != found.n_agents or found.team_reward not in TEAM_REWARD:
+        raise ValueError("the task's agents, actions or reward do not fit together")
+    return found
+
+
 def read(folder: str | os.PathLike[str]) -> RunFile:
     """The run.json of a run folder.
 
@@ -46,15 +66,12 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
             raise UserError(
                 f"{path} was written by a newer tfmix ({about['versions']['tfmix']}); update tfmix"
             )
-        fields = {f.name for f in dataclasses.fields(EnvSpec)}
-        spec = {name: value for name, value in about["spec"].items() if name in fields}
-        spec["agent_n_actions"] = tuple(spec["agent_n_actions"])
-        return RunFile(config.from_dict(about["config"]), EnvSpec(**spec), about)
+        return RunFile(config.from_dict(about["config"]), _spec_of(about["spec"]), about)
     except FileNotFoundError as error:
         raise UserError(f"there is no run in {path}: it has no run.json") from error
     except OSError as error:
         raise UserError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path / 'run.json'} is damaged: {error}") from error
 
 

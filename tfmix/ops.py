@@ -120,7 +120,7 @@ def n_step_return(
     """
     goes_on = _next(mask) > 0
     found = reward + discount * next_value
-    for _ in range(n - 1):
+    for _ in range(min(n, reward.shape[1]) - 1):  # no episode has more
         found = reward + discount * tf.where(goes_on, _next(found), next_value)
     return found
 

@@ -313,7 +313,11 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
         envs.is_graph(settings.get("env", Config.env))
     chosen = config.resolve(settings)
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
-    _refuse_used(folder)
+    try:
+        _refuse_used(folder)
+    except (OSError, ValueError) as error:  # a name that no file can have
+        reason = getattr(error, "strerror", error)
+        raise UserError(f"cannot write to {folder}: {reason}") from error
     spec, make_collector = open_env(chosen, own)
     if verbose:
         _announce(chosen, spec, folder)

@@ -137,7 +137,10 @@ def make_graph(name: str, config: Config) -> Any:
             raise UserError(f"{name} needs --env_arg={parameter.name}=...")
     if config.episode_limit:
         raise UserError(f"{name} has its own episode limit; --episode_limit is for Python ones")
-    return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
+    try:
+        return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
+    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
+        raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def build_python(name: str, config: Config) -> Any:

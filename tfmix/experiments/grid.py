@@ -11,6 +11,8 @@ from typing import Any
 from tfmix import algos, config, envs, folders
 from tfmix.config import Config, UserError
 
+MOST = 10_000  # seeds, and runs at a time
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -66,11 +68,13 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
     try:
         for part in asked.split(","):
             first, colon, last = part.partition(":")
-            found += range(int(first), int(last)) if colon else [int(first)]
+            found += range(int(first), int(last))[: MOST + 1] if colon else [int(first)]
     except ValueError:
         raise UserError(
             f"--seeds={asked}: write first:last (the last is left out) or a list such as 0,3,7"
         ) from None
+    if len(found) > MOST:
+        raise UserError(f"--seeds={asked} holds more than {MOST:,} seeds")
     if not found:
         raise UserError(f"--seeds={asked} holds no seed: of first:last the last is left out")
     return list(dict.fromkeys(found))
@@ -105,8 +109,8 @@ def make(
         algos.check(algo)
     for env in env_names:
         envs.is_graph(env)
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs={jobs}: at least one run at a time")
+    if jobs is not None and not 1 <= jobs <= MOST:
+        raise UserError(f"--jobs={jobs}: from one run to {MOST:,} at a time")
     if not (algo_names and env_names and seeds):
         raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
     cells = []

@@ -36,12 +36,14 @@ class GraphEnv(Protocol):
         ...
 
 
-def check_count(name: str, argument: str, value: Any, low: int = 1) -> int:
-    """`value` if it is a whole number from `low`.
+def check_count(name: str, argument: str, value: Any, low: int = 1, high: int = 1_000_000) -> int:
+    """`value` if it is a whole number from `low` to `high`.
 
     Raises:
       UserError: it is not.
     """
-    if type(value) is not int or value < low:
-        raise UserError(f"{name}: {argument}={value!r} must be a whole number from {low}")
+    if type(value) is not int or not low <= value <= high:
+        raise UserError(
+            f"{name}: {argument}={value!r} must be a whole number from {low} to {high:,}"
+        )
     return value
