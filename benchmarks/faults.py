@@ -137,7 +137,9 @@ def wait(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 class Kills:
-    """Runs that are killed at a random moment, or while they write a checkpoint, and resumed."""
+    """Runs that are killed again and again, at random moments or while they write a checkpoint."""
+
+    EACH = 5  # kills of a run before it is left to end
 
     def __init__(self, work: Path, seed: int):
         self.work, self.random = work, random.Random(seed)
@@ -146,51 +148,63 @@ class Kills:
     def prepare(self, name: str) -> None:
         """The run undisturbed, and how long it trains."""
         folder = self.work / f"whole-{list(RUNS).index(name)}"
-        if not folder.exists():
-            process = start(*RUNS[name], *OFTEN, f"--run_dir={folder}")
-            code, said = end(process)
-            if code:
-                raise SystemExit(f"{name} does not even train: {said}")
+        code, said = end(start(*RUNS[name], *OFTEN, f"--run_dir={folder}"))
+        if code:
+            raise SystemExit(f"{name} does not even train: {said}")
         with (folder / "metrics.csv").open(newline="") as file:
-            seconds = float(list(csv.DictReader(file))[-1]["seconds"])
-        self.whole[name] = folder, seconds
+            first, *_, last = [float(row["seconds"]) for row in csv.DictReader(file)]
+        self.whole[name] = folder, last - first
 
-    def once(self, name: str, number: int, writing: bool) -> str:
-        """One kill and one resume; what is wrong afterwards, or an empty string."""
+    def once(self, name: str, number: int, writing: bool) -> tuple[int, str]:
+        """Kills a run `EACH` times, resumes it after each, and lets it end.
+
+        Returns:
+          kills that hit, and what is wrong in the end, or an empty string.
+        """
         whole, seconds = self.whole[name]
         folder = self.work / f"{'writing' if writing else 'kill'}-{number}"
-        process = start(*RUNS[name], *OFTEN, f"--run_dir={folder}")
-        spare = folder / "checkpoints" / ".writing"
+        process, hits = start(*RUNS[name], *OFTEN, f"--run_dir={folder}"), 0
+        for _ in range(self.EACH):
+            self.wait_for_the_moment(process, folder, seconds / self.EACH, writing)
+            hits += kill(process)
+            process = start("--mode=resume", f"--run_dir={folder}")
+        code, said = end(process)
+        if code:
+            return hits, f"resume failed: {said}"
+        found = differs(folder, whole)
+        shutil.rmtree(folder)
+        return hits, found
+
+    def wait_for_the_moment(
+        self, process: subprocess.Popen[str], folder: Path, seconds: float, writing: bool
+    ) -> None:
+        """Until the process trains, and a little or to the middle of a checkpoint."""
+        spare, metrics = folder / "checkpoints" / ".writing", folder / "metrics.csv"
         if writing:
-            for _ in range(self.random.randrange(1, 8)):
+            for _ in range(self.random.randrange(1, 4)):
                 wait(lambda: not spare.exists(), process)
                 wait(spare.exists, process)
             time.sleep(self.random.random() * 0.02)
-        else:
-            wait((folder / "metrics.csv").exists, process)
-            time.sleep(self.random.random() * seconds)
-        killed = kill(process)
-        code, said = end(start("--mode=resume", f"--run_dir={folder}"))
-        if code:
-            return f"resume failed: {said}"
-        found = differs(folder, whole)
-        shutil.rmtree(folder)
-        return found or ("" if killed else "LATE")
+            return
+        wait(metrics.exists, process)
+        size = metrics.stat().st_size if metrics.exists() else 0
+        # A resumed process cuts the file first, and then writes rows.
+        wait(lambda: metrics.exists() and metrics.stat().st_size != size, process)
+        time.sleep(self.random.random() * seconds)
 
     def all(self, tries: int, jobs: int, writing: bool) -> Outcome:
         """Kills the runs in turn, `tries` times in all."""
         for name in RUNS:
             if name not in self.whole:
                 self.prepare(name)
-        names = [list(RUNS)[i % len(RUNS)] for i in range(tries)]
+        names = [list(RUNS)[i % len(RUNS)] for i in range(-(-tries // self.EACH))]
         with ThreadPoolExecutor(jobs) as pool:
             found = list(pool.map(lambda x: self.once(x[1], x[0], writing), enumerate(names)))
-        late = found.count("LATE")
-        wrong = [f"{n}: {f}" for n, f in zip(names, found, strict=True) if f not in ("", "LATE")]
-        remark = "; ".join(wrong[:3]) or "identical to the runs that were not killed"
-        if late:
-            remark += f"; {late} had ended before the kill"
-        return tries, tries - len(wrong), remark
+        wrong = [f"{n}: {f}" for n, (_, f) in zip(names, found, strict=True) if f]
+        hits = sum(hit for hit, _ in found)
+        remark = "; ".join(wrong[:3]) or "each identical to the run that was not killed"
+        good = sum(hit for hit, fault in found if not fault)
+        return hits, good, f"{len(names)} runs, {self.EACH} kills each: {remark}"
 
 
 def corrupt(work: Path, tries: int, seed: int) -> Outcome:
