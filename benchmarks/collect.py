@@ -5,9 +5,10 @@
 Bare: so many processes step the environment with random actions, each its own,
 as the PettingZoo object (raw) and through tfmix's adapter (adapted). Collector:
 whole episodes of a QMIX-size agent, which wait for the policy at every step,
-by `--env_workers`; 0 is in one process. All sides take turns in every repeat;
-a row's share is the median over repeats of collector / bare adapted of the
-same number of processes.
+by `--env_workers`; 0 is in one process. Workers share the machine with the
+policy, and other load on it flatters the side with more processes. All sides
+take turns in every repeat; a row's share is the median over repeats of
+collector / bare adapted of the same number of processes.
 """
 
 from __future__ import annotations

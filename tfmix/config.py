@@ -71,14 +71,14 @@ class Config:
     )
     max_worker_restarts: int = _setting(
         10,
-        "Processes of environments that may be replaced in a run: they die, hang or raise.",
+        "Workers replaced in a run because they died, hung or raised; one more ends it.",
         "collection",
         "restarts",
         low=0,
     )
     env_timeout_seconds: float = _setting(
         60.0,
-        "Time after which a process of environments hangs; ten times as much to build them.",
+        "Longest wait for a step of a worker's environments; ten times as much to build them.",
         "collection",
         "seconds",
         low=0.1,
