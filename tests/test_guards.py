@@ -104,6 +104,13 @@ def test_a_weight_that_is_not_finite_is_named_and_never_saved(session):
     assert checkpoint.latest(session.folder / "checkpoints") == kept[-1]
 
 
+def test_a_run_folder_that_is_gone_is_told_and_not_made_anew(session, tmp_path):
+    tmp_path.rename(tmp_path.with_name("moved"))
+    with pytest.raises(RunFailedError, match="was removed or renamed"):
+        session.save()
+    assert not tmp_path.exists()
+
+
 class Spoiling(Countdown):
     """NaN on the second real step of every episode longer than one."""
 

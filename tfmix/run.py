@@ -388,6 +388,8 @@ def resume(
             if verbose:
                 print("this run is finished; a greater --env_steps goes on with it")
             return run
+        if verbose and newest and not run.config.checkpoint_replay:
+            print("the replay is not in the checkpoint: it is filled anew before learning")
         monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
         monitor.cut_events(run.folder, run.env_steps)
         return _go_on(run, checkpoint.seconds_of(newest) if newest else 0.0)

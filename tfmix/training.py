@@ -427,8 +427,11 @@ class Session:
         """Writes a checkpoint.
 
         Raises:
-          RunFailedError: weights are not finite; the last checkpoint is kept.
+          RunFailedError: weights are not finite; the last checkpoint is kept. Or
+            the run folder is gone.
         """
+        if not self.folder.is_dir():
+            raise RunFailedError(f"{self.folder} was removed or renamed while its run went on")
         if spoilt := self.trainer.spoilt():
             raise RunFailedError(
                 f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(spoilt)}; "
