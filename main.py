@@ -68,12 +68,23 @@ def show_names() -> None:
     print("  <module:function> of your own, in any of these interfaces")
 
 
+def trust_code(env: str, run_dir: str) -> None:
+    """--env beside --run_dir: the code that the run's run.json names may be imported."""
+    from tfmix import envs, folders
+
+    if env != (own := folders.read(run_dir).config.env):
+        raise UserError(f"{run_dir} was trained on {own}: --env cannot be another")
+    envs.trust(env)
+
+
 def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -> str:
     """The run folder; other settings than `also` come from the run and may not be given."""
     if not settings.get("run_dir"):
         raise UserError(f"--mode={mode} needs --run_dir")
+    if "env" in settings:
+        trust_code(settings["env"], settings["run_dir"])
     for name in settings:
-        if name not in ("run_dir", *also):
+        if name not in ("run_dir", "env", *also):
             raise UserError(
                 f"--mode={mode} takes its settings from the run: --{name} cannot be set"
             )
@@ -137,7 +148,10 @@ def finish(run: Any) -> None:
         print(run.summary())
         return
     print(f"stopped at {run.env_steps:,} of {run.config.env_steps:,} env steps, all is saved")
-    print(f"continue with: python main.py --mode=resume --run_dir={run.folder}")
+    from tfmix import envs
+
+    also = f" --env={run.config.env}" if envs.names_code(run.config.env) else ""
+    print(f"continue with: python main.py --mode=resume --run_dir={run.folder}{also}")
 
 
 def main(arguments: list[str]) -> int:

@@ -83,7 +83,7 @@ def stopped_before_training() -> Iterator[None]:
     """Puts `ReachedError` in the place of networks, a benchmark's processes and `check_env`."""
     kept = run.training.Trainer, experiments._benchmark
     run.training.Trainer, experiments._benchmark = _reached, _reached  # type: ignore
-    old = signal.signal(signal.SIGALRM, _too_long)
+    old, given = signal.signal(signal.SIGALRM, _too_long), command_line.FLAGS
     tfmix.check_env = _reached
     try:
         yield
@@ -91,6 +91,7 @@ def stopped_before_training() -> Iterator[None]:
         del tfmix.check_env  # which loads itself again
         run.training.Trainer, experiments._benchmark = kept  # type: ignore
         signal.signal(signal.SIGALRM, old)
+        command_line.FLAGS = given
 
 
 # Command lines.

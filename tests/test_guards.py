@@ -1,12 +1,17 @@
 """What goes wrong stops with one line: NaN, memory, wrong words and damaged files."""
 
+import json
+import random
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import tfmix
+from benchmarks import fuzz
 from tests.test_collect import Countdown
-from tfmix import checkpoint, config, guard, memory, replay, run, training
+from tfmix import checkpoint, config, envs, guard, memory, replay, run, training
 from tfmix.config import RunFailedError, UserError
 
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
@@ -37,6 +42,12 @@ def session(fresh, tmp_path):
     made.save()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run folder of VDN on two_step."""
+    return fuzz.small_run(tmp_path_factory.mktemp("runs") / "run")
 
 
 def state_of(trainer):
@@ -191,3 +202,103 @@ def test_available_memory_respects_every_limit_around_the_process(tmp_path):
     write("sys/fs/cgroup/memory/memory.usage_in_bytes", "2900000\n")
     write("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 300000\n")
     assert memory.available_bytes(tmp_path) == 400_000
+
+
+def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "theirs")
+    (tmp_path / "evil.py").write_text("open('imported', 'w')\n")
+    run_json = tmp_path / "theirs" / "run.json"
+    about = json.loads(run_json.read_text())
+    for env in (
+        "os:system",
+        "evil:make",
+        "pymarl/os:system",
+        "pettingzoo/evil",
+        "gymnasium/evil:x",
+    ):
+        about["config"].update(env=env, env_arg=["command=touch called"])
+        run_json.write_text(json.dumps(about))
+        assert not envs.is_trusted(env)
+    loaded = tfmix.load("theirs")  # acts and exports, but does not play
+    assert loaded.act(np.zeros([2, 3])).shape == (2,)
+    for use in (lambda: loaded.evaluate(1), lambda: tfmix.resume("theirs", env_steps=80)):
+        with pytest.raises(UserError, match=r"names code .* add --env=gymnasium/evil:x if"):
+            use()
+    with pytest.raises(UserError, match="trained on gymnasium/evil:x, not on os:system"):
+        tfmix.load("theirs", env="os:system")
+    assert not (tmp_path / "called").exists() and not (tmp_path / "imported").exists()
+    with pytest.raises(UserError):  # evil.py registers no environment
+        tfmix.load("theirs", env="gymnasium/evil:x")
+    assert (tmp_path / "imported").exists()
+    for known in (
+        "two_step",
+        "pettingzoo/pettingzoo.mpe.simple_spread_v3",
+        "gymnasium/x",
+        "smac/x",
+    ):
+        assert envs.is_trusted(known)
+
+
+def broken(found):
+    """The cases that neither went on nor were refused in one line."""
+    return [
+        (case, outcome) for case, outcome in found if outcome not in (fuzz.GOES_ON, fuzz.REFUSED)
+    ]
+
+
+def test_a_hundred_command_lines_do_what_they_say_or_are_one_line(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    found = fuzz.fuzz_words(100, random.Random("short"), tmp_path)
+    assert not broken(found)
+    assert {outcome for _, outcome in found} == {fuzz.GOES_ON, fuzz.REFUSED}
+
+
+@pytest.mark.parametrize("kind", ["run.json", "metrics.csv", "flagfile", "checkpoint"])
+def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "whole")
+    assert not broken(fuzz.fuzz_files(kind, 20, random.Random("short"), tmp_path))
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--env_steps=" + "9" * 30], "env_steps"),
+        (["--hidden_size=1000000"], "65536"),
+        (["--double_q=perhaps"], "--double_q=perhaps: write true or false"),
+        (["--flagfile={circle}"], "a flagfile includes itself"),
+        (["--env=mpe/simple_spread", "--env_arg=n=" + "9" * 20], "from 1 to 1,000,000"),
+        (["--env=matrix/custom", "--env_arg=payoff=" + "9" * 400], "cannot be made: Overflow"),
+        (["--env=two_step", "--run_dir=" + "x" * 5000], "File name too long"),
+        (["--mode=benchmark", "--seeds=0:999999999999"], "more than 10,000 seeds"),
+        (["--mode=benchmark", "--jobs=100000"], "to 10,000 at a time"),
+        (["--env=two_step", "--algo=qmix", "--updates_per_episode=1e300"], "updates_per_episode"),
+    ],
+)
+def test_numbers_names_and_files_out_of_all_measure_are_one_line(
+    words, message, tmp_path, monkeypatch, capsys
+):
+    circle = tmp_path / "circle"
+    circle.write_text(f"--flagfile={circle}\n")
+    monkeypatch.setattr(fuzz.command_line, "FLAGS", fuzz.flags.FlagValues())
+    assert fuzz.command_line.main([w.replace("{circle}", str(circle)) for w in words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and message in err
+
+
+def test_no_run_json_has_settings_that_no_command_line_could_have(trained, tmp_path):
+    about = json.loads((trained / "run.json").read_text())
+    for part, name, value in (
+        ("config", "gamma", 7.0),
+        ("config", "hidden_size", 10**9),
+        ("config", "optimizer", "magic"),
+        ("config", "learning_rate", float("nan")),
+        ("spec", "n_agents", "2"),
+        ("spec", "n_actions", -1),
+        ("spec", "agent_n_actions", [2, 3]),
+        ("spec", "team_reward", "all"),
+    ):
+        spoilt = {**about, part: {**about[part], name: value}}
+        (tmp_path / "run.json").write_text(json.dumps(spoilt))
+        with pytest.raises(UserError, match=r"run\.json"):
+            tfmix.load(tmp_path)

@@ -311,6 +311,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     algos.check(settings.get("algo", Config.algo))
     if own is None:
         envs.is_graph(settings.get("env", Config.env))
+        envs.trust(settings.get("env", Config.env))
     chosen = config.resolve(settings)
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
     try:
@@ -328,15 +329,20 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
 
 
 class MissingEnv:
-    """Stands for the user's own environment, which no run folder holds."""
+    """Stands for the user's own environment, which no run folder holds or may import."""
 
     compiled = False
 
-    def __init__(self, folder: Path, *_: Any):
-        self.folder = folder
+    def __init__(self, folder: Path, name: str, *_: Any):
+        self.folder, self.name = folder, name
 
     def collect(self, *_: Any) -> Any:
         """Raises UserError: there is nothing to play in."""
+        if not self.name.startswith("custom/"):
+            raise UserError(
+                f"the run.json of {self.folder} names code to import and call: add "
+                f"--env={self.name} if that is yours or you trust it"
+            )
         raise UserError(
             f"{self.folder} was trained on an environment of your own: give it with env=..."
         )
@@ -364,7 +370,8 @@ def resume(
 
     Args:
       run_dir: the run folder.
-      env: the environment or factory where the run was given one.
+      env: the environment or factory where the run was given one, or the run's
+        name of code of yours, which a run folder alone does not import.
       verbose: print the device, the seed and the folder first.
       env_steps: a new end, None for the run's own.
 
@@ -400,7 +407,8 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
 
     Args:
       run_dir: the run folder.
-      env: the environment or factory where the run was given one.
+      env: the environment or factory where the run was given one, or the run's
+        name of code of yours, which a run folder alone does not import.
 
     Raises:
       UserError: no run there, one not trained yet, or one whose checkpoint
@@ -421,10 +429,15 @@ def _open(
         config.resolve({"env_steps": env_steps})  # is it in bounds?
         settings = dataclasses.replace(settings, env_steps=env_steps)
     algos.check(settings.algo)
+    if isinstance(env, str):
+        if env != settings.env:
+            raise UserError(f"{folder} was trained on {settings.env}, not on {env}")
+        envs.trust(env)
+        env = None
     newest = checkpoint.latest(folder / "checkpoints")
     make_collector: Callable[..., Any]
-    if env is None and settings.env.startswith("custom/"):
-        found, make_collector = spec, functools.partial(MissingEnv, folder)
+    if env is None and (settings.env.startswith("custom/") or not envs.is_trusted(settings.env)):
+        found, make_collector = spec, functools.partial(MissingEnv, folder, settings.env)
     else:
         found, make_collector = open_env(settings, env)
     if found != spec:

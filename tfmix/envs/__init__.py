@@ -88,6 +88,34 @@ PYTHON: dict[str, tuple[str, str, str]] = {
 # An environment of the user's own: a name with a colon and no prefix.
 OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
+# What the user of this process asked for.
+_ASKED: set[str] = set()
+
+
+def trust(name: str) -> None:
+    """Remembers that the user, and not only a run folder, names this environment."""
+    _ASKED.add(name)
+
+
+def is_trusted(name: str) -> bool:
+    """Whether a run folder's word is enough to build `name`."""
+    return name in _ASKED or not names_code(name)
+
+
+def names_code(name: str) -> bool:
+    """Whether `name` says what to import and call, `os:system` for one.
+
+    A run.json may come from anybody. Its word is enough for the environments of
+    tfmix and of the packages that they are made for, and for no others.
+    """
+    prefix, _, rest = name.partition("/")
+    return (
+        bool(OWN.fullmatch(name))
+        or prefix == "pymarl"
+        or (prefix == "pettingzoo" and not rest.startswith("pettingzoo."))
+        or (prefix == "gymnasium" and ":" in rest)
+    )
+
 
 def is_graph(name: str) -> bool:
     """Whether `name` is an environment in the graph; one of the user's own is told by building it.

@@ -51,7 +51,7 @@ class RunProcess:
     def __init__(self, cell: Cell, core: int | None, lock: int):
         words = list(cell.words)
         if (cell.folder / "run.json").exists():
-            words = ["--mode=resume", f"--run_dir={cell.folder}"]
+            words = ["--mode=resume", f"--run_dir={cell.folder}", f"--env={cell.config.env}"]
         command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)
