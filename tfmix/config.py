@@ -213,7 +213,7 @@ class Config:
     hypernet_layers: int = _setting(
         2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
     )
-    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1, high=1024)
+    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1, high=256)
     attention_bias: bool = _setting(
         True,
         "Qatten's keys and the last layer of its queries have a bias (PyMARL2; without: the "
@@ -239,7 +239,7 @@ class Config:
         high=1.0,
     )
     duplex_kernels: int = _setting(
-        10, "Attention kernels of QPLEX.", "networks", "kernels", low=1, high=1024
+        10, "Attention kernels of QPLEX.", "networks", "kernels", low=1, high=256
     )
     duplex_layers: int = _setting(
         3, "Layers of each of QPLEX's kernels.", "networks", "layers", low=1, high=64

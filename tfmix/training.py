@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfmix import algos, checkpoint, guard, memory, ops
 from tfmix.collect import returns
-from tfmix.config import Config, RunFailedError
+from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
@@ -84,7 +84,13 @@ class Trainer:
 
     def __init__(self, config: Config, make_collector: Callable[..., Any], spec: EnvSpec):
         self.config, self.spec = config, spec
-        self.algorithm = algos.make(config.algo, spec, config)
+        try:
+            self.algorithm = algos.make(config.algo, spec, config)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise UserError(
+                "the networks need more memory than there is: set a smaller --hidden_size, or "
+                "the size of whatever else was made large"
+            ) from error
         self.collector = make_collector(self.algorithm.act, self.algorithm.layout.carry_size)
         self.replay = EpisodeReplay(spec, config.n_envs, config.buffer_episodes, config.buffer_type)
         self.learner = Learner(self.algorithm)
