@@ -180,6 +180,8 @@ def complain(error: BaseException, code: int) -> int:
     text = " ".join(str(error).split())
     if not isinstance(error, UserError | RunFailedError | KeyboardInterrupt):
         text = f"{type(error).__name__}: {text[:300]} (--debug shows where)"
+    # What a file or a name brings along is not to steer the terminal.
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     print(f"tfmix: {text}", file=sys.stderr)
     return code
 

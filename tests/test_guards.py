@@ -83,6 +83,8 @@ def test_the_offending_batch_is_left_as_plain_arrays_and_the_last_checkpoint_ope
     trainer = session.trainer
     good = state_of(trainer)
     spoil_rewards(trainer)
+    (session.folder / "letter").write_text("dear")
+    (session.folder / "offending_batch.npz").symlink_to(session.folder / "letter")
     with pytest.raises(RunFailedError, match=r"offending_batch\.npz; the last checkpoint is kept"):
         session.advance(1000)
     with np.load(session.folder / "offending_batch.npz", allow_pickle=False) as found:
@@ -97,6 +99,7 @@ def test_the_offending_batch_is_left_as_plain_arrays_and_the_last_checkpoint_ope
             trainer.learning_rate(),
         )
         assert not metrics["applied"] and np.isnan(metrics["loss"])
+    assert (session.folder / "letter").read_text() == "dear"  # a link is not written through
     checkpoint.restore(checkpoint.latest(session.folder / "checkpoints"), trainer.tensors)
     for a, b in zip(good, state_of(trainer), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -271,6 +274,10 @@ def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
         (["--env=matrix/custom", "--env_arg=payoff=" + "9" * 400], "cannot be made: Overflow"),
         (["--env=two_step", "--run_dir=" + "x" * 5000], "File name too long"),
         (["--mode=benchmark", "--seeds=0:999999999999"], "more than 10,000 seeds"),
+        (["--env=\x1b[2Jtwo\nstep"], "there is no environment '\\x1b[2Jtwo\\nstep'"),
+        (["\x1b[2Jstray"], r"stray word '\x1b[2Jstray'"),
+        (["--flagfile=\x1b[2J"], r"'\x1b[2J'"),
+        (["--seed=\x1b[2J"], r"--seed=\x1b[2J: "),
         (["--mode=benchmark", "--jobs=100000"], "to 10,000 at a time"),
         (["--env=two_step", "--algo=qmix", "--updates_per_episode=1e300"], "updates_per_episode"),
     ],
@@ -283,7 +290,7 @@ def test_numbers_names_and_files_out_of_all_measure_are_one_line(
     monkeypatch.setattr(fuzz.command_line, "FLAGS", fuzz.flags.FlagValues())
     assert fuzz.command_line.main([w.replace("{circle}", str(circle)) for w in words]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and message in err
+    assert out == "" and err.count("\n") == 1 and message in err and "\x1b" not in err
 
 
 def test_no_run_json_has_settings_that_no_command_line_could_have(trained, tmp_path):

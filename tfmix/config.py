@@ -213,7 +213,7 @@ class Config:
     hypernet_layers: int = _setting(
         2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
     )
-    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1, high=256)
+    attention_heads: int = _setting(4, "Heads of Qatten.", "networks", "heads", low=1, high=64)
     attention_bias: bool = _setting(
         True,
         "Qatten's keys and the last layer of its queries have a bias (PyMARL2; without: the "

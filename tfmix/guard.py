@@ -43,7 +43,11 @@ def spoilt_networks(networks: tf.Module) -> list[str]:
 def dump(path: Path, batch: Episode, about: Mapping[str, Any]) -> None:
     """Writes episodes and single numbers as plain arrays by name, what `np.load` reads.
 
+    An older file is replaced, and of a link the link alone.
+
     Raises:
       OSError: the file cannot be written.
     """
-    np.savez(path, **{name: np.asarray(x) for name, x in {**batch._asdict(), **about}.items()})
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        np.savez(file, **{name: np.asarray(x) for name, x in {**batch._asdict(), **about}.items()})
