@@ -40,7 +40,7 @@ def _spec_of(stored: dict[str, Any]) -> EnvSpec:
     own = spec["agent_n_actions"] = tuple(spec["agent_n_actions"])
     for name, value in spec.items():
         kind = {"int": int, "str": str}.get(fields[name], tuple)
-        if type(value) is not kind or (kind is int and not 0 <= value < 2**31):
+        if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**31):
             raise ValueError(f"the task's {name} is {value!r}")
     found = EnvSpec(**spec)
     fits = all(type(n) is int and 0 < n <= found.n_actions for n in own)
