@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tfmix
-from benchmarks import fuzz
-from tests.test_collect import Countdown
+from benchmarks import fuzz, repeat
+from tests.test_collect import Countdown, PythonCountdown
 from tfmix import checkpoint, config, envs, guard, memory, replay, run, training
 from tfmix.config import RunFailedError, UserError
 
@@ -152,6 +152,29 @@ def test_numbers_that_float16_cannot_hold_are_not_stored_as_infinity(tmp_path):
     settings = {"algo": "vdn", "env_steps": 60, "n_envs": 2, "buffer_type": "float16", **SMALL}
     with pytest.raises(RunFailedError, match="obs became NaN or infinite as float16"):
         tfmix.train(Wide(), run_dir=tmp_path / "half", **settings)
+
+
+class Dicey(PythonCountdown):
+    """Observations, states and rewards drawn of the episode's seed."""
+
+    def reset(self, seed):
+        self.dice = np.random.default_rng(seed)
+        return super().reset(seed)
+
+    def _look(self):
+        legal = np.broadcast_to([False, True, True], [2, 3])
+        return self.dice.random([2, 1]), self.dice.random([1]), legal
+
+
+def test_the_same_seed_is_the_same_run_where_python_steps_and_another_seed_another(tmp_path):
+    folders = [tmp_path / str(number) for number in range(3)]
+    for folder, seed in zip(folders, (3, 3, 4), strict=True):
+        settings = {"algo": "vdn", "env_steps": 60, "n_envs": 2, "eval_episodes": 2, "seed": seed}
+        tfmix.train(lambda: Dicey(3), run_dir=folder, **settings, **SMALL)
+    assert repeat.differences(*folders[:2]) == []
+    assert repeat.likenesses(*folders[1:]) == []
+    assert "metrics.csv" in repeat.differences(*folders[1:])
+    assert "metrics.csv" in repeat.likenesses(*folders[:2])  # which can fail
 
 
 @pytest.mark.parametrize("number_type", ["float32", "float16", "uint8"])
