@@ -68,29 +68,30 @@ def show_names() -> None:
     print("  <module:function> of your own, in any of these interfaces")
 
 
-def trust_code(env: str, run_dir: str) -> None:
-    """--env beside --run_dir: the code that the run's run.json names may be imported."""
+def trust_code(settings: dict[str, Any], mode: str) -> None:
+    """--env beside --run_dir says that the code which the run's run.json names may be imported."""
     from tfmix import envs, folders
 
-    if env != (own := folders.read(run_dir).config.env):
+    run_dir, env = settings["run_dir"], settings.get("env")
+    own = folders.read(run_dir).config.env  # a wrong folder is told before TensorFlow's seconds
+    if env not in (None, own):
         raise UserError(f"{run_dir} was trained on {own}: --env cannot be another")
-    envs.trust(env)
+    if env:
+        envs.trust(env)
+    if mode != "export" and not own.startswith("custom/"):
+        envs.check_trust(own, run_dir)
 
 
 def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -> str:
     """The run folder; other settings than `also` come from the run and may not be given."""
     if not settings.get("run_dir"):
         raise UserError(f"--mode={mode} needs --run_dir")
-    if "env" in settings:
-        trust_code(settings["env"], settings["run_dir"])
     for name in settings:
         if name not in ("run_dir", "env", *also):
             raise UserError(
                 f"--mode={mode} takes its settings from the run: --{name} cannot be set"
             )
-    from tfmix import folders
-
-    folders.read(settings["run_dir"])  # a wrong one is told before TensorFlow's seconds
+    trust_code(settings, mode)
     return str(settings["run_dir"])
 
 

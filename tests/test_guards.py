@@ -251,6 +251,11 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
     for use in (lambda: loaded.evaluate(1), lambda: tfmix.resume("theirs", env_steps=80)):
         with pytest.raises(UserError, match=r"names code .* add --env=gymnasium/evil:x if"):
             use()
+    for words in (["resume", "--env_steps=80"], ["evaluate"], ["evaluate", "--env=os:system"]):
+        monkeypatch.setattr(fuzz.command_line, "FLAGS", fuzz.flags.FlagValues())
+        before = run_json.read_text()
+        assert fuzz.command_line.main(["--run_dir=theirs", f"--mode={words[0]}", *words[1:]]) == 2
+        assert run_json.read_text() == before
     with pytest.raises(UserError, match="trained on gymnasium/evil:x, not on os:system"):
         tfmix.load("theirs", env="os:system")
     assert not (tmp_path / "called").exists() and not (tmp_path / "imported").exists()

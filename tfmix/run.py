@@ -338,11 +338,7 @@ class MissingEnv:
 
     def collect(self, *_: Any) -> Any:
         """Raises UserError: there is nothing to play in."""
-        if not self.name.startswith("custom/"):
-            raise UserError(
-                f"the run.json of {self.folder} names code to import and call: add "
-                f"--env={self.name} if that is yours or you trust it"
-            )
+        envs.check_trust(self.name, self.folder)
         raise UserError(
             f"{self.folder} was trained on an environment of your own: give it with env=..."
         )

@@ -102,6 +102,15 @@ def is_trusted(name: str) -> bool:
     return name in _ASKED or not names_code(name)
 
 
+def check_trust(name: str, folder: Any) -> None:
+    """Raises UserError where a run folder's word is not enough to build `name`."""
+    if not is_trusted(name):
+        raise UserError(
+            f"the run.json of {folder} names code to import and call: add --env={name} if that "
+            "is yours or you trust it"
+        )
+
+
 def names_code(name: str) -> bool:
     """Whether `name` says what to import and call, `os:system` for one.
 
