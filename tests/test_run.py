@@ -35,6 +35,7 @@ def trained(tmp_path_factory):
         env_steps=4000,
         eval_period_env_steps=2000,
         eval_episodes=8,
+        checkpoint_period_seconds=1e6,  # the last one alone, however slow the machine is
         run_dir=folder,
         seed=5,
         **SMALL,

@@ -107,13 +107,18 @@ def cut_metrics(path: Path, env_steps: int) -> None:
 def cut_events(folder: Path, env_steps: int) -> None:
     """Drops what TensorBoard's files in `folder` hold behind `env_steps`, broken ends too."""
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
         records: list[bytes] = []
         with contextlib.suppress(tf.errors.DataLossError):  # the end of a killed process's file
             for record in tf.data.TFRecordDataset(str(path)):
                 records.append(record.numpy())
-        kept = [r for r in records if tf.compat.v1.Event.FromString(r).step <= env_steps]
+        kept = []
+        for found in records:
+            with contextlib.suppress(DecodeError):  # a record that is no event
+                if tf.compat.v1.Event.FromString(found).step <= env_steps:
+                    kept.append(found)
         spare = folder / ".cut"  # a name that TensorBoard does not look at
         with tf.io.TFRecordWriter(str(spare)) as writer:
             for record in kept:
