@@ -107,7 +107,7 @@ def cut_metrics(path: Path, env_steps: int) -> None:
 def cut_events(folder: Path, env_steps: int) -> None:
     """Drops what TensorBoard's files in `folder` hold behind `env_steps`, broken ends too."""
     import tensorflow as tf
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
         records: list[bytes] = []
