@@ -82,9 +82,8 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
         return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
-    if env is not None and hasattr(first, "rehearse"):
-        first.rehearse()
-    if getattr(first, "ignores_seed", False):
+    # Here, once, and not by every worker: to start a game may take long.
+    if hasattr(first, "rehearse") and not first.rehearse():
         print(
             f"tfmix: {first.spec.name} ignores its seed: the same run does not come twice, and "
             "a resumed one is not the one that was never stopped",
@@ -302,14 +301,14 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
       UserError: a setting, environment or folder that does not serve.
       RunFailedError: the environment broke its word.
     """
-    own: Any = None
+    given: Any = None
     if isinstance(env, str):
         settings["env"] = env
     elif env is not None:
-        own = env
-        settings["env"] = f"custom/{getattr(env, '__name__', type(env).__name__)}"
+        given = env
+        settings["env"] = own.name_of(env)
     algos.check(settings.get("algo", Config.algo))
-    if own is None:
+    if given is None:
         envs.is_graph(settings.get("env", Config.env))
         envs.trust(settings.get("env", Config.env))
     chosen = config.resolve(settings)
@@ -319,7 +318,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     except (OSError, ValueError) as error:  # a name that no file can have
         reason = getattr(error, "strerror", error)
         raise UserError(f"cannot write to {folder}: {reason}") from error
-    spec, make_collector = open_env(chosen, own)
+    spec, make_collector = open_env(chosen, given)
     if verbose:
         _announce(chosen, spec, folder)
     trainer = training.Trainer(chosen, make_collector, spec)

@@ -332,11 +332,8 @@ class Session:
         self.board = TensorBoard(folder)
         self.began, self.before = time.monotonic(), seconds
         self.reported = trainer.env_steps(), self.began
-        self.saved_at, self.saved_env_steps, self.save_seconds = (
-            self.began,
-            trainer.env_steps(),
-            0.0,
-        )
+        self.saved_at, self.saved_env_steps = self.began, trainer.env_steps()
+        self.save_seconds = 0.0
         self.greedy: float | None = None
 
     def seconds(self) -> float:

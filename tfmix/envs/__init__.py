@@ -142,10 +142,10 @@ def is_graph(name: str) -> bool:
     if ":" in prefix:
         raise UserError(f"--env={name}: write module:function, a path of names on either side")
     family = [known for known in GRAPH if known.startswith(f"{prefix}/")]
-    if family and not nearest(name, family):
+    close = nearest(name, family)
+    if family and not close:
         raise UserError(f"there is no environment {name!r}; there are {', '.join(family)}")
-    close = nearest(name, family) or (nearest(prefix, PYTHON) if rest else "")
-    close = close or nearest(name, [*GRAPH, *PYTHON])
+    close = close or (nearest(prefix, PYTHON) if rest else "") or nearest(name, [*GRAPH, *PYTHON])
     raise UserError(f"there is no environment {name!r}{close}")
 
 
@@ -180,7 +180,7 @@ def make_graph(name: str, config: Config) -> Any:
         raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def build_python(name: str, config: Config) -> Any:
+def make_python(name: str, config: Config) -> Any:
     """Builds an environment with a prefix of `PYTHON`, or the user's own, of either kind.
 
     Raises:
@@ -192,16 +192,3 @@ def build_python(name: str, config: Config) -> Any:
     return build(
         target or name, name, config.team_reward, config.episode_limit, env_arguments(config)
     )
-
-
-def make_python(name: str, config: Config) -> Any:
-    """As `build_python`, for playing: an adapter starts two episodes first.
-
-    Raises:
-      UserError: what `build_python` refuses, a reset that fails, or spaces
-        that change between episodes.
-    """
-    env = build_python(name, config)
-    if rehearse := getattr(env, "rehearse", None):
-        rehearse()
-    return env

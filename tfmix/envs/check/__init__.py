@@ -46,7 +46,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     """
     is_name = env is None or isinstance(env, str)
     if not is_name:
-        settings["env"] = f"custom/{getattr(env, '__name__', type(env).__name__)}"
+        settings["env"] = own.name_of(env)
     elif env is not None:
         settings["env"] = env
     chosen = config.resolve(settings)
@@ -71,7 +71,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
 def _make(chosen: Config) -> Any:
     """The environment of a name."""
     if not envs.is_graph(chosen.env):
-        return envs.build_python(chosen.env, chosen)
+        return envs.make_python(chosen.env, chosen)
     quiet_import("tensorflow")
     return envs.make_graph(chosen.env, chosen)
 

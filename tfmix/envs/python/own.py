@@ -42,6 +42,11 @@ def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
     raise UserError(f"{name} gives a {type(made).__name__}, which is not {KNOWN}")
 
 
+def name_of(env: Any) -> str:
+    """What a run calls an environment, or a factory, that was given from Python."""
+    return f"custom/{getattr(env, '__name__', type(env).__name__)}"
+
+
 def is_made(env: Any) -> bool:
     """Whether `env` is an environment, and not something that makes one."""
     return hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)

@@ -40,7 +40,6 @@ class TeamEnv:
       spec: the task's shape.
       limit_from: who named the longest episode.
       agent_names: what the source calls the agents.
-      ignores_seed: whether two starts with one seed differed in `rehearse`.
     """
 
     def __init__(self, source: Any, name: str, team_reward: str, episode_limit: int, version: str):
@@ -80,7 +79,6 @@ class TeamEnv:
         self._has_state = True
         state = self._own_state()
         self._has_state = state is not None
-        self.ignores_seed = False
         self.spec = EnvSpec(
             name=name,
             n_agents=len(self._agents),
@@ -195,8 +193,11 @@ class TeamEnv:
                 )
         return self._look(observations, infos)
 
-    def rehearse(self) -> None:
+    def rehearse(self) -> bool:
         """Starts episodes, so that what changes between them is told before a training.
+
+        Returns:
+          whether the same seed gave the same start.
 
         Raises:
           UserError: a reset fails, or spaces change.
@@ -205,7 +206,7 @@ class TeamEnv:
             first, _, again = [self.reset(seed) for seed in (0, 1, 0)]
         except EnvError as error:
             raise UserError(str(error)) from error
-        self.ignores_seed = not all(map(np.array_equal, first, again))
+        return all(map(np.array_equal, first, again))
 
     def step(
         self, action: np.ndarray
