@@ -271,6 +271,20 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         assert envs.is_trusted(known)
 
 
+@pytest.mark.parametrize("name", ["metrics.tmp", ".run.json", "checkpoints/96"])
+def test_resume_writes_through_no_symbolic_link(name, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other")
+    before = (tmp_path / "run" / "run.json").read_text()
+    with pytest.raises(UserError, match=rf"{name} is a symbolic link, and a run is not resumed"):
+        tfmix.resume(tmp_path / "run", env_steps=128)
+    assert (tmp_path / "run" / "run.json").read_text() == before
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "link").symlink_to(tmp_path / "run")  # the folder itself may be one
+    assert tfmix.resume(tmp_path / "link").env_steps >= 64
+
+
 def broken(found):
     """The cases that neither went on nor were refused in one line."""
     return [
@@ -285,7 +299,7 @@ def test_a_hundred_command_lines_do_what_they_say_or_are_one_line(trained, tmp_p
     assert {outcome for _, outcome in found} == {fuzz.GOES_ON, fuzz.REFUSED}
 
 
-@pytest.mark.parametrize("kind", ["run.json", "metrics.csv", "flagfile", "checkpoint"])
+@pytest.mark.parametrize("kind", fuzz.FILES)
 def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "whole")
     assert not broken(fuzz.fuzz_files(kind, 20, random.Random("short"), tmp_path))

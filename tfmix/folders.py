@@ -75,6 +75,19 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
         raise UserError(f"{path / 'run.json'} is damaged: {error}") from error
 
 
+def refuse_links(folder: Path) -> None:
+    """A run is gone on with in files of its own: a link may lead to anything else's.
+
+    Raises:
+      UserError: there are symbolic links below `folder` (which may be one itself).
+    """
+    if links := [path for path in sorted(folder.rglob("*")) if path.is_symlink()]:
+        raise UserError(
+            f"{links[0]} is a symbolic link, and a run is not resumed through one: put what it "
+            "leads to in its place"
+        )
+
+
 def is_finished(folder: Path, env_steps: int) -> bool:
     """Whether a run came to its end at `env_steps`: trained, saved and exported.
 

@@ -371,10 +371,12 @@ def resume(
       env_steps: a new end, None for the run's own.
 
     Raises:
-      UserError: no run there, or one whose checkpoint does not fit.
+      UserError: no run there, one with symbolic links in it, or one whose
+        checkpoint does not fit.
       RunFailedError: the environment broke its word.
     """
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
+    folders.refuse_links(Path(run_dir))
     with folders.locked(Path(run_dir), IN_USE):
         run, newest = _open(run_dir, env, env_steps)
         if env_steps is not None:

@@ -67,7 +67,10 @@ class Hand(NamedTuple):
 
 
 class Pool:
-    """Environments in processes of their own, those of row r in worker r modulo their number.
+    """Environments in processes of their own, as many neighbouring rows in each.
+
+    A group's rows are mostly other workers' than the other group's: with a
+    worker a core, the team acts for one group on the core of those who wait.
 
     A worker that dies, hangs or whose environment raises is killed and
     replaced, and its unfinished rows are given up, see `lost`.
@@ -120,7 +123,12 @@ class Pool:
 
     def _own(self, number: int) -> range:
         """The rows of a worker."""
-        return range(number, self.n_envs, self._n_workers)
+        start, stop = (-(-i * self.n_envs // self._n_workers) for i in (number, number + 1))
+        return range(start, stop)
+
+    def _owner(self, row: int) -> int:
+        """The worker of a row."""
+        return row * self._n_workers // self.n_envs
 
     # A worker's life.
 
@@ -220,7 +228,7 @@ class Pool:
         first = self.groups[group].start
         playing = self.rows.playing[first : self.groups[group].stop]
         word = bytes([2 * group + order])
-        for number in {(first + i) % self._n_workers for i in playing.nonzero()[0].tolist()}:
+        for number in {self._owner(first + i) for i in playing.nonzero()[0].tolist()}:
             self._pending[group].add(number)
             with contextlib.suppress(OSError):  # dead: `wait` is told so
                 os.write(self._crew[number].pipe.fileno(), word)
