@@ -88,13 +88,16 @@ def make_collector(n_envs: int, workers: int) -> Any:
     from tfmix import algos
     from tfmix.collect import PythonCollector
     from tfmix.envs.python.pool import open_lane
+    from tfmix.networks.in_numpy import NumpyTeam
 
     config = Config(env=NAME, n_envs=n_envs, env_workers=workers)
     factory = functools.partial(envs.make_python, NAME, config)
     lane = open_lane(factory, factory(), config)
     algorithm = algos.make("qmix", lane.spec, config)
     algorithm.reset(np.asarray([0, 0], np.int32))
-    return PythonCollector(lane, algorithm.act, algorithm.layout.carry_size)
+    return PythonCollector(
+        lane, lambda: NumpyTeam(algorithm.live.agent).act, algorithm.layout.carry_size
+    )
 
 
 def collect(collector: Any, seconds: float) -> float:

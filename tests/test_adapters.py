@@ -17,7 +17,7 @@ from pettingzoo import AECEnv
 from pettingzoo.utils import AgentSelector
 
 import tfmix
-from tfmix import config, envs
+from tfmix import algos, config, envs
 from tfmix.collect import GraphCollector, returns
 from tfmix.config import Config, UserError
 from tfmix.envs.python import EnvError
@@ -668,7 +668,8 @@ def test_no_flagfile_of_a_task_is_for_ones_own_environment():
 
 def test_a_graph_environment_of_ones_own_is_compiled():
     spec, build = open_env(Config(env=f"{HERE}:graph_game"))
-    assert build.func is GraphCollector and spec.name == "two_step"
+    assert isinstance(build(algos.make("vdn", spec, Config())), GraphCollector)
+    assert spec.name == "two_step"
 
 
 # Trained.

@@ -8,6 +8,7 @@ import tf_keras
 from tests.conftest import make_batch
 from tfmix.networks.agent import AgentLayout, AgentTeam, policy_carry, policy_step
 from tfmix.networks.gru import RecurrentWeights, recurrent_step
+from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
 from tfmix.networks.mixers import (
@@ -18,6 +19,7 @@ from tfmix.networks.mixers import (
     MonotonicMixer,
     UnrestrictedMixer,
 )
+from tfmix.ops import legal_argmax
 
 SEED = tf.constant([3, 4])
 
@@ -116,6 +118,30 @@ def test_training_unroll_equals_step_by_step_acting(spec, kind):
             np.testing.assert_allclose(alone, q[:, i], atol=1e-5)
         if t < spec.episode_limit:
             carry = policy_carry(agent.layout, hidden, batch.action[:, t])
+
+
+@pytest.mark.parametrize("kind", [{}, *KINDS], ids=str)
+def test_the_team_in_numpy_acts_as_the_compiled_one(spec, kind):
+    batch = make_batch(spec)
+    agent = AgentTeam(layout(spec, **kind))
+    reset_weights(agent, SEED)
+    team = NumpyTeam(agent)
+    dice = np.random.default_rng(0)
+    carry = np.zeros([4, 3, agent.layout.carry_size], np.float32)
+    for t in range(spec.episode_limit + 1):
+        obs, legal = batch.obs[:, t].numpy(), batch.legal[:, t].numpy()
+        legal[..., 0] |= ~legal.any(-1)
+        for found, wanted in zip(team.step(obs, carry), agent(obs, carry), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+        q, hidden = agent(obs, carry)
+        explores = dice.random([4, 3]) < 0.5
+        lottery = dice.random(legal.shape)
+        action, carry = team.act(obs, legal, carry, explores, lottery)
+        greedy, drawn = (legal_argmax(tf.constant(x), legal).numpy() for x in (q, lottery))
+        np.testing.assert_array_equal(action, np.where(explores, drawn, greedy))
+        np.testing.assert_allclose(
+            carry, policy_carry(agent.layout, hidden, tf.constant(action, tf.int32)), atol=1e-6
+        )
 
 
 def test_agents_with_networks_of_their_own_share_no_weight(spec):

@@ -1,9 +1,7 @@
 """Steps environments and returns whole padded episodes.
 
-Both lanes take a callable that acts and know no network:
-
-  act(obs [B, N, O], legal [B, N, A], carry [B, N, K], epsilon, seed [2])
-    -> (action [B, N], q, carry [B, N, K])
+Both lanes take a callable that acts and know no network. In the graph it is
+`Algorithm.act`, and where environments are stepped in Python `NumpyTeam.act`.
 """
 
 from __future__ import annotations
@@ -13,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from threadpoolctl import ThreadpoolController
 
 from tfmix.envs.graph import GraphEnv
 from tfmix.envs.python.rows import RESET, STEP, check
 from tfmix.types import Episode
 
-Act = Callable[..., tuple[Any, Any, Any]]
+Act = Callable[..., tuple[Any, ...]]
 FOLD = tf.random.experimental.stateless_fold_in
 
 
@@ -116,41 +115,25 @@ class PythonCollector:
     """Episodes of environments in Python.
 
     The rows are played in two groups: while the environments of one are
-    stepped, the team acts for the other, in one compiled call. What is random
-    comes of the run's seed, the stream, the episode's number, the step and the
-    row, so that it is all the same who steps the environments, and an episode
-    that is played again is the same one.
+    stepped, the team acts for the other. What is random comes of the run's
+    seed, the stream and the episode's number, so that it is all the same who
+    steps the environments, and an episode that is played again is the same one.
 
     Args:
       lane: steps the environments, an `InProcess` or `Pool` of
         `tfmix.envs.python`; closed by `close` and where an episode cannot be
         played.
-      act: the policy.
+      policy: gives the team as it is now, called before episodes: something
+        that acts as `tfmix.networks.in_numpy.NumpyTeam`.
       carry_size: K.
     """
 
     compiled = False
 
-    def __init__(self, lane: Any, act: Act, carry_size: int):
-        self.lane, self.spec = lane, lane.spec
-        rows, n = len(lane.groups[0]), lane.spec.n_agents
-
-        def step(obs, legal, carry, epsilon, draw):
-            """Acts with a seed made of `draw` [4]: seed, stream, episode and step."""
-            seed = FOLD(FOLD(draw[:2], draw[2]), draw[3])
-            action, _, carry = act(obs, legal, carry, epsilon, seed)
-            return action, carry, draw + tf.constant([0, 0, 0, 1], tf.int64)
-
-        self._act = _quick(
-            tf.function(step, jit_compile=True).get_concrete_function(
-                tf.TensorSpec([rows, n, lane.spec.obs_size], tf.float32),
-                tf.TensorSpec([rows, n, lane.spec.n_actions], tf.bool),
-                tf.TensorSpec([rows, n, carry_size], tf.float32),
-                tf.TensorSpec([], tf.float32),
-                tf.TensorSpec([4], tf.int64),
-            )
-        )
-        self._no_carry = tf.zeros([rows, n, carry_size])
+    def __init__(self, lane: Any, policy: Callable[[], Act], carry_size: int):
+        self.lane, self.spec, self.policy, self.carry_size = lane, lane.spec, policy, carry_size
+        # Threads for a few rows would only take the workers' cores from them.
+        self._libraries = ThreadpoolController()
 
     @property
     def restarts(self) -> int:
@@ -164,28 +147,38 @@ class PythonCollector:
           EnvError: an environment breaks its word, or its workers fail too often.
         """
         seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
-        epsilon = tf.cast(epsilon, tf.float32)
-        turns = []
+        act, epsilon, turns = self.policy(), float(epsilon), []
         try:
             for start in range(0, batch, self.lane.n_envs):
                 count = min(self.lane.n_envs, batch - start)
-                turns.append(self._turn([*seed, first_episode + start], epsilon, count))
+                words = [
+                    np.random.SeedSequence([*seed, first_episode + start + row])
+                    for row in range(count)
+                ]
+                with self._libraries.limit(limits=1, user_api="blas"):
+                    turns.append(self._turn(act, words, epsilon))
         except BaseException:
             self.close()
             raise
         return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
 
-    def _turn(self, start: list[int], epsilon: tf.Tensor, count: int) -> Episode:
-        """Plays the episodes from `start` on, [3] seed, stream and number, one a row."""
-        lane, rows = self.lane, self.lane.rows
-        for row in range(count):
-            words = np.random.SeedSequence([*start[:2], start[2] + row])
-            rows.seed[row] = words.generate_state(1)[0] >> 1
+    def _turn(self, act: Act, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
+        """Plays the episodes that come of `words`, one a row."""
+        lane, rows, count = self.lane, self.lane.rows, len(words)
+        explores: np.ndarray = np.zeros([len(rows.playing), *rows.episode.action.shape[1:]], np.bool_)
+        lottery: np.ndarray = np.zeros([*explores.shape, self.spec.n_actions], np.float32)
+        for row, word in enumerate(words):
+            rows.seed[row] = word.generate_state(1)[0] >> 1
+            draw = np.random.default_rng(word.spawn(1)[0])
+            explores[row] = draw.random(explores[row].shape, np.float32) < epsilon
+            draw.random(out=lottery[row], dtype=np.float32)
         todo = list(range(count))
         while todo:
             rows.playing[:] = False
             rows.playing[todo], rows.clock[todo] = True, -1
-            players = [self._play(group, start, epsilon) for group in range(len(lane.groups))]
+            players = [
+                self._play(group, act, explores, lottery) for group in range(len(lane.groups))
+            ]
             while players:
                 players = [player for player in players if next(player, self) is not self]
             todo, lane.lost = lane.lost, []
@@ -193,25 +186,25 @@ class PythonCollector:
         check(self.spec, lane.agents, played, rows.clock[:count])
         return played
 
-    def _play(self, group: int, start: list[int], epsilon: tf.Tensor) -> Iterator[None]:
+    def _play(
+        self, group: int, act: Act, explores: np.ndarray, lottery: np.ndarray
+    ) -> Iterator[None]:
         """Plays a group's rows to their ends; yields whenever the environments are at work."""
         lane, rows = self.lane, self.lane.rows
         own = slice(lane.groups[group].start, lane.groups[group].stop)
         obs, legal, taken = (
             x[own] for x in (rows.episode.obs, rows.episode.legal, rows.episode.action)
         )
-        playing, carry = rows.playing[own], self._no_carry
+        playing, explores, lottery = rows.playing[own], explores[own], lottery[own]
+        carry: np.ndarray = np.zeros([*taken.shape[::2], self.carry_size], np.float32)
         lane.tell(group, RESET)
-        draw = tf.constant([*start[:2], start[2] + own.start, 0], tf.int64)
         for t in range(self.spec.episode_limit):
             yield
             lane.wait(group)
             if not playing.any():
                 return
-            action, carry, draw = self._act(
-                tf.constant(obs[:, t]), tf.constant(legal[:, t]), carry, epsilon, draw
-            )
-            np.copyto(taken[:, t], action.numpy(), where=playing[:, None])
+            action, carry = act(obs[:, t], legal[:, t], carry, explores[:, t], lottery[:, t])
+            np.copyto(taken[:, t], action, where=playing[:, None], casting="same_kind")
             lane.tell(group, STEP)
         yield
         lane.wait(group)
@@ -219,16 +212,6 @@ class PythonCollector:
     def close(self) -> None:
         """Closes the environments."""
         self.lane.close()
-
-
-def _quick(concrete: Any) -> Callable[..., Any]:
-    """A concrete function of tensors that returns a list of tensors.
-
-    TensorFlow takes as long to sort a call's arguments as to act for four
-    environments; here they come sorted.
-    """
-    call, captured = concrete.inference_fn.call_flat, concrete.captured_inputs
-    return lambda *tensors: call(*tensors, *captured)
 
 
 def returns(episode: Episode) -> Any:

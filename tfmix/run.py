@@ -26,6 +26,7 @@ from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError, own
 from tfmix.envs.python.pool import open_lane
 from tfmix.export import export
+from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.signals import listening
 from tfmix.types import TEAM_REWARD, EnvSpec
 
@@ -54,7 +55,7 @@ def device_line() -> str:
 
 
 def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., Any]]:
-    """The task's shape, and what builds its collector from (act, carry_size).
+    """The task's shape, and what builds its collector from an algorithm.
 
     Args:
       settings: with the environment's name and arguments.
@@ -81,7 +82,9 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
     training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
-        return first.spec, functools.partial(GraphCollector, first, cut_is_terminal=cut)
+        return first.spec, lambda algorithm: GraphCollector(
+            first, algorithm.act, algorithm.layout.carry_size, cut
+        )
     # Here, once, and not by every worker: to start a game may take long.
     if hasattr(first, "rehearse") and not first.rehearse():
         print(
@@ -94,7 +97,9 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
         )
     lane = open_lane(factory, first, settings)
-    return lane.spec, functools.partial(PythonCollector, lane)
+    return lane.spec, lambda algorithm: PythonCollector(
+        lane, lambda: NumpyTeam(algorithm.live.agent).act, algorithm.layout.carry_size
+    )
 
 
 def _folder_name(settings: Config) -> Path:

@@ -78,7 +78,7 @@ class Trainer:
     Args:
       config: the settings.
       make_collector: builds the collector, a `GraphCollector` or a
-        `PythonCollector`, from (act, carry_size).
+        `PythonCollector`, from an algorithm.
       spec: the task's shape.
     """
 
@@ -91,7 +91,7 @@ class Trainer:
                 "the networks need more memory than there is: set a smaller --hidden_size, or "
                 "the size of whatever else was made large"
             ) from error
-        self.collector = make_collector(self.algorithm.act, self.algorithm.layout.carry_size)
+        self.collector = make_collector(self.algorithm)
         self.replay = EpisodeReplay(spec, config.n_envs, config.buffer_episodes, config.buffer_type)
         self.learner = Learner(self.algorithm)
         self.counters = Counters()

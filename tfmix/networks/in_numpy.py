@@ -1,0 +1,103 @@
+"""The agents' step in NumPy, for acting where environments are stepped in Python.
+
+The products of a step for a few environments take 50 microseconds; TensorFlow
+takes several times that to be called at all, at every step of every episode.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfmix.networks.agent import AgentTeam
+
+
+class NumpyTeam:
+    """A copy of a team's weights as they are now, which acts as `Algorithm.act` does.
+
+    Args:
+      team: the networks; M of them, one for all agents or one for each.
+    """
+
+    def __init__(self, team: AgentTeam):
+        self.layout = team.layout
+        by_network = [[w.numpy() for w in network.weights] for network in team.networks]
+        weights = [np.stack(w) for w in zip(*by_network, strict=True)]
+        # Kernel [M, n_in, n_out] and bias [M, 1, n_out] of each layer.
+        self._layers = [(k, b[:, None]) for k, b in zip(weights[::2], weights[1::2], strict=True)]
+        self._ids: np.ndarray = np.eye(self.layout.n_agents, dtype=np.float32)
+        self._one_hot: np.ndarray = np.eye(self.layout.n_actions, dtype=np.float32)
+
+    @np.errstate(all="ignore")  # a NaN of the environment's is told of where its episode ends
+    def act(
+        self,
+        obs: np.ndarray,
+        legal: np.ndarray,
+        carry: np.ndarray,
+        explores: np.ndarray,
+        lottery: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One step of the team's policy.
+
+        Args:
+          obs: [B, N, O] float32.
+          legal: [B, N, A] bool.
+          carry: [B, N, K] float32, zeros at the start of an episode.
+          explores: [B, N] bool, who takes a random legal action: the one that
+            drew the highest number.
+          lottery: [B, N, A], the numbers drawn.
+
+        Returns:
+          action [B, N] and carry [B, N, K].
+        """
+        q, hidden = self.step(obs, carry)
+        value = np.where(explores[..., None], lottery, q)
+        action = np.where(legal, value, -np.inf).argmax(-1)
+        parts = [hidden] if self.layout.recurrent else []
+        if self.layout.last_action:
+            parts.append(self._one_hot[action])
+        return action, np.concatenate(parts, -1) if parts else hidden[..., :0]
+
+    def step(self, obs: np.ndarray, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values q [B, N, A] and features [B, N, H], as `networks.agent.network_step`."""
+        layout = self.layout
+        batch, agents, _ = obs.shape
+        memory, last_action = np.split(carry, [layout.memory_size], -1)
+        parts = [obs]
+        if layout.last_action:
+            parts.append(last_action)
+        if layout.agent_id:
+            parts.append(np.broadcast_to(self._ids, [batch, agents, agents]))
+        x = self._rows(np.concatenate(parts, -1))
+        if layout.recurrent:
+            (encode, encode_bias), (gates, gates_bias), (recur, recur_bias), head = self._layers
+            x = np.maximum(x @ encode + encode_bias, 0.0)
+            x = _gru(x @ gates + gates_bias, self._rows(memory), recur, recur_bias)
+        else:
+            *hidden, head = self._layers
+            for kernel, bias in hidden:
+                x = np.maximum(x @ kernel + bias, 0.0)
+        q = x @ head[0] + head[1]
+        return self._by_agent(q, batch), self._by_agent(x, batch)
+
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        """[B, N, F] as the rows of each network, [M, B * N / M, F]."""
+        if self.layout.shared:
+            return x.reshape(1, -1, x.shape[-1])
+        return np.ascontiguousarray(x.swapaxes(0, 1))
+
+    def _by_agent(self, x: np.ndarray, batch: int) -> np.ndarray:
+        """The rows of each network as [B, N, F]."""
+        return x.reshape(batch, -1, x.shape[-1]) if self.layout.shared else x.swapaxes(0, 1)
+
+
+def _gru(
+    from_input: np.ndarray, hidden: np.ndarray, recur: np.ndarray, recur_bias: np.ndarray
+) -> np.ndarray:
+    """The next hidden state [M, R, H], see `networks.gru.gru_gates`."""
+    size = hidden.shape[-1]
+    from_hidden = hidden @ recur + recur_bias
+    both = from_input[..., : 2 * size] + from_hidden[..., : 2 * size]
+    # The sigmoid, by a function that does not overflow.
+    reset, update = np.split(0.5 * np.tanh(0.5 * both) + 0.5, 2, -1)
+    candidate = np.tanh(from_input[..., 2 * size :] + reset * from_hidden[..., 2 * size :])
+    return candidate + update * (hidden - candidate)
