@@ -165,7 +165,9 @@ class PythonCollector:
     def _turn(self, act: Act, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
         """Plays the episodes that come of `words`, one a row."""
         lane, rows, count = self.lane, self.lane.rows, len(words)
-        explores: np.ndarray = np.zeros([len(rows.playing), *rows.episode.action.shape[1:]], np.bool_)
+        explores: np.ndarray = np.zeros(
+            [len(rows.playing), *rows.episode.action.shape[1:]], np.bool_
+        )
         lottery: np.ndarray = np.zeros([*explores.shape, self.spec.n_actions], np.float32)
         for row, word in enumerate(words):
             rows.seed[row] = word.generate_state(1)[0] >> 1

@@ -61,17 +61,17 @@ class NumpyTeam:
         """Values q [B, N, A] and features [B, N, H], as `networks.agent.network_step`."""
         layout = self.layout
         batch, agents, _ = obs.shape
-        memory, last_action = np.split(carry, [layout.memory_size], -1)
         parts = [obs]
         if layout.last_action:
-            parts.append(last_action)
+            parts.append(carry[..., layout.memory_size :])
         if layout.agent_id:
             parts.append(np.broadcast_to(self._ids, [batch, agents, agents]))
         x = self._rows(np.concatenate(parts, -1))
         if layout.recurrent:
             (encode, encode_bias), (gates, gates_bias), (recur, recur_bias), head = self._layers
+            memory = self._rows(carry[..., : layout.memory_size])
             x = np.maximum(x @ encode + encode_bias, 0.0)
-            x = _gru(x @ gates + gates_bias, self._rows(memory), recur, recur_bias)
+            x = _gru(x @ gates + gates_bias, memory, recur, recur_bias)
         else:
             *hidden, head = self._layers
             for kernel, bias in hidden:
@@ -96,8 +96,8 @@ def _gru(
     """The next hidden state [M, R, H], see `networks.gru.gru_gates`."""
     size = hidden.shape[-1]
     from_hidden = hidden @ recur + recur_bias
-    both = from_input[..., : 2 * size] + from_hidden[..., : 2 * size]
-    # The sigmoid, by a function that does not overflow.
-    reset, update = np.split(0.5 * np.tanh(0.5 * both) + 0.5, 2, -1)
+    # The sigmoid of both gates, by a function that does not overflow.
+    both = 0.5 * np.tanh(0.5 * (from_input + from_hidden)[..., : 2 * size]) + 0.5
+    reset, update = both[..., :size], both[..., size:]
     candidate = np.tanh(from_input[..., 2 * size :] + reset * from_hidden[..., 2 * size :])
     return candidate + update * (hidden - candidate)
