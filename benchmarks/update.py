@@ -242,7 +242,7 @@ class Side:
             raise RuntimeError(f"{algo}: the update gave NaN or infinity")
         self.compile_seconds = time.perf_counter() - start
         loop(tf.constant(2, tf.int64))
-        self._once()
+        self._called = False
         self.count = max(2, int(seconds / min(self.in_loop(2) for _ in range(2))))
 
     def _once(self) -> tf.Tensor:
@@ -255,6 +255,8 @@ class Side:
 
     def per_call(self) -> float:
         """Seconds of an update that is called, mean of a few."""
+        if not self._called:  # compiled by itself, which costs as much again
+            self._called = bool(self._once())
         count = max(1, self.count // 2)
         return sum(seconds_of(self._once) for _ in range(count)) / count
 
