@@ -1,0 +1,162 @@
+"""Times the update of other checkouts of tfmix beside this one's, in turns.
+
+  git worktree add ../before COMMIT
+  python benchmarks/beside.py ../before --algo=qmix,qtran_base --size=smac --repeats=9
+
+Each checkout has a process of its own, which times `Learner.update` in a compiled loop with the
+sizes and batches of benchmarks/update.py; they take turns in every repeat, so that a machine
+which is now fast and now slow is so for all. The ratio is the median over repeats of the other
+checkout's time to this one's: above 1 this one is faster. `faults` are pages of memory that the
+system had to hand out anew in an update. Exit code 1 where a checkout breaks, 2 where it is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def serve(tree: str, algo: str) -> None:
+    """Measures in the process of one checkout: a line `size` in, milliseconds and faults out."""
+    sys.path.insert(0, tree)
+    import tfmix  # noqa: F401  (of `tree`; what it imports comes from there too)
+
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.update import SIZES, Side
+
+    sides: dict[str, Any] = {}
+    for line in sys.stdin:
+        size = line.strip()
+        if size not in sides:
+            sides[size] = Side(algo, SIZES[size])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        seconds = sides[size].in_loop()
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        print("found", 1e3 * seconds, faults / sides[size].count, flush=True)
+
+
+class Checkout:
+    """The process of one checkout."""
+
+    def __init__(self, tree: Path, algo: str):
+        command = [sys.executable, __file__, "--serve", algo, str(tree)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, cwd=tree
+        )
+
+    def ask(self, size: str) -> None:
+        """Has it measure."""
+        assert self.process.stdin
+        self.process.stdin.write(size + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> tuple[float, float]:
+        """Milliseconds of an update and page faults of one."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("found"):
+                _, ms, faults = line.split()
+                return float(ms), float(faults)
+        raise RuntimeError("a checkout's process ended")
+
+    def close(self) -> None:
+        """Ends it."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(trees: list[Path], algo: str, sizes: list[str], repeats: int) -> list[dict[str, Any]]:
+    """A row a checkout and size."""
+    checkouts, rows = [Checkout(tree, algo) for tree in trees], []
+    for size in sizes:
+        for one in checkouts:  # all compile, side by side
+            one.ask(size)
+        for one in checkouts:
+            one.answer()
+        found: list[list[tuple[float, float]]] = [[] for _ in trees]
+        for _ in range(repeats):
+            for one, times in zip(checkouts, found, strict=True):
+                one.ask(size)
+                times.append(one.answer())
+        for tree, times in zip(trees, found, strict=True):
+            ratios = [other[0] / own[0] for other, own in zip(times, found[0], strict=True)]
+            rows.append(
+                {
+                    "algo": algo,
+                    "size": size,
+                    "checkout": "this one" if tree == ROOT else tree.name,
+                    "ms": [ms for ms, _ in times],
+                    "ratios": ratios,
+                    "faults": statistics.median(count for _, count in times),
+                }
+            )
+    for one in checkouts:
+        one.close()
+    return rows
+
+
+def main() -> int:
+    """Measures, prints and writes; returns the exit code."""
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[3], sys.argv[2])
+        return 0
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.update import SIZES, chosen, text
+    from tfmix import algos
+    from tfmix.config import UserError
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkouts", nargs="+", type=Path)
+    parser.add_argument("--algo", default="qmix", help="names with commas between them")
+    parser.add_argument("--size", default="", help="spread, smac; empty: both")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="where the numbers go too")
+    asked = parser.parse_args()
+    try:
+        names = chosen(asked.algo, algos.REGISTRY, "algorithm")
+        sizes = chosen(asked.size, SIZES, "size")
+        if asked.repeats < 1:
+            raise UserError(f"--repeats={asked.repeats}: at least 1")
+        for tree in asked.checkouts:
+            if not (tree / "tfmix" / "learner.py").is_file():
+                raise UserError(f"{tree} is no checkout of tfmix")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    trees = [ROOT, *(tree.resolve() for tree in asked.checkouts)]
+    print(
+        f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} before; "
+        f"ms, median (range) of {asked.repeats}\n"
+    )
+    print("| size | algorithm | checkout | in loop | ratio | faults |\n|---|---|---|---|---|---|")
+    rows = []
+    for algo in names:
+        try:
+            found = measure(trees, algo, sizes, asked.repeats)
+        except (RuntimeError, BrokenPipeError) as error:
+            print(f"{algo}: {error}", file=sys.stderr)
+            return 1
+        for row in found:
+            cells = [row["size"], algo, row["checkout"], text(row["ms"]), text(row["ratios"], 2)]
+            print("|", " | ".join([*cells, f"{row['faults']:,.0f}"]), "|", flush=True)
+        rows += found
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

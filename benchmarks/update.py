@@ -1,0 +1,378 @@
+"""Time of one update of each algorithm, and how near it is to the products it cannot do without.
+
+  python benchmarks/update.py
+  python benchmarks/update.py --algo=qmix,qtran_base --size=smac --repeats=9 --json=update.json
+
+An update is the library's own `Learner.update`: clearing of padding, live and target networks,
+loss, gradient, clipping, optimiser, target step. `in loop` is the time of one inside a compiled
+loop of several, as training does them; `per call` that of one called from Python. Batches are
+random episodes of unequal lengths with illegal actions; sizes are
+
+  spread  N3 O18 S54 A5, 26 rows in time (25 steps)     smac  N8 O150 S216 A14, 121 rows
+
+with 32 episodes, GRU 64, mixer 32, hypernetworks 64, and each algorithm's own flagfile.
+
+FLOPs are counted by hand from the layers' sizes, two for each multiply-add: a layer [n, m] over r
+rows is r n m forward; where it learns, once more for its kernel's gradient and once more for its
+input's, unless its input is data. Unrolls have N (T + 1) rows an episode, mixers and joint
+networks T. Nothing is counted twice that need not be computed twice: of QTRAN's joint network at
+the greedy actions only what depends on actions; the sum of linear maps as the map of the sum. A
+one-hot input is a look-up and counts nothing, nor do biases, activations and the optimiser.
+The floor is that count at the rate of one large float32 product, measured in the same run on the
+same threads; all sides take turns in every repeat, and numbers are medians (and ranges) of
+repeats. Exit code 1 where an update was traced more than once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import tfmix  # noqa: F401, E402  (before TensorFlow)
+from tfmix.quiet import quiet_import  # noqa: E402
+
+quiet_import("tensorflow")
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from tfmix import algos  # noqa: E402
+from tfmix.config import Config, UserError, nearest, resolve  # noqa: E402
+from tfmix.learner import Learner  # noqa: E402
+from tfmix.types import EnvSpec, Episode  # noqa: E402
+
+
+def make_spec(n: int, o: int, s: int, a: int, steps: int, name: str = "size") -> EnvSpec:
+    """A task of N, O, S, A and T."""
+    return EnvSpec(name, n, a, o, s, steps, (a,) * n)
+
+
+SIZES = {
+    "spread": make_spec(3, 18, 54, 5, 25, "spread"),
+    "smac": make_spec(8, 150, 216, 14, 120, "smac"),
+}
+BATCH = 32
+SECONDS = 0.4  # of one side in one repeat, about
+
+
+def random_batch(spec: EnvSpec, episodes: int, seed: int = 0) -> Episode:
+    """Random episodes of half to whole length; three actions of four are legal, and taken."""
+    random = np.random.default_rng(seed)
+    b, t, n, a = episodes, spec.episode_limit, spec.n_agents, spec.n_actions
+    lengths = random.integers((t + 1) // 2, t + 1, b)
+    real = np.arange(t) < lengths[:, None]
+    legal = random.random([b, t + 1, n, a]) < 0.75
+    legal[..., 0] = True
+    action = np.argmax(np.where(legal, random.random(legal.shape), -1.0), -1)[:, :t]
+    normal = random.standard_normal
+    terminated = real & (np.arange(t) == lengths[:, None] - 1)
+    return Episode(
+        obs=tf.constant(normal([b, t + 1, n, spec.obs_size], np.float32)),
+        state=tf.constant(normal([b, t + 1, spec.state_size], np.float32)),
+        legal=tf.constant(legal),
+        action=tf.constant(action, tf.int32),
+        reward=tf.constant(normal([b, t], np.float32)),
+        terminated=tf.constant(terminated, tf.float32),
+        mask=tf.constant(real, tf.float32),
+    )
+
+
+class Count:
+    """Multiply-adds by the rule above."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def add(self, rows: int, sizes: Iterable[int], live: bool, data: bool = True) -> None:
+        """Layers in a row, over `rows` rows; `data`: the first one's input gets no gradient."""
+        for number, (n, m) in enumerate(itertools.pairwise(sizes)):
+            passes = 1 + live * (1 if data and number == 0 else 2)
+            self.total += passes * rows * n * m
+
+
+def flops(config: Config, spec: EnvSpec, episodes: int) -> int:
+    """FLOPs of an update that nothing can spare, see above."""
+    n, o, a, s = spec.n_agents, spec.obs_size, spec.n_actions, spec.state_size
+    steps = episodes * spec.episode_limit
+    rows, h = (steps + episodes) * n, config.hidden_size
+    count = Count()
+
+    def unroll(live: bool) -> None:
+        count.add(rows, [o, h], live)
+        count.add(rows, [h, 3 * h], live, data=False)
+        count.add(rows, [h, 3 * h], live, data=False)
+        count.add(rows, [h, a], live, data=False)
+
+    def monotonic(live: bool) -> None:
+        e, inner = config.mixer_embed, [config.hypernet_embed] * (config.hypernet_layers - 1)
+        for layers in ([s, *inner, n * e], [s, e], [s, *inner, e], [s, e, 1]):
+            count.add(steps, layers, live)
+        count.add(steps, [n, e, 1], live, data=False)  # the mixing itself
+
+    def attention(live: bool) -> None:
+        e, k, heads = config.mixer_embed, config.hypernet_embed, config.attention_heads
+        for layers in (*[[s, k, e]] * heads, [s, k, heads], [s, e, 1]):
+            count.add(steps, layers, live)
+        count.add(steps * n, [o, heads * e], live)
+        count.add(steps * heads, [n, e], live, data=False)  # questions and answers
+        count.add(steps * heads, [n, 1], live, data=False)
+
+    def duplex(live: bool) -> None:
+        inner = [config.hypernet_embed] * (config.duplex_layers - 1)
+        for _ in range(2):
+            count.add(steps, [s, config.hypernet_embed, n], live)
+        for _ in range(config.duplex_kernels):
+            for out in (1, n, n):
+                count.add(steps, [s, *inner, out], live)
+
+    def unrestricted(live: bool, states: int) -> None:
+        e = config.central_embed
+        count.add(states, [s, e], live)
+        count.add(states, [n, e, e, e, 1], live, data=False)
+        count.add(states, [s, e, 1], live)
+
+    def value() -> None:
+        e = config.qtran_embed
+        if config.qtran_state_value == "state":
+            count.add(steps, [s, e, e, 1], True)
+
+    def joint(live: bool, again: bool) -> None:
+        e, code = config.qtran_embed, h + a
+        if not again:
+            count.add(steps * n, [h, code], live, data=False)
+            count.add(steps, [s, e], live)
+        count.add(steps, [code, code, e, e, 1], live, data=False)
+
+    def counterfactual(live: bool, again: bool) -> None:
+        e = config.qtran_embed
+        if not again:
+            count.add(steps * n, [h, e], live, data=False)
+            count.add(steps, [e, e, e], live, data=False)
+            count.add(steps, [s, e], live)
+        count.add(steps * n, [e, e, a], live, data=False)
+
+    unroll(live=True)
+    unroll(live=False)
+    if config.algo in ("cw_qmix", "ow_qmix"):
+        unroll(live=True)
+        monotonic(live=True)
+        unrestricted(True, steps)
+        unrestricted(False, steps + episodes)
+    elif config.algo in ("qtran_base", "qtran_alt"):
+        network = joint if config.algo == "qtran_base" else counterfactual
+        network(live=True, again=False)
+        network(live=False, again=True)
+        network(live=False, again=False)
+        value()
+    else:
+        mixers: dict[str, Callable[[bool], None]] = {
+            "qmix": monotonic,
+            "qatten": attention,
+            "qplex": duplex,
+        }
+        if config.algo in mixers:
+            mixers[config.algo](True)
+            mixers[config.algo](False)
+    return 2 * count.total
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """How long a call takes until its answer is there."""
+    start = time.perf_counter()
+    np.asarray(call())
+    return time.perf_counter() - start
+
+
+def gemm_rate(size: int = 2048) -> Callable[[], float]:
+    """A function that measures FLOP/s of a large product, by TensorFlow's or XLA's, the faster."""
+    x = tf.random.stateless_normal([size, size], [0, 1])
+
+    def chain(times: int) -> tf.Tensor:
+        y = x
+        for _ in range(times):
+            y = tf.matmul(x, y)
+        return y[0, 0]
+
+    sides = [tf.function(chain, jit_compile=compiled) for compiled in (False, True)]
+    for side in sides:
+        side(4)
+    return lambda: max(4 * 2 * size**3 / seconds_of(lambda s=side: s(4)) for side in sides)
+
+
+class Side:
+    """A learner of one algorithm at one size, compiled and warm.
+
+    Attributes:
+      traces: how often the update was traced.
+    """
+
+    def __init__(self, algo: str, spec: EnvSpec, episodes: int = BATCH, seconds: float = SECONDS):
+        # A name of the user's own kind: no environment's flagfile is read.
+        self.config = resolve({"algo": algo, "env": "benchmark:size", "batch_episodes": episodes})
+        self.spec, self.episodes = spec, episodes
+        algorithm = algos.make(algo, spec, self.config)
+        algorithm.reset(tf.constant([0, 0]))
+        self.learner = Learner(algorithm)
+        self.batch, self.rate = random_batch(spec, episodes), tf.constant(5e-4)
+
+        @tf.function
+        def loop(updates: tf.Tensor) -> tf.Tensor:
+            well = tf.constant(True)
+            for number in tf.range(updates):
+                metrics = self.learner.update(self.batch, number, self.rate)
+                well = well & metrics["applied"]
+            return well
+
+        self._loop = loop
+        start = time.perf_counter()
+        if not loop(tf.constant(1, tf.int64)):
+            raise RuntimeError(f"{algo}: the update gave NaN or infinity")
+        self.compile_seconds = time.perf_counter() - start
+        loop(tf.constant(2, tf.int64))
+        self._called = False
+        self.count = max(2, int(seconds / min(self.in_loop(2) for _ in range(2))))
+
+    def _once(self) -> tf.Tensor:
+        return self.learner.update(self.batch, tf.constant(1, tf.int64), self.rate)["applied"]
+
+    def in_loop(self, count: int = 0) -> float:
+        """Seconds of an update in a compiled loop of `count`."""
+        count = count or self.count
+        return seconds_of(lambda: self._loop(tf.constant(count, tf.int64))) / count
+
+    def per_call(self) -> float:
+        """Seconds of an update that is called, mean of a few."""
+        if not self._called:  # compiled by itself, which costs as much again
+            self._called = bool(self._once())
+        count = max(1, self.count // 2)
+        return sum(seconds_of(self._once) for _ in range(count)) / count
+
+    @property
+    def traces(self) -> int:
+        """How often the update was traced; more than once is a fault."""
+        return int(self.learner.update.experimental_get_tracing_count())
+
+    def flops(self) -> int:
+        """FLOPs of an update."""
+        return flops(self.config, self.spec, self.episodes)
+
+
+def text(values: list[float], digits: int = 1) -> str:
+    """Median and range."""
+    low, mid, high = min(values), statistics.median(values), max(values)
+    return f"{mid:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def about() -> dict[str, Any]:
+    """What the numbers depend on."""
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+    }
+
+
+@dataclasses.dataclass
+class Row:
+    """A line of the table; times in ms, one a repeat."""
+
+    algo: str
+    size: str
+    gflop: float
+    compile_s: float
+    in_loop_ms: list[float]
+    per_call_ms: list[float]
+    floor_ms: list[float]
+    traces: int
+
+    @property
+    def share(self) -> float:
+        """The floor's share of the time in the loop."""
+        pairs = zip(self.floor_ms, self.in_loop_ms, strict=True)
+        return statistics.median(floor / ms for floor, ms in pairs)
+
+
+def measure(algo_names: list[str], size_names: list[str], repeats: int) -> list[Row]:
+    """Lets all sides take turns `repeats` times."""
+    sides = {(a, s): Side(a, SIZES[s]) for s in size_names for a in algo_names}
+    found = {
+        k: Row(*k, x.flops() / 1e9, x.compile_seconds, [], [], [], 0) for k, x in sides.items()
+    }
+    rate = gemm_rate()
+    for _ in range(repeats):
+        for key, side in sides.items():
+            row = found[key]
+            row.floor_ms.append(1e12 * row.gflop / rate())
+            row.in_loop_ms.append(1e3 * side.in_loop())
+            row.per_call_ms.append(1e3 * side.per_call())
+    for key, side in sides.items():
+        found[key].traces = side.traces
+    return list(found.values())
+
+
+def chosen(text: str, known: Iterable[str], what: str) -> list[str]:
+    """The names in `text`, with commas between them; all where it is empty."""
+    known = list(known)
+    names = [name for name in text.split(",") if name] or known
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no {what} {name!r}{nearest(name, known)}")
+    return names
+
+
+def main() -> int:
+    """Measures, prints and writes; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--algo", default="", help="names with commas between them; empty: all")
+    parser.add_argument("--size", default="", help="spread, smac; empty: both")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="where the numbers go too")
+    asked = parser.parse_args()
+    try:
+        algo_names = chosen(asked.algo, algos.REGISTRY, "algorithm")
+        size_names = chosen(asked.size, SIZES, "size")
+        if asked.repeats < 1:
+            raise UserError(f"--repeats={asked.repeats}: at least 1")
+        if asked.json and not asked.json.parent.is_dir():
+            raise UserError(f"there is no folder {asked.json.parent}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    machine = about()
+    rows = measure(algo_names, size_names, asked.repeats)
+    print(
+        f"{machine['cores']} cores, load {machine['load']} before, "
+        f"TensorFlow {machine['tensorflow']}; ms, median (range) of {asked.repeats}\n"
+    )
+    print("| size | algorithm | in loop | per call | GFLOP | floor | share | compile s | traces |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        cells = [row.size, row.algo, text(row.in_loop_ms), text(row.per_call_ms)]
+        cells += [f"{row.gflop:.2f}", text(row.floor_ms), f"{row.share:.0%}"]
+        print("|", " | ".join([*cells, f"{row.compile_s:.1f}", str(row.traces)]), "|")
+    if asked.json:
+        rates = sorted(row.gflop / ms * 1e3 for row in rows for ms in row.floor_ms)
+        machine["gflop_per_second"] = statistics.median(rates)
+        lines = [{**dataclasses.asdict(row), "share": row.share} for row in rows]
+        asked.json.write_text(json.dumps({**machine, "rows": lines}, indent=1) + "\n")
+    return int(any(row.traces != 1 for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
