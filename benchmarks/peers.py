@@ -118,7 +118,7 @@ class Peer:
         commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
         self.versions: dict[str, str] = {"commit": commit or "none"}
         self._made = 0
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (until `close`)
         self._process: Any = None
 
     def start(self) -> None:
@@ -157,6 +157,7 @@ class Peer:
 
     def close(self) -> None:
         """Ends the process."""
+        self._log.close()
         if self._process is not None:
             self._process.stdin.close()
             self._process.wait(30)
@@ -250,7 +251,8 @@ def update_cases(peers: dict[str, Peer]) -> Iterator[Case]:
                 [("ours", m, "JaxMARL", m) for m in ("in_loop", "per_call")],
             )
         for algo in ("qmix", "qtran_base") if "pymarl" in peers else ():
-            yield pymarl_case(peers["pymarl"], size, algo)
+            if (size, algo) != ("spread", "qtran_base"):
+                yield pymarl_case(peers["pymarl"], size, algo)
 
 
 def pymarl_case(peer: Peer, size: str, algo: str) -> Case:
@@ -343,7 +345,153 @@ def train_cases(peers: dict[str, Peer]) -> Iterator[Case]:
         )
 
 
-GROUPS = (update_cases, train_cases)
+def python_cases(peers: dict[str, Peer]) -> Iterator[Case]:
+    """Training on PettingZoo's spread."""
+    n_envs, episodes = 8, 400
+    order = {"kind": "train", "algo": "qmix", "n_envs": n_envs, "episodes": episodes}
+    config = preset(
+        "epymarl",
+        algo="qmix",
+        env="pettingzoo/pettingzoo.mpe.simple_spread_v3",
+        n_envs=n_envs,
+        updates_per_episode=1 / n_envs,
+        recurrent=True,
+    )
+    sides = {}
+    if "epymarl" in peers:
+        sides["EPyMARL, 8 processes"] = functools.partial(peers["epymarl"].make, **order)
+    if "xuance" in peers:
+        for name, recurrent in (("XuanCe, GRU", True), ("XuanCe, as shipped", False)):
+            make = functools.partial(peers["xuance"].make, **order, recurrent=recurrent)
+            sides[name] = make
+    if sides:
+        ours = {f"ours, {w} workers": dataclasses.replace(config, env_workers=w) for w in (2, 8)}
+        steps = 25 * episodes
+        yield Case(
+            "python-8-qmix",
+            "env steps/s",
+            {n: functools.partial(our_train, c, steps, steps) for n, c in ours.items()} | sides,
+            [(name, "rate", side, "rate") for name in ours for side in sides],
+        )
+
+
+def wait_for(command: list[str], found: Callable[[], float | None]) -> float:
+    """Runs a command until `found` says something, Unix time; seconds from its start to then.
+
+    Infinity where it ends without; raises UserError where it fails.
+    """
+    began = time.time()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+        try:
+            while time.time() - began < PATIENCE_SECONDS:
+                ended = process.poll() is not None
+                if (when := found()) is not None:
+                    return when - began
+                if ended and process.returncode:
+                    log.seek(0)
+                    raise UserError(f"{command} failed:\n{log.read()[-2000:]}")
+                if ended:
+                    break
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+    return float("inf")
+
+
+def in_a_row(scores: list[float]) -> bool:
+    """Whether as many evaluations as are asked for, one behind the other, are good."""
+    good = [score > ABOVE for score in scores]
+    return any(all(good[i : i + IN_A_ROW]) for i in range(len(good) - IN_A_ROW + 1))
+
+
+def our_run(words: list[str], reach: bool) -> Turn:
+    """`python main.py` until its first update, or until its evaluations are good."""
+
+    def turn(repeat: int) -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "run" / "metrics.csv"
+
+            def found() -> float | None:
+                if not path.exists():
+                    return None
+                rows = list(csv.DictReader(path.read_text().splitlines()))
+                if reach:
+                    scores = [float(r["greedy_return"]) for r in rows if r["greedy_return"]]
+                    return time.time() if in_a_row(scores) else None
+                return time.time() if any(int(r["updates"] or 0) for r in rows) else None
+
+            command = [sys.executable, "main.py", *words, f"--seed={repeat}"]
+            return {"seconds": wait_for([*command, f"--run_dir={path.parent}"], found)}
+
+    return turn
+
+
+def jaxmarl_run(peer: Peer, algo: str, reach: bool) -> Turn:
+    """JaxMARL's script until its first update, or until its evaluations are good."""
+    # As its script counts them.
+    every = int(STEPS // 26 // 8 * 0.05) if reach else 10**9
+
+    def turn(repeat: int) -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as name:
+            marks = Path(name) / "marks.jsonl"
+
+            def found() -> float | None:
+                rows = [json.loads(x) for x in marks.read_text().splitlines()]
+                if not reach:
+                    return rows[0]["time"] if rows else None
+                for end in range(1, len(rows) + 1):
+                    played = [r for r in rows[:end] if r["update_steps"] % every == 0]
+                    key = "test_returned_episode_returns"
+                    if in_a_row([r[key] * 25 / 26 for r in played]):
+                        return rows[end - 1]["time"]
+                return None
+
+            marks.touch()
+            words = ["+alg=ql_rnn_mpe", "WANDB_MODE=offline", "SAVE_PATH=null", f"SEED={repeat}"]
+            words += [f"hydra.run.dir={name}", "hydra.output_subdir=null"]
+            if reach:
+                words += [f"alg.TOTAL_TIMESTEPS={STEPS}", f"alg.TEST_NUM_ENVS={EVALUATIONS}"]
+            about = [str(peer.checkout), algo, str(marks), str(every)]
+            return {"seconds": wait_for([*peer.command, "script", *about, *words], found)}
+
+    return turn
+
+
+def start_cases(peers: dict[str, Peer]) -> Iterator[Case]:
+    """To the first update, and to a team that is good."""
+    if "jaxmarl" not in peers:
+        return
+    shipped = [f"--flagfile={ROOT}/flags/preset/jaxmarl_mpe.flags", "--env=mpe/simple_spread"]
+    words = [*shipped, "--algo=qmix", "--log_period_env_steps=200"]
+    yield Case(
+        "start-qmix",
+        "s",
+        {
+            "ours": lambda: our_run(words, reach=False),
+            "JaxMARL": lambda: jaxmarl_run(peers["jaxmarl"], "qmix", reach=False),
+        },
+        [("ours", "seconds", "JaxMARL", "seconds")],
+    )
+    evaluate = [f"--eval_period_env_steps={BETWEEN}", f"--eval_episodes={EVALUATIONS}"]
+    for algo in ("iql", "vdn", "qmix"):
+        asked = [*evaluate, "--env=mpe/simple_spread", f"--algo={algo}"]
+        same = [*shipped, *asked, f"--env_steps={STEPS}"]
+        same += [f"--epsilon_anneal_env_steps={STEPS // 10}"]
+        ours = {"ours": same, "ours, default": asked}
+        yield Case(
+            f"reach-{algo}",
+            "s",
+            {
+                **{n: functools.partial(our_run, w, reach=True) for n, w in ours.items()},
+                "JaxMARL": functools.partial(jaxmarl_run, peers["jaxmarl"], algo, reach=True),
+            },
+            [(name, "seconds", "JaxMARL", "seconds") for name in ours],
+        )
+
+
+GROUPS = (update_cases, train_cases, python_cases, start_cases)
 
 
 def chosen(cases: list[Case], only: str) -> list[Case]:
@@ -360,11 +508,14 @@ def chosen(cases: list[Case], only: str) -> list[Case]:
     return [c for c in cases if not words or any(c.name.startswith(word) for word in words)]
 
 
-def measure(case: Case, repeats: int) -> dict[str, dict[str, list[float]]]:
+Found = dict[str, dict[str, list[float]]]
+
+
+def measure(case: Case, repeats: range) -> Found:
     """What every side measured, by side and measure, one number a repeat."""
     turns = {name: make() for name, make in case.sides.items()}
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in turns}
-    for repeat in range(repeats):
+    found: Found = {name: {} for name in turns}
+    for repeat in repeats:
         for name, turn in turns.items():
             for what, value in turn(repeat).items():
                 found[name].setdefault(what, []).append(value)
@@ -425,6 +576,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="names of cases or their beginnings")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where the numbers go too, and are added to")
+    parser.add_argument("--append", action="store_true", help="add repeats to a case's, too")
     return parser.parse_args()
 
 
@@ -451,7 +603,12 @@ def main() -> int:
         }
         print(f"{json.dumps(machine)}\n\n{HEAD}", flush=True)
         for case in cases:
-            found = measure(case, asked.repeats)
+            held: Found = rows[case.name]["sides"] if asked.append and case.name in rows else {}
+            first = min((len(x) for side in held.values() for x in side.values()), default=0)
+            found = measure(case, range(first, first + asked.repeats))
+            for side, measures in found.items():
+                for what in measures:
+                    measures[what] = held.get(side, {}).get(what, [])[:first] + measures[what]
             versions = {p.name: p.versions for p in peers.values()}
             row = {"unit": case.unit, "sides": found, "pairs": case.pairs}
             rows[case.name] = {**row, "machine": machine, "peers": versions}

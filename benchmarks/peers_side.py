@@ -1,7 +1,7 @@
 """The peers' half of `peers.py`: their code, timed in an interpreter of their own.
 
   python peers_side.py serve PEER CHECKOUT        a server, see below
-  python peers_side.py script CHECKOUT SCRIPT ARGUMENTS...   one of JaxMARL's scripts
+  python peers_side.py script CHECKOUT ALGO MARKS EVERY WORDS...   one of JaxMARL's scripts
 
 runs without tfmix. A server answers each line of JSON on its standard input, an order, with a
 line of JSON: `{"do": "make", "name": ..., ...}` makes a case warm (nothing to tell but how long
@@ -11,12 +11,16 @@ error. What is timed is the checkout's own code; from here come inputs, sizes an
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
+import queue
 import runpy
-import statistics
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +30,7 @@ from typing import Any
 import numpy as np
 
 Case = Callable[[], dict[str, float]]
+PATIENCE_SECONDS = 300
 
 
 def load_module(path: Path) -> Any:
@@ -170,7 +175,7 @@ class Jaxmarl:
 
         def per_call() -> None:
             for _ in range(count):
-                about[0], loss = single(*about, given)
+                about[0], _ = single(*about, given)
                 jax.block_until_ready(about[0])
 
         for warm in (in_loop, per_call):
@@ -297,7 +302,174 @@ class Pymarl:
         return timed
 
 
-SERVERS = {"jaxmarl": Jaxmarl, "pymarl": Pymarl}
+class Epymarl:
+    """EPyMARL's training on PettingZoo's spread.
+
+    Orders:
+      train: algo, n_envs, episodes; its parallel runner, a process an environment, an
+        update for each of its collections. Times `rate`, env steps a second over so many
+        episodes.
+    """
+
+    def __init__(self, checkout: Path):
+        self.source = checkout / "src"
+        sys.path.insert(0, str(self.source))
+        sys.modules["smaclite"] = ModuleType("smaclite")  # a game that it imports unasked
+        import torch
+
+        self.torch, self.versions = torch, {"torch": torch.__version__}
+        for package in ("gymnasium", "pettingzoo"):
+            self.versions[package] = importlib.metadata.version(package)
+
+    def settings(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Its configuration of the algorithm on Gymnasium's tasks, with a GRU."""
+        import yaml
+
+        found: dict[str, Any] = {}
+        for name in ("default", "envs/gymma", f"algs/{order['algo']}"):
+            found |= yaml.safe_load((self.source / "config" / f"{name}.yaml").read_text())
+        found["env_args"] |= {"key": "pz-mpe-simple-spread-v3", "time_limit": 25, "seed": 0}
+        never = 10**9
+        return found | {
+            "runner": "parallel",
+            "batch_size_run": order["n_envs"],
+            "use_rnn": True,
+            "use_cuda": False,
+            "device": "cpu",
+            "seed": 0,
+            "t_max": never,
+            "test_interval": never,
+            "test_nepisode": order["n_envs"],
+        }
+
+    def make_train(self, order: dict[str, Any]) -> Case:
+        """The training in a thread, held between two collections."""
+        import run
+        from runners import REGISTRY as RUNNERS
+        from utils.logging import Logger
+
+        log = logging.getLogger()
+        config = run.args_sanity_check(self.settings(order), log)
+        args = SimpleNamespace(**config, unique_token="")
+        goal: queue.Queue[int] = queue.Queue()
+        done: queue.Queue[dict[str, float]] = queue.Queue()
+        warm = 2 * args.batch_size
+
+        class Held(RUNNERS["parallel"]):  # type: ignore[misc]
+            """Waits for a goal where it has reached the last one."""
+
+            episodes, until, began = 0, warm, (0, 0.0)
+
+            def run(self, test_mode: bool = False) -> Any:
+                """Collects."""
+                if not test_mode:
+                    if self.episodes >= self.until:
+                        steps, then = self.began
+                        rate = (self.t_env - steps) / (time.perf_counter() - then)
+                        done.put({"rate": rate})
+                        self.until = self.episodes + goal.get()
+                        self.began = self.t_env, time.perf_counter()
+                    self.episodes += self.batch_size
+                return super().run(test_mode)
+
+        RUNNERS["parallel"] = Held
+
+        def train() -> None:
+            self.torch.set_num_threads(1)  # as its main.py does
+            run.run_sequential(args, Logger(log))
+
+        threading.Thread(target=train, daemon=True).start()
+
+        def timed() -> dict[str, float]:
+            goal.put(order["episodes"])
+            return done.get(timeout=PATIENCE_SECONDS)
+
+        done.get(timeout=PATIENCE_SECONDS)  # warm, and learning
+        return timed
+
+
+class Xuance:
+    """XuanCe's training on PettingZoo's spread.
+
+    Orders:
+      train: algo, n_envs, episodes, recurrent; with its configuration of the task, or with
+        that and the GRU, episodes and batch that PyMARL has. Times `rate`, env steps a
+        second over so many episodes.
+    """
+
+    def __init__(self, checkout: Path):
+        sys.path.insert(0, str(checkout))
+        import torch
+
+        self.versions = {"torch": torch.__version__}
+        for package in ("gymnasium", "pettingzoo"):
+            self.versions[package] = importlib.metadata.version(package)
+        self.folder = tempfile.mkdtemp()
+        os.chdir(self.folder)  # where it puts logs and models
+
+    def make_train(self, order: dict[str, Any]) -> Case:
+        """An agent."""
+        from xuance import get_arguments, make_envs
+        from xuance.torch.agents import REGISTRY_Agents
+
+        n_envs, steps = order["n_envs"], 25 * order["episodes"]
+        changed = {"parallels": n_envs, "render": False, "device": "cpu"}
+        if order["recurrent"]:
+            changed |= {
+                "use_rnn": True,
+                "representation": "Basic_RNN",
+                "use_parameter_sharing": True,
+                "buffer_size": 5000,
+                "batch_size": 32,
+                "n_epochs": 1,
+                "hidden_dim_mixing_net": 32,
+                "hidden_dim_hyper_net": 64,
+            }
+        config = get_arguments(
+            order["algo"], "mpe", "simple_spread_v3", parser_args=SimpleNamespace(**changed)
+        )
+        agent = REGISTRY_Agents[config.agent](config, make_envs(config))
+
+        def train(env_steps: int) -> None:
+            agent.train(env_steps // n_envs)
+
+        train(2 * config.start_training)
+        return lambda: {"rate": steps / seconds_of(lambda: train(steps))}
+
+
+def run_script(checkout: Path, algo: str, marks: Path, every: int, words: list[str]) -> None:
+    """Runs one of JaxMARL's scripts as it is from a command line.
+
+    Args:
+      marks: gets a line of JSON, metrics and `time`, Unix time, at the first update and
+        behind every evaluation; the script's own report, at every collection, is not made.
+      every: collections between two evaluations.
+      words: of the script's command line.
+    """
+
+    def log(metrics: dict[str, Any]) -> None:
+        row = {"time": time.time(), **{k: float(np.mean(v)) for k, v in metrics.items()}}
+        with marks.open("a") as file:
+            print(json.dumps(row), file=file)
+
+    no_wandb(log)
+    sys.path.insert(0, str(checkout))
+    import jax
+
+    report = jax.debug.callback
+
+    def seldom(callback: Any, metrics: Any, *rest: Any) -> None:
+        now = (metrics["update_steps"] % every == 0) | (metrics["grad_steps"] == 1)
+        jax.lax.cond(now, lambda: report(callback, metrics, *rest), lambda: None)
+
+    jax.debug.callback = seldom
+    script = checkout / "baselines" / "QLearning" / f"{algo}_rnn.py"
+    sys.argv = [str(script), *words]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+SERVERS = {"jaxmarl": Jaxmarl, "pymarl": Pymarl, "epymarl": Epymarl, "xuance": Xuance}
 
 
 def serve(peer: str, checkout: Path) -> None:
@@ -320,7 +492,7 @@ def serve(peer: str, checkout: Path) -> None:
                 say(seconds=time.perf_counter() - start)
             else:
                 say(**cases[order["name"]]())
-        except Exception as error:  # noqa: BLE001  (whatever the peer raises is an answer)
+        except Exception as error:  # whatever it is, it is the answer
             say(error=f"{type(error).__name__}: {error}")
             if order["do"] == "make":
                 import traceback
@@ -330,4 +502,7 @@ def serve(peer: str, checkout: Path) -> None:
 
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
-    serve(rest[0], Path(rest[1]))
+    if what == "serve":
+        serve(rest[0], Path(rest[1]))
+    else:
+        run_script(Path(rest[0]), rest[1], Path(rest[2]), int(rest[3]), rest[4:])
