@@ -35,12 +35,14 @@ Numbers are medians (and ranges) of repeats; faster by: the median of the repeat
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import functools
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -127,7 +129,12 @@ class Peer:
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=self._log, text=True
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=self._log,
+                text=True,
+                start_new_session=True,
             )
         except OSError as error:
             raise UserError(f"--{self.name}_python={self.python}: {error.strerror}") from error
@@ -156,11 +163,12 @@ class Peer:
         return lambda _: self._ask(do="time", name=name)
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process and those that it started."""
         self._log.close()
         if self._process is not None:
-            self._process.stdin.close()
-            self._process.wait(30)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
             self._process = None
 
 

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -156,8 +157,14 @@ class Jaxmarl:
             jax.lax.scan = scan
 
         def some(train_state: Any, key: Any, given: Any, count: int) -> Any:
-            batch["now"] = given  # an argument: nothing of it is computed at compile time
-            (train_state, _), (loss, _) = scan(learn, (train_state, key), None, count)
+            def body(carry: Any, _: Any) -> Any:
+                # A batch that the loop seems to change, as one from a replay would: with a
+                # fixed one the compiler moves the whole target unroll out of the loop.
+                batch["now"], carry = jax.lax.optimization_barrier((given, carry))
+                carry, (loss, _) = learn(carry, None)
+                return carry, loss
+
+            (train_state, _), loss = scan(body, (train_state, key), None, count)
             return train_state, loss
 
         def one(train_state: Any, key: Any, given: Any) -> Any:
@@ -494,10 +501,8 @@ def serve(peer: str, checkout: Path) -> None:
                 say(**cases[order["name"]]())
         except Exception as error:  # whatever it is, it is the answer
             say(error=f"{type(error).__name__}: {error}")
-            if order["do"] == "make":
-                import traceback
-
-                traceback.print_exc()
+            traceback.print_exc()
+    os._exit(0)  # a training may still be held in its thread
 
 
 if __name__ == "__main__":
