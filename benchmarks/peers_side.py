@@ -405,6 +405,7 @@ class Xuance:
     """
 
     def __init__(self, checkout: Path):
+        no_wandb()
         sys.path.insert(0, str(checkout))
         import torch
 
