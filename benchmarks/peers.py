@@ -356,7 +356,7 @@ def train_cases(peers: dict[str, Peer]) -> Iterator[Case]:
 
 def python_cases(peers: dict[str, Peer]) -> Iterator[Case]:
     """Training on PettingZoo's spread."""
-    n_envs, episodes = 8, 400
+    n_envs, episodes = 8, 120
     order = {"kind": "train", "algo": "qmix", "n_envs": n_envs, "episodes": episodes}
     config = preset(
         "epymarl",
@@ -595,6 +595,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
     asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers end with it
     peers: dict[str, Peer] = {}
     try:
         if asked.repeats < 1:
