@@ -271,16 +271,17 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         assert envs.is_trusted(known)
 
 
-@pytest.mark.parametrize("name", ["metrics.tmp", ".run.json", "checkpoints/96"])
-def test_resume_writes_through_no_symbolic_link(name, trained, tmp_path):
+def test_resume_writes_through_no_symbolic_link(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "other").mkdir()
-    (tmp_path / "run" / name).symlink_to(tmp_path / "other")
     before = (tmp_path / "run" / "run.json").read_text()
-    with pytest.raises(UserError, match=rf"{name} is a symbolic link, and a run is not resumed"):
-        tfmix.resume(tmp_path / "run", env_steps=128)
+    for name in ("metrics.tmp", ".run.json", "checkpoints/96"):
+        link = tmp_path / "run" / name
+        link.symlink_to(tmp_path / "other")
+        with pytest.raises(UserError, match=rf"{name} is a symbolic link, and a run is not"):
+            tfmix.resume(tmp_path / "run", env_steps=128)
+        link.unlink()
     assert (tmp_path / "run" / "run.json").read_text() == before
-    (tmp_path / "run" / name).unlink()
     (tmp_path / "link").symlink_to(tmp_path / "run")  # the folder itself may be one
     assert tfmix.resume(tmp_path / "link").env_steps >= 64
 
