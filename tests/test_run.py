@@ -587,7 +587,8 @@ def test_a_stopped_process_saves_and_says_how_to_go_on(tmp_path):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert f"--mode=resume --run_dir={folder}" in out
-    assert tfmix.load(folder).env_steps == int(rows_of(folder)[-1]["env_steps"])
+    # It may stop between two rows: going on writes the row that would have come.
+    assert tfmix.load(folder).env_steps >= int(rows_of(folder)[-1]["env_steps"])
 
 
 def rows_of_or_none(folder):
