@@ -12,9 +12,7 @@ system had to hand out anew in an update. Exit code 1 where a checkout breaks, 2
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -31,13 +29,13 @@ def serve(tree: str, algo: str) -> None:
     import tfmix  # noqa: F401  (of `tree`; what it imports comes from there too)
 
     sys.path.insert(0, str(ROOT))
-    from benchmarks.update import SIZES, Side
+    from benchmarks.update import SIZES, Side, settings
 
     sides: dict[str, Any] = {}
     for line in sys.stdin:
         size = line.strip()
         if size not in sides:
-            sides[size] = Side(algo, SIZES[size])
+            sides[size] = Side(settings(algo), SIZES[size])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         seconds = sides[size].in_loop()
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -112,24 +110,19 @@ def main() -> int:
         serve(sys.argv[3], sys.argv[2])
         return 0
     sys.path.insert(0, str(ROOT))
-    from benchmarks.update import SIZES, chosen, text
+    from benchmarks.update import SIZES, about, check, chosen, parser_of, print_about, text
     from tfmix import algos
     from tfmix.config import UserError
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, repeats=7)
     parser.add_argument("checkouts", nargs="+", type=Path)
     parser.add_argument("--algo", default="qmix", help="names with commas between them")
     parser.add_argument("--size", default="", help="spread, smac; empty: both")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="where the numbers go too")
     asked = parser.parse_args()
     try:
         names = chosen(asked.algo, algos.REGISTRY, "algorithm")
         sizes = chosen(asked.size, SIZES, "size")
-        if asked.repeats < 1:
-            raise UserError(f"--repeats={asked.repeats}: at least 1")
+        check(asked)
         for tree in asked.checkouts:
             if not (tree / "tfmix" / "learner.py").is_file():
                 raise UserError(f"{tree} is no checkout of tfmix")
@@ -137,10 +130,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     trees = [ROOT, *(tree.resolve() for tree in asked.checkouts)]
-    print(
-        f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} before; "
-        f"ms, median (range) of {asked.repeats}\n"
-    )
+    print_about(about(), asked.repeats)
     print("| size | algorithm | checkout | in loop | ratio | faults |\n|---|---|---|---|---|---|")
     rows = []
     for algo in names:

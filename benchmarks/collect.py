@@ -14,7 +14,6 @@ collector / bare adapted of the same number of processes.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import multiprocessing
 import os
@@ -85,19 +84,13 @@ class Bare:
 
 def make_collector(n_envs: int, workers: int) -> Any:
     """A collector and its QMIX-size agents."""
-    from tfmix import algos
-    from tfmix.collect import PythonCollector
-    from tfmix.envs.python.pool import open_lane
-    from tfmix.networks.in_numpy import NumpyTeam
+    from tfmix import algos, run
 
     config = Config(env=NAME, n_envs=n_envs, env_workers=workers)
-    factory = functools.partial(envs.make_python, NAME, config)
-    lane = open_lane(factory, factory(), config)
-    algorithm = algos.make("qmix", lane.spec, config)
+    spec, build = run.open_env(config)
+    algorithm = algos.make("qmix", spec, config)
     algorithm.reset(np.asarray([0, 0], np.int32))
-    return PythonCollector(
-        lane, lambda: NumpyTeam(algorithm.live.agent).act, algorithm.layout.carry_size
-    )
+    return build(algorithm)
 
 
 def collect(collector: Any, seconds: float) -> float:

@@ -42,9 +42,7 @@ import dataclasses
 import functools
 import json
 import os
-import platform
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -56,21 +54,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import tfmix  # noqa: F401, E402  (before TensorFlow)
-from tfmix.quiet import quiet_import  # noqa: E402
+from benchmarks.update import (  # noqa: E402  (tfmix before TensorFlow)
+    BATCH,
+    SIZES,
+    Side,
+    about,
+    check,
+    parser_of,
+    seconds_of,
+    text,
+)
 
-quiet_import("tensorflow")
-
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np  # noqa: E402  # isort: skip
 
 from tests.conftest import make_batch  # noqa: E402
-from tfmix import algos  # noqa: E402
 from tfmix.config import Config, UserError, nearest, parse, resolve  # noqa: E402
-from tfmix.learner import Learner  # noqa: E402
 from tfmix.run import open_env  # noqa: E402
 from tfmix.training import Trainer  # noqa: E402
-from tfmix.types import EnvSpec  # noqa: E402
+from tfmix.types import EnvSpec, Episode  # noqa: E402
 
 SIDE = Path(__file__).with_name("peers_side.py")
 NEEDED = {  # what is in a checkout of it
@@ -78,11 +79,6 @@ NEEDED = {  # what is in a checkout of it
     "pymarl": "src/learners",
     "epymarl": "src/runners/parallel_runner.py",
     "xuance": "xuance/torch",
-}
-BATCH = 32
-SIZES = {
-    "spread": EnvSpec("spread", 3, 5, 18, 54, 25, (5,) * 3),
-    "smac": EnvSpec("smac", 8, 14, 150, 216, 120, (14,) * 8),
 }
 COUNT = {"spread": 60, "smac": 6}  # updates of a side in a repeat
 ABOVE, IN_A_ROW, EVALUATIONS, BETWEEN = -45.0, 3, 200, 100_000
@@ -96,13 +92,6 @@ Turn = Callable[[int], dict[str, float]]
 def preset(name: str, **changed: Any) -> Config:
     """The settings of a flagfile of flags/preset, a few changed."""
     return resolve({**parse([f"--flagfile={ROOT}/flags/preset/{name}.flags"]), **changed})
-
-
-def seconds_of(call: Callable[[], Any]) -> float:
-    """How long a call takes; it must wait for what it computes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 class Peer:
@@ -173,34 +162,16 @@ class Peer:
             self._process = None
 
 
+def whole_episodes(spec: EnvSpec) -> Episode:
+    """A batch whose steps are all real."""
+    return make_batch(spec, (spec.episode_limit,) * BATCH)
+
+
 def our_update(size: str, config: Config) -> Turn:
     """`Learner.update` in a compiled loop, and called."""
-    spec = SIZES[size]
-    algorithm = algos.make(config.algo, spec, config)
-    algorithm.reset(tf.constant([0, 0]))
-    learner, rate = Learner(algorithm), tf.constant(config.learning_rate)
-    batch, count = make_batch(spec, (spec.episode_limit,) * BATCH), COUNT[size]
-
-    @tf.function
-    def loop(updates: tf.Tensor) -> tf.Tensor:
-        well = tf.constant(True)
-        for number in tf.range(updates):
-            well &= learner.update(batch, number, rate)["applied"]
-        return well
-
-    def in_loop() -> None:
-        assert bool(loop(tf.constant(count, tf.int64)))
-
-    def per_call() -> None:
-        for number in range(count):
-            assert bool(learner.update(batch, tf.constant(number, tf.int64), rate)["applied"])
-
-    in_loop()
-    per_call()
-    return lambda _: {
-        "in_loop": seconds_of(in_loop) / count,
-        "per_call": seconds_of(per_call) / count,
-    }
+    side = Side(config, SIZES[size], whole_episodes(SIZES[size]), count=COUNT[size])
+    side.per_call()  # compiled
+    return lambda _: {"in_loop": side.in_loop(), "per_call": side.per_call()}
 
 
 def our_train(config: Config, steps: int, warm_steps: int) -> Turn:
@@ -285,7 +256,7 @@ def pymarl_case(peer: Peer, size: str, algo: str) -> Case:
     }
 
     def make(threads: int) -> Turn:
-        batch = make_batch(spec, (spec.episode_limit,) * BATCH)
+        batch = whole_episodes(spec)
         with tempfile.NamedTemporaryFile(suffix=".npz") as file:
             np.savez(file, **{k: v.numpy() for k, v in batch._asdict().items()})
             file.flush()
@@ -534,11 +505,10 @@ def measure(case: Case, repeats: range) -> Found:
     return found
 
 
-def text(values: list[float], unit: str) -> str:
+def in_unit(values: list[float], unit: str) -> str:
     """Median and range."""
     scale, digits = {"ms": (1e3, 1), "s": (1.0, 1), "env steps/s": (1.0, 0)}[unit]
-    low, mid, high = (scale * f(values) for f in (min, statistics.median, max))
-    return f"{mid:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+    return text([scale * value for value in values], digits)
 
 
 def faster_by(ours: list[float], theirs: list[float], unit: str) -> str:
@@ -546,7 +516,7 @@ def faster_by(ours: list[float], theirs: list[float], unit: str) -> str:
     if unit == "env steps/s":
         ours, theirs = theirs, ours
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    return text(ratios, 2)
 
 
 HEAD = "| case | unit | ours | | peer | | faster by |\n|---|---|---|---|---|---|---|"
@@ -557,8 +527,8 @@ def print_rows(name: str, row: dict[str, Any]) -> None:
     for our_side, our_measure, side, measured in row["pairs"]:
         ours, theirs = row["sides"][our_side][our_measure], row["sides"][side][measured]
         unit = row["unit"]
-        cells = [name, unit, text(ours, unit), f"{our_side}, {our_measure}".replace("_", " ")]
-        cells += [text(theirs, unit), f"{side}, {measured}".replace("_", " ")]
+        cells = [name, unit, in_unit(ours, unit), f"{our_side}, {our_measure}".replace("_", " ")]
+        cells += [in_unit(theirs, unit), f"{side}, {measured}".replace("_", " ")]
         print("|", " | ".join(cells), "|", faster_by(ours, theirs, unit), "|", flush=True)
 
 
@@ -579,15 +549,11 @@ def open_peers(asked: argparse.Namespace) -> dict[str, Peer]:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, repeats=5)
     for name in NEEDED:
         parser.add_argument(f"--{name}", type=Path, help="checkout")
         parser.add_argument(f"--{name}_python", help="interpreter in which it runs")
     parser.add_argument("--only", default="", help="names of cases or their beginnings")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where the numbers go too, and are added to")
     parser.add_argument("--append", action="store_true", help="add repeats to a case's, too")
     return parser.parse_args()
 
@@ -598,10 +564,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers end with it
     peers: dict[str, Peer] = {}
     try:
-        if asked.repeats < 1:
-            raise UserError(f"--repeats={asked.repeats}: at least 1")
-        if asked.json and not asked.json.parent.is_dir():
-            raise UserError(f"there is no folder {asked.json.parent}")
+        check(asked)
         peers = open_peers(asked)
         if not peers and asked.only != "none":
             raise UserError("no peer was given, see --help")
@@ -609,12 +572,7 @@ def main() -> int:
         cases = chosen([case for group in GROUPS for case in group(peers)], asked.only)
         known = asked.json and asked.json.exists()
         rows: dict[str, Any] = json.loads(asked.json.read_text()) if known else {}
-        machine = {
-            "cores": len(os.sched_getaffinity(0)),
-            "load": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-        }
+        machine = about()
         print(f"{json.dumps(machine)}\n\n{HEAD}", flush=True)
         for case in cases:
             held: Found = rows[case.name]["sides"] if asked.append and case.name in rows else {}

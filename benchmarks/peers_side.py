@@ -122,7 +122,12 @@ class Jaxmarl:
         runs = run(short), run(short + extra)
         state = runs[0]()["runner_state"][0]
         assert (int(state.grad_steps[0]) > 0) == order["learn"]
-        return lambda: {"rate": extra / -(seconds_of(runs[0]) - seconds_of(runs[1]))}
+
+        def timed() -> dict[str, float]:
+            shorter, longer = map(seconds_of, runs)
+            return {"rate": extra / (longer - shorter)}
+
+        return timed
 
     def make_update(self, order: dict[str, Any]) -> Case:
         """One update, caught on its way into the script's scan over updates."""

@@ -17,7 +17,6 @@ asked for. All sizes of an axis take turns in every repeat. Exit code 1 where an
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -29,7 +28,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.update import Side, about, chosen, make_spec, seconds_of, text  # noqa: E402
+from benchmarks.update import (  # noqa: E402
+    Side,
+    about,
+    check,
+    chosen,
+    make_spec,
+    parser_of,
+    print_about,
+    seconds_of,
+    settings,
+    text,
+)
 
 import tensorflow as tf  # noqa: E402  # isort: skip
 
@@ -55,7 +65,7 @@ def update_point(algo: str, axis: str, size: int) -> Callable[[], float]:
     """A function that measures an update's seconds."""
     at = {**MIDDLE, axis: size}
     spec = make_spec(at["agents"], OBS, STATE, at["actions"], at["length"])
-    return Side(algo, spec, at["batch"], SECONDS).in_loop
+    return Side(settings(algo, at["batch"]), spec, seconds=SECONDS).in_loop
 
 
 def collect_point(algo: str, size: int) -> Callable[[], float]:
@@ -102,29 +112,19 @@ def measure(algo: str, axis: str, repeats: int) -> dict[str, Any]:
 
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, repeats=5)
     parser.add_argument("--axis", default="", help=f"of {', '.join(AXES)}; empty: all")
     parser.add_argument("--algo", default="", help="names with commas between them; empty: above")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where the numbers go too")
     asked = parser.parse_args()
     try:
         axes = chosen(asked.axis, AXES, "axis")
         names = chosen(asked.algo, algos.REGISTRY, "algorithm") if asked.algo else []
-        if asked.repeats < 1:
-            raise UserError(f"--repeats={asked.repeats}: at least 1")
-        if asked.json and not asked.json.parent.is_dir():
-            raise UserError(f"there is no folder {asked.json.parent}")
+        check(asked)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     machine, rows = about(), []
-    print(
-        f"{machine['cores']} cores, load {machine['load']} before, "
-        f"TensorFlow {machine['tensorflow']}; ms, median (range) of {asked.repeats}\n"
-    )
+    print_about(machine, asked.repeats)
     print("| grows | algorithm | size: ms | exponent |\n|---|---|---|---|", flush=True)
     for axis in axes:
         for algo in names or DEFAULT.get(axis, ("qmix",)):

@@ -49,6 +49,7 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tests.conftest import make_batch  # noqa: E402
 from tfmix import algos  # noqa: E402
 from tfmix.config import Config, UserError, nearest, resolve  # noqa: E402
 from tfmix.learner import Learner  # noqa: E402
@@ -68,26 +69,10 @@ BATCH = 32
 SECONDS = 0.4  # of one side in one repeat, about
 
 
-def random_batch(spec: EnvSpec, episodes: int, seed: int = 0) -> Episode:
-    """Random episodes of half to whole length; three actions of four are legal, and taken."""
-    random = np.random.default_rng(seed)
-    b, t, n, a = episodes, spec.episode_limit, spec.n_agents, spec.n_actions
-    lengths = random.integers((t + 1) // 2, t + 1, b)
-    real = np.arange(t) < lengths[:, None]
-    legal = random.random([b, t + 1, n, a]) < 0.75
-    legal[..., 0] = True
-    action = np.argmax(np.where(legal, random.random(legal.shape), -1.0), -1)[:, :t]
-    normal = random.standard_normal
-    terminated = real & (np.arange(t) == lengths[:, None] - 1)
-    return Episode(
-        obs=tf.constant(normal([b, t + 1, n, spec.obs_size], np.float32)),
-        state=tf.constant(normal([b, t + 1, spec.state_size], np.float32)),
-        legal=tf.constant(legal),
-        action=tf.constant(action, tf.int32),
-        reward=tf.constant(normal([b, t], np.float32)),
-        terminated=tf.constant(terminated, tf.float32),
-        mask=tf.constant(real, tf.float32),
-    )
+def random_batch(spec: EnvSpec, episodes: int) -> Episode:
+    """Random episodes of half to whole length."""
+    least, most = (spec.episode_limit + 1) // 2, spec.episode_limit
+    return make_batch(spec, np.random.default_rng(0).integers(least, most + 1, episodes))
 
 
 class Count:
@@ -212,51 +197,74 @@ def gemm_rate(size: int = 2048) -> Callable[[], float]:
     return lambda: max(4 * 2 * size**3 / seconds_of(lambda s=side: s(4)) for side in sides)
 
 
+def settings(algo: str, episodes: int = BATCH) -> Config:
+    """The algorithm's flagfile; of a name of the user's own kind no environment's is read."""
+    return resolve({"algo": algo, "env": "benchmark:size", "batch_episodes": episodes})
+
+
 class Side:
-    """A learner of one algorithm at one size, compiled and warm.
+    """A learner at one size, compiled and warm.
+
+    Args:
+      config: the settings.
+      spec: N, O, S, A and T.
+      batch: what it learns from, random episodes where none is given.
+      seconds: how long one measurement takes, about.
+      count: updates of one measurement, in place of `seconds`.
 
     Attributes:
+      compile_seconds: how long the loop took to compile.
+      count: updates of one measurement.
       traces: how often the update was traced.
     """
 
-    def __init__(self, algo: str, spec: EnvSpec, episodes: int = BATCH, seconds: float = SECONDS):
-        # A name of the user's own kind: no environment's flagfile is read.
-        self.config = resolve({"algo": algo, "env": "benchmark:size", "batch_episodes": episodes})
-        self.spec, self.episodes = spec, episodes
-        algorithm = algos.make(algo, spec, self.config)
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        batch: Episode | None = None,
+        seconds: float = SECONDS,
+        count: int = 0,
+    ):
+        algorithm = algos.make(config.algo, spec, config)
         algorithm.reset(tf.constant([0, 0]))
-        self.learner = Learner(algorithm)
-        self.batch, self.rate = random_batch(spec, episodes), tf.constant(5e-4)
+        self.learner, self._rate = Learner(algorithm), tf.constant(config.learning_rate)
+        self._batch = batch or random_batch(spec, config.batch_episodes)
 
         @tf.function
         def loop(updates: tf.Tensor) -> tf.Tensor:
             well = tf.constant(True)
             for number in tf.range(updates):
-                metrics = self.learner.update(self.batch, number, self.rate)
-                well = well & metrics["applied"]
+                well &= self.learner.update(self._batch, number, self._rate)["applied"]
             return well
 
         self._loop = loop
         start = time.perf_counter()
-        if not loop(tf.constant(1, tf.int64)):
-            raise RuntimeError(f"{algo}: the update gave NaN or infinity")
+        self._check(loop(tf.constant(1, tf.int64)))
         self.compile_seconds = time.perf_counter() - start
-        loop(tf.constant(2, tf.int64))
-        self._called = False
-        self.count = max(2, int(seconds / min(self.in_loop(2) for _ in range(2))))
+        self.count, self._called = 2, False
+        self.in_loop()
+        self.count = count or max(2, int(seconds / min(self.in_loop() for _ in range(2))))
 
-    def _once(self) -> tf.Tensor:
-        return self.learner.update(self.batch, tf.constant(1, tf.int64), self.rate)["applied"]
+    @staticmethod
+    def _check(applied: tf.Tensor) -> None:
+        if not applied:
+            raise RuntimeError("an update gave NaN or infinity")
 
-    def in_loop(self, count: int = 0) -> float:
+    def _once(self) -> None:
+        number = tf.constant(1, tf.int64)
+        self._check(self.learner.update(self._batch, number, self._rate)["applied"])
+
+    def in_loop(self) -> float:
         """Seconds of an update in a compiled loop of `count`."""
-        count = count or self.count
-        return seconds_of(lambda: self._loop(tf.constant(count, tf.int64))) / count
+        count = tf.constant(self.count, tf.int64)
+        return seconds_of(lambda: self._check(self._loop(count))) / self.count
 
     def per_call(self) -> float:
         """Seconds of an update that is called, mean of a few."""
         if not self._called:  # compiled by itself, which costs as much again
-            self._called = bool(self._once())
+            self._once()
+            self._called = True
         count = max(1, self.count // 2)
         return sum(seconds_of(self._once) for _ in range(count)) / count
 
@@ -264,10 +272,6 @@ class Side:
     def traces(self) -> int:
         """How often the update was traced; more than once is a fault."""
         return int(self.learner.update.experimental_get_tracing_count())
-
-    def flops(self) -> int:
-        """FLOPs of an update."""
-        return flops(self.config, self.spec, self.episodes)
 
 
 def text(values: list[float], digits: int = 1) -> str:
@@ -277,13 +281,39 @@ def text(values: list[float], digits: int = 1) -> str:
 
 
 def about() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """What the numbers depend on, beside the machine."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
         "tensorflow": tf.__version__,
         "python": platform.python_version(),
     }
+
+
+def print_about(machine: dict[str, Any], repeats: int) -> None:
+    """The line above a table."""
+    print(
+        f"{machine['cores']} cores, load {machine['load']} before, "
+        f"TensorFlow {machine['tensorflow']}; ms, median (range) of {repeats}\n"
+    )
+
+
+def parser_of(about: str | None, repeats: int) -> argparse.ArgumentParser:
+    """A parser of what all benchmarks of speed take."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--json", type=Path, help="where the numbers go too")
+    return parser
+
+
+def check(asked: argparse.Namespace) -> None:
+    """Raises UserError where `parser_of`'s arguments do not serve."""
+    if asked.repeats < 1:
+        raise UserError(f"--repeats={asked.repeats}: at least 1")
+    if asked.json and not asked.json.parent.is_dir():
+        raise UserError(f"there is no folder {asked.json.parent}")
 
 
 @dataclasses.dataclass
@@ -308,10 +338,13 @@ class Row:
 
 def measure(algo_names: list[str], size_names: list[str], repeats: int) -> list[Row]:
     """Lets all sides take turns `repeats` times."""
-    sides = {(a, s): Side(a, SIZES[s]) for s in size_names for a in algo_names}
-    found = {
-        k: Row(*k, x.flops() / 1e9, x.compile_seconds, [], [], [], 0) for k, x in sides.items()
-    }
+    sides, found = {}, {}
+    for size in size_names:
+        for algo in algo_names:
+            config, spec = settings(algo), SIZES[size]
+            side = sides[algo, size] = Side(config, spec)
+            gflop = flops(config, spec, BATCH) / 1e9
+            found[algo, size] = Row(algo, size, gflop, side.compile_seconds, [], [], [], 0)
     rate = gemm_rate()
     for _ in range(repeats):
         for key, side in sides.items():
@@ -336,30 +369,20 @@ def chosen(text: str, known: Iterable[str], what: str) -> list[str]:
 
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__, repeats=7)
     parser.add_argument("--algo", default="", help="names with commas between them; empty: all")
     parser.add_argument("--size", default="", help="spread, smac; empty: both")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="where the numbers go too")
     asked = parser.parse_args()
     try:
         algo_names = chosen(asked.algo, algos.REGISTRY, "algorithm")
         size_names = chosen(asked.size, SIZES, "size")
-        if asked.repeats < 1:
-            raise UserError(f"--repeats={asked.repeats}: at least 1")
-        if asked.json and not asked.json.parent.is_dir():
-            raise UserError(f"there is no folder {asked.json.parent}")
+        check(asked)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     machine = about()
     rows = measure(algo_names, size_names, asked.repeats)
-    print(
-        f"{machine['cores']} cores, load {machine['load']} before, "
-        f"TensorFlow {machine['tensorflow']}; ms, median (range) of {asked.repeats}\n"
-    )
+    print_about(machine, asked.repeats)
     print("| size | algorithm | in loop | per call | GFLOP | floor | share | compile s | traces |")
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:

@@ -81,9 +81,9 @@ def refuse_links(folder: Path) -> None:
     Raises:
       UserError: there are symbolic links below `folder` (which may be one itself).
     """
-    if links := [path for path in sorted(folder.rglob("*")) if path.is_symlink()]:
+    if link := min(filter(Path.is_symlink, folder.rglob("*")), default=None):
         raise UserError(
-            f"{links[0]} is a symbolic link, and a run is not resumed through one: put what it "
+            f"{link} is a symbolic link, and a run is not resumed through one: put what it "
             "leads to in its place"
         )
 

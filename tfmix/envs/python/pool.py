@@ -98,7 +98,8 @@ class Pool:
         self.spec, self.agents, self.n_envs = first.spec, names_of(first), config.n_envs
         self.groups, self.restarts = groups_of(config.n_envs), 0
         self.lost: list[int] = []
-        self._config, self._factory, self._n_workers = config, factory, n_workers
+        self._config, self._factory = config, factory
+        self._owner = [row * n_workers // self.n_envs for row in range(self.n_envs)]
         self._context = multiprocessing.get_context("spawn")
         count = self.groups[-1].stop
         # Its file is unlinked at once: nothing is left of it, whatever happens.
@@ -121,14 +122,9 @@ class Pool:
             self.close()
             raise
 
-    def _own(self, number: int) -> range:
+    def _own(self, number: int) -> list[int]:
         """The rows of a worker."""
-        start, stop = (-(-i * self.n_envs // self._n_workers) for i in (number, number + 1))
-        return range(start, stop)
-
-    def _owner(self, row: int) -> int:
-        """The worker of a row."""
-        return row * self._n_workers // self.n_envs
+        return [row for row, owner in enumerate(self._owner) if owner == number]
 
     # A worker's life.
 
@@ -228,7 +224,7 @@ class Pool:
         first = self.groups[group].start
         playing = self.rows.playing[first : self.groups[group].stop]
         word = bytes([2 * group + order])
-        for number in {self._owner(first + i) for i in playing.nonzero()[0].tolist()}:
+        for number in {self._owner[first + i] for i in playing.nonzero()[0].tolist()}:
             self._pending[group].add(number)
             with contextlib.suppress(OSError):  # dead: `wait` is told so
                 os.write(self._crew[number].pipe.fileno(), word)
