@@ -13,9 +13,16 @@ from tfmix.config import Config  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items):
-    """The longest file first: of two processes none is to wait for it at the end."""
+    """The games first, each by itself: they are long, and of two processes none is to wait.
+
+    Of another file all tests go to one process: tracing is one thread's work.
+    """
     items.sort(key=lambda item: item.path.name != "test_learning.py")
+    for item in items:
+        if item.path.name != "test_learning.py":
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture
