@@ -105,6 +105,7 @@ def test_a_batch_larger_than_the_replay_is_refused_and_none_counts_as_not_given(
     "settings,message",
     [
         ({"n_step": 3, "td_lambda": 0.5}, "exclude each other"),
+        ({"update_shards": 5}, "--update_shards=5 does not divide --batch_episodes=32"),
         ({"q_lambda": True}, "without --td_lambda"),
     ],
 )

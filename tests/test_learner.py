@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.conftest import make_batch
 from tfmix import algos
-from tfmix.learner import Learner, RewardScale
+from tfmix.learner import Learner, RewardScale, shards_of
 
 RATE = tf.constant(1e-2)
 
@@ -81,6 +81,53 @@ def test_reset_starts_over_exactly(spec, config, batch):
         found.append([w.numpy() for w in learner.weights])
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("algo", sorted(algos.REGISTRY))
+def test_a_batch_learned_from_in_parts_has_the_gradient_of_the_whole(algo, spec, config, batch):
+    # With so large an epsilon and step the optimiser subtracts the gradient itself.
+    plain = dict(optimizer="rmsprop", optimizer_epsilon=1e6, grad_clip_norm=0.0)
+    config = dataclasses.replace(config, algo=algo, **plain, update_shards=2)
+    algorithm = algos.make(algo, spec, config)
+    algorithm.reset(tf.constant([1, 2]))
+    with tf.GradientTape() as tape:
+        loss, metrics = algorithm.loss(batch)
+    learner = Learner(algorithm)
+    gradient = [g.numpy() for g in tape.gradient(loss, learner.weights)]
+    before = [w.numpy() for w in learner.weights]
+    found = learner.update(batch, at(0), tf.constant(1e6))
+    assert learner.shards == 2 and found["applied"]
+    for name, value in metrics.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+    norm = np.sqrt(sum(np.sum(g**2) for g in gradient))
+    np.testing.assert_allclose(found["grad_norm"], norm, rtol=1e-5)
+    for w, b, g in zip(learner.weights, before, gradient, strict=True):
+        np.testing.assert_allclose(b - w.numpy(), g, atol=1e-5 * max(norm, 1.0))
+
+
+def test_a_part_of_padding_alone_counts_nothing(spec, config):
+    batch = make_batch(spec, lengths=(6, 4, 6, 5))
+    empty = tf.nest.map_structure(tf.zeros_like, batch)
+    padded = tf.nest.map_structure(lambda *x: tf.concat(x, 0), batch, empty)
+    found = []
+    for given, shards in ((batch, 1), (padded, 2)):
+        learner = learner_of(spec, config, update_shards=shards)
+        metrics = learner.update(given, at(0), RATE)
+        assert metrics["applied"]
+        found.append([float(metrics[name]) for name in sorted(metrics)])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_a_batch_is_cut_where_its_parts_are_large_and_of_one_size(monkeypatch, spec, config):
+    def shards(cores, episodes, steps, asked=0):
+        monkeypatch.setattr("tfmix.learner.cores", lambda: cores)
+        changed = dataclasses.replace(config, batch_episodes=episodes, update_shards=asked)
+        return shards_of(changed, dataclasses.replace(spec, episode_limit=steps))
+
+    assert [shards(cores, 32, 119) for cores in (1, 2, 3, 4, 16)] == [1, 2, 2, 4, 8]
+    assert shards(2, 33, 119) == 1
+    assert [shards(2, 32, steps) for steps in (1, 20, 21)] == [1, 2, 2]
+    assert shards(1, 32, 1, asked=4) == 4
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])

@@ -12,6 +12,7 @@ import difflib
 import io
 import json
 import math
+import os
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,13 @@ class UserError(Exception):
 
 class RunFailedError(RuntimeError):
     """A run that was rightly asked for and could not go on."""
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any) -> Any:
@@ -118,6 +126,14 @@ class Config:
     )
     buffer_episodes: int = _setting(5_000, "Room of the replay.", "learning", "episodes", low=1)
     batch_episodes: int = _setting(32, "Episodes in an update.", "learning", "episodes", low=1)
+    update_shards: int = _setting(
+        0,
+        "Parts of a batch that are learned from side by side, a core each; 0: one a core, fewer "
+        "where they would be small.",
+        "learning",
+        "parts",
+        low=0,
+    )
     updates_per_episode: float = _setting(
         1.0,
         "Updates for each collected episode; one happens whenever it adds up to 1.",
@@ -402,6 +418,11 @@ def resolve(settings: Mapping[str, Any]) -> Config:
         raise UserError(
             f"--batch_episodes={chosen.batch_episodes} is more than the replay holds "
             f"(--buffer_episodes={chosen.buffer_episodes})"
+        )
+    if chosen.update_shards and chosen.batch_episodes % chosen.update_shards:
+        raise UserError(
+            f"--update_shards={chosen.update_shards} does not divide "
+            f"--batch_episodes={chosen.batch_episodes}; 0 chooses for you"
         )
     if chosen.n_step > 1 and chosen.td_lambda > 0:
         raise UserError(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Algorithm
-from tfmix.types import Episode
+from tfmix.algos.base import Algorithm, Metrics
+from tfmix.config import Config, cores
+from tfmix.types import EnvSpec, Episode
+
+# Agents' steps that are worth a core of their own; with fewer, calls cost what the core gains.
+SHARD_AGENT_STEPS = 1_000
 
 
 class RewardScale(tf.Module):
@@ -60,13 +66,38 @@ class TorchRMSprop(tf_keras.optimizers.RMSprop):
         variable.assign_sub(self.learning_rate * gradient / (tf.sqrt(square) + self.epsilon))
 
 
+class Shard(NamedTuple):
+    """What is learned from a part of a batch: means over its real steps, and how many they are."""
+
+    gradients: list[tf.Tensor]
+    metrics: Metrics
+    steps: tf.Tensor
+
+
+def shards_of(config: Config, spec: EnvSpec) -> int:
+    """Into how many parts of one size a batch is cut, which cores learn from side by side."""
+    if config.update_shards:
+        return config.update_shards
+    episodes = config.batch_episodes
+    if tf.config.list_physical_devices("GPU"):
+        return 1
+    agent_steps = episodes * (spec.episode_limit + 1) * spec.n_agents
+    most = min(cores(), max(agent_steps // SHARD_AGENT_STEPS, 1))
+    return max(n for n in range(1, most + 1) if episodes % n == 0)
+
+
 class Learner(tf.Module):
     """Updates an algorithm's live networks and lets its target networks follow.
+
+    A batch is cut into `shards` parts of equally many episodes. Each part's
+    gradient is one compiled program that runs on one core next to the others';
+    two cores gain more by that than by sharing each of the many narrow products.
 
     Args:
       algorithm: what learns.
 
     Attributes:
+      shards: parts of a batch, see `shards_of`.
       update: (batch, updates, learning_rate) -> metrics, compiled, see `_update`.
     """
 
@@ -84,7 +115,11 @@ class Learner(tf.Module):
         )
         self.optimizer.build(self.weights)
         self.reward_scale = RewardScale()
-        self.update = tf.function(self._update, jit_compile=True)
+        self.shards = shards_of(config, algorithm.spec)
+        # One part: one program. Several: TensorFlow runs the parts' programs side by side.
+        self.update = tf.function(self._update, jit_compile=self.shards == 1)
+        self._learn = tf.function(self._learn_from, jit_compile=True)
+        self._apply = tf.function(self._apply_mean, jit_compile=True)
 
     def reset(self) -> None:
         """Forgets everything but the algorithm's weights."""
@@ -92,9 +127,7 @@ class Learner(tf.Module):
             variable.assign(tf.zeros_like(variable))
         self.reward_scale.reset()
 
-    def _update(
-        self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def _update(self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor) -> Metrics:
         """One step downhill, or none where NaN or infinity came out.
 
         Args:
@@ -107,12 +140,32 @@ class Learner(tf.Module):
           [] bool: False where any of these is not finite; weights, targets and the
           optimiser are then left as they were.
         """
+        parts = zip(*(tf.split(x, self.shards) for x in batch), strict=True)  # copies nothing
+        return self._apply([self._learn(Episode(*part)) for part in parts], updates, learning_rate)
+
+    def _learn_from(self, batch: Episode) -> Shard:
+        """The gradient of a batch or of a part of it."""
         batch = ops.clear_padding(batch)
         if self.config.standardise_rewards:
             batch = batch._replace(reward=self.reward_scale.apply(batch.reward) * batch.mask)
         with tf.GradientTape() as tape:
             loss, metrics = self.algorithm.loss(batch)
-        gradients = tape.gradient(loss, self.weights)
+        return Shard(tape.gradient(loss, self.weights), metrics, tf.reduce_sum(batch.mask))
+
+    def _apply_mean(
+        self, shards: list[Shard], updates: tf.Tensor, learning_rate: tf.Tensor
+    ) -> Metrics:
+        """The step downhill, with the batch's gradient: its parts' mean by their real steps."""
+        steps = tf.stack([shard.steps for shard in shards])
+        shares = tf.unstack(tf.math.divide_no_nan(steps, tf.reduce_sum(steps)))
+
+        def mean(*parts: tf.Tensor) -> tf.Tensor:
+            return tf.add_n([share * x for share, x in zip(shares, parts, strict=True)])
+
+        if len(shards) == 1:
+            gradients, metrics, _ = shards[0]
+        else:
+            gradients, metrics = tf.nest.map_structure(mean, *(shard[:2] for shard in shards))
         norm = tf.linalg.global_norm(gradients)
         if self.config.grad_clip_norm > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self.config.grad_clip_norm, norm)

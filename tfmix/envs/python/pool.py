@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfmix import UNGUARDED, WORKER
-from tfmix.config import Config, UserError
+from tfmix.config import Config, UserError, cores
 from tfmix.envs.python import EnvError, worker
 from tfmix.envs.python.rows import InProcess, check, groups_of, make_rows, names_of, room
 from tfmix.types import Episode
@@ -291,8 +291,7 @@ def workers_of(config: Config) -> int:
     """How many workers the settings ask for."""
     if config.env_workers >= 0:
         return min(config.env_workers, config.n_envs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, config.n_envs)
+    return min(cores(), config.n_envs)
 
 
 def pickled(factory: Callable[[], Any]) -> bytes | None:
