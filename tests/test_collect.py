@@ -139,6 +139,17 @@ def test_graph_episodes_depend_on_seed_and_number_and_on_nothing_else():
     assert collector.collect.experimental_get_tracing_count() == 1
 
 
+def test_many_graph_episodes_are_those_of_groups_played_by_themselves():
+    env = envs.make_graph("mpe/simple_spread", Config())
+    collector = GraphCollector(env, random_legal, 1, True)
+    first, epsilon = tf.constant(7, tf.int64), tf.constant(1.0)
+    found = collector.collect(RUN, first, epsilon, 130)
+    parts = [collector.played(RUN, first + at, epsilon, n) for at, n in ((0, 44), (44, 43))]
+    for name, x in found._asdict().items():
+        np.testing.assert_array_equal(x[:87], np.concatenate([getattr(p, name) for p in parts]))
+    assert len(np.unique(found.obs[:, 0, 0, 2])) == len(found.mask) == 130
+
+
 def test_a_random_team_and_an_idle_one_return_the_known_values():
     """Own numbers of an independent NumPy simulation: -79.37 and -72.45 summed over agents."""
     env = envs.make_graph("mpe/simple_spread", Config())

@@ -86,7 +86,7 @@ def test_reset_starts_over_exactly(spec, config, batch):
 @pytest.mark.parametrize("algo", sorted(algos.REGISTRY))
 def test_a_batch_learned_from_in_parts_has_the_gradient_of_the_whole(algo, spec, config, batch):
     # With so large an epsilon and step the optimiser subtracts the gradient itself.
-    plain = dict(optimizer="rmsprop", optimizer_epsilon=1e6, grad_clip_norm=0.0)
+    plain = {"optimizer": "rmsprop", "optimizer_epsilon": 1e6, "grad_clip_norm": 0.0}
     config = dataclasses.replace(config, algo=algo, **plain, update_shards=2)
     algorithm = algos.make(algo, spec, config)
     algorithm.reset(tf.constant([1, 2]))

@@ -6,6 +6,7 @@ Both lanes take a callable that acts and know no network. In the graph it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ from tfmix.types import Episode
 
 Act = Callable[..., tuple[Any, ...]]
 FOLD = tf.random.experimental.stateless_fold_in
+# More episodes in the graph are played in groups, side by side where there are cores.
+GROUP_EPISODES = 64
 
 
 class GraphCollector:
@@ -32,6 +35,7 @@ class GraphCollector:
 
     Attributes:
       collect: (seed, first_episode, epsilon, batch) -> Episode, see `_collect`.
+      played: (the same) -> a group's episodes, one compiled program.
     """
 
     compiled = True
@@ -39,12 +43,13 @@ class GraphCollector:
     def __init__(self, env: GraphEnv, act: Act, carry_size: int, cut_is_terminal: bool):
         self.env, self.spec, self.act = env, env.spec, act
         self.carry_size, self.cut_is_terminal = carry_size, cut_is_terminal
-        self.collect = tf.function(self._collect, jit_compile=True)
+        self.played = tf.function(self._play, jit_compile=True)
+        self.collect = tf.function(self._collect)
 
     def _collect(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
     ) -> Episode:
-        """Plays `batch` episodes side by side.
+        """Plays `batch` episodes.
 
         Args:
           seed: [2] int, the run's seed and the stream (training, evaluation).
@@ -53,6 +58,23 @@ class GraphCollector:
           epsilon: [] float, the chance of a random action.
           batch: B, a Python int; each value compiles once.
         """
+        # Whatever the number of cores, the same groups: what is drawn depends on them.
+        count = 1 if tf.config.list_physical_devices("GPU") else math.ceil(batch / GROUP_EPISODES)
+        groups = np.array_split(np.arange(batch), count)
+        parts = [
+            self.played(seed, first_episode + int(group[0]), epsilon, len(group))
+            for group in groups
+        ]
+        return (
+            parts[0]
+            if len(parts) == 1
+            else Episode(*(tf.concat(x, 0) for x in zip(*parts, strict=True)))
+        )
+
+    def _play(
+        self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
+    ) -> Episode:
+        """Plays `batch` episodes side by side; as `_collect`."""
         spec, limit = self.spec, self.spec.episode_limit
         seed = FOLD(seed, first_episode)
         env_state, now = self.env.reset(FOLD(seed, -1), batch)
