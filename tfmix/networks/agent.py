@@ -180,19 +180,44 @@ class AgentNetwork(SeededLayer):
         """The weights as tensors, for the functions of this module."""
         return [tf.convert_to_tensor(w) for w in self.weights]
 
+    def _encode(self, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor) -> tf.Tensor:
+        """The first layer's product with what `AgentLayout.join` would join, which is not stored.
+
+        Args:
+          obs: [B, T, N, O].
+          last_action: [B, T, N, A], one-hot.
+          agent: [N] int32.
+
+        Returns:
+          [B, T, N, H], bias included.
+        """
+        layout = self.layout
+        parts = [(obs, layout.obs_size)]
+        if layout.last_action:
+            parts.append((last_action, layout.n_actions))
+        if layout.agent_id:
+            parts.append((tf.one_hot(agent, layout.n_agents), layout.n_agents))
+        kernels = tf.split(self.encode, [size for _, size in parts])
+        encoded = tf.convert_to_tensor(self.encode_bias)
+        for (x, size), kernel in zip(parts, kernels, strict=True):
+            product = tf.reshape(x, [-1, size]) @ kernel
+            encoded += tf.reshape(product, [*x.shape[:-1], layout.hidden_size])
+        return encoded
+
     def unroll(
         self, obs: tf.Tensor, action: tf.Tensor, agent: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
         batch, length, agents, _ = obs.shape
-        obs, action = tf.transpose(obs, [1, 0, 2, 3]), tf.transpose(action, [1, 0, 2])
-        last = tf.pad(tf.one_hot(action, self.layout.n_actions), [[1, 0], [0, 0], [0, 0], [0, 0]])
-        inputs = self.layout.join(obs, last, tf.broadcast_to(agent, [length, batch, agents]))
-        rows = tf.reshape(inputs, [length, batch * agents, self.layout.n_inputs])
-        if self.layout.recurrent:
-            q, hidden = recurrent_unroll(RecurrentWeights(*self.read()), rows)
-        else:
-            q, hidden = feed_forward(self.read(), tf.reshape(rows, [-1, self.layout.n_inputs]))
+        last = tf.pad(tf.one_hot(action, self.layout.n_actions), [[0, 0], [1, 0], [0, 0], [0, 0]])
+        if not self.layout.recurrent:
+            inputs = self.layout.join(obs, last, tf.broadcast_to(agent, [batch, length, agents]))
+            found = feed_forward(self.read(), tf.reshape(inputs, [-1, self.layout.n_inputs]))
+            q, hidden = (tf.reshape(x, [batch, length, agents, x.shape[-1]]) for x in found)
+            return q, hidden
+        encoded = tf.transpose(self._encode(obs, last, agent), [1, 0, 2, 3])
+        encoded = tf.reshape(encoded, [length, batch * agents, self.layout.hidden_size])
+        q, hidden = recurrent_unroll(RecurrentWeights(*self.read()), encoded)
 
         def unfold(x: tf.Tensor) -> tf.Tensor:
             x = tf.reshape(x, [length, batch, agents, x.shape[-1]])

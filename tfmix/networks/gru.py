@@ -30,6 +30,10 @@ class RecurrentWeights(NamedTuple):
     head_bias: tf.Tensor
 
 
+# What the GRU itself computes with.
+GRU_WEIGHTS = ("gates", "gates_bias", "recur", "recur_bias")
+
+
 class Gates(NamedTuple):
     """What a GRU cell computes on its way, each [M, H].
 
@@ -73,151 +77,135 @@ def recurrent_step(
     Returns:
       q [M, A] and the new hidden state [M, H].
     """
-    q, hidden, _, _ = _step(weights, inputs, hidden)
-    return q, hidden
-
-
-def _step(
-    weights: RecurrentWeights, inputs: tf.Tensor, hidden: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, Gates]:
-    """`recurrent_step`, and the encoded input and the gates on the way."""
     x = tf.nn.relu(inputs @ weights.encode + weights.encode_bias)
-    gates = gru_gates(weights, x, hidden)
-    hidden = gates.update * hidden + (1.0 - gates.update) * gates.candidate
-    return hidden @ weights.head + weights.head_bias, hidden, x, gates
+    hidden = next_hidden(gru_gates(weights, x, hidden), hidden)
+    return hidden @ weights.head + weights.head_bias, hidden
 
 
-def _scan(
-    length: int,
-    step: Callable[..., Any],
-    carry: tf.Tensor,
-    rows: list[tf.Tensor],
-    widths: list[int],
-) -> list[tf.Tensor]:
-    """Calls `carry, outputs = step(carry, *rows[t])` for each t; returns the outputs.
-
-    Args:
-      length: T.
-      step: of tensors [M, ...].
-      carry: [M, H].
-      rows: tensors [T, M, ...].
-      widths: last axis of each output.
-
-    Returns:
-      the outputs, [T, M, width] each.
-    """
-    read = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in rows]
-    shapes = [[carry.shape[0], width] for width in widths]
-    write = [tf.TensorArray(carry.dtype, length, element_shape=shape) for shape in shapes]
-
-    def body(t: tf.Tensor, carry: tf.Tensor, write: list[Any]) -> tuple[Any, Any, Any]:
-        carry, outputs = step(carry, *(x.read(t) for x in read))
-        return t + 1, carry, [w.write(t, x) for w, x in zip(write, outputs, strict=True)]
-
-    start = (0, carry, write)
-    _, _, write = tf.while_loop(lambda t, *_: t < length, body, start, maximum_iterations=length)
-    return [x.stack() for x in write]
+def next_hidden(gates: Gates, hidden: tf.Tensor) -> tf.Tensor:
+    """The hidden state behind a step, from that ahead of it, [M, H] both."""
+    return gates.update * hidden + (1.0 - gates.update) * gates.candidate
 
 
-def recurrent_unroll(weights: RecurrentWeights, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def recurrent_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Runs the agent network over whole episodes from a zero hidden state.
 
-    With a gradient of its own: the way back only carries the hidden state's
-    gradient, and every weight's gradient is one product over all steps at the
-    end, where automatic differentiation does a small one at every step. The
-    gates are kept for it; where no gradient is asked for, XLA drops them.
-
     Args:
-      inputs: [T, M, I], time first, all sizes known.
+      weights: those of the first layer are not looked at.
+      encoded: [T, M, H], the first layer's output ahead of the ReLU, time first,
+        all sizes known.
 
     Returns:
       q [T, M, A] and the hidden states [T, M, H] behind each step.
     """
-
-    @tf.custom_gradient
-    def run(inputs: tf.Tensor, *flat: tf.Tensor) -> tuple[Any, Callable[..., Any]]:
-        weights = RecurrentWeights(*flat)
-        length, rows, _ = inputs.shape
-        size, n_actions = weights.head.shape
-
-        def forward(hidden: tf.Tensor, inputs: tf.Tensor) -> tuple[Any, list[tf.Tensor]]:
-            q, hidden, x, gates = _step(weights, inputs, hidden)
-            return hidden, [q, hidden, x, *gates]
-
-        start = tf.zeros([rows, size])
-        q, hidden, x, *gates = _scan(length, forward, start, [inputs], [n_actions] + [size] * 6)
-        before = tf.concat([start[None], hidden[:-1]], 0)
-
-        def gradient(of_q: tf.Tensor, of_hidden: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return _unroll_gradient(
-                weights, inputs, x, before, hidden, Gates(*gates), of_q, of_hidden
-            )
-
-        return (q, hidden), gradient
-
-    return run(inputs, *weights)
+    length, rows, size = encoded.shape
+    hidden = _gru_unroll(weights, encoded)
+    q = tf.reshape(hidden, [-1, size]) @ weights.head + weights.head_bias
+    return tf.reshape(q, [length, rows, q.shape[-1]]), hidden
 
 
-def _unroll_gradient(
-    weights: RecurrentWeights,
-    inputs: tf.Tensor,
-    x: tf.Tensor,
-    before: tf.Tensor,
-    hidden: tf.Tensor,
-    gates: Gates,
-    of_q: tf.Tensor,
-    of_hidden: tf.Tensor,
-) -> tuple[tf.Tensor, ...]:
-    """Gradients of `recurrent_unroll` in its inputs and in each of the weights.
+def _scan(
+    step: Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]],
+    carry: list[tf.Tensor],
+    rows: list[tf.Tensor],
+    outputs: int,
+    backward: bool = False,
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Calls `carry, outputs = step(carry, *(x[t] for x in rows))` for each t, or from the last on.
 
     Args:
-      weights: as there.
-      inputs: [T, M, I].
-      x: [T, M, H], encoded inputs.
-      before: [T, M, H], hidden states ahead of each step.
-      hidden: [T, M, H], behind each step.
-      gates: [T, M, H] each.
-      of_q: [T, M, A], the loss's gradient in q.
-      of_hidden: [T, M, H], the loss's gradient in the hidden states.
+      step: returns as many outputs [M, H] as `outputs` says.
+      carry: tensors of any shape.
+      rows: tensors [T, M, H].
+
+    Returns:
+      the last carry and the outputs, [T, M, H] each, in the order of time.
     """
-    length, _, size = before.shape
+    length, *shape = rows[0].shape
+    dtype = rows[0].dtype
+    read = [tf.TensorArray(dtype, length, element_shape=shape).unstack(x) for x in rows]
+    write = [tf.TensorArray(dtype, length, element_shape=shape) for _ in range(outputs)]
 
-    def flat(y: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(y, [-1, y.shape[-1]])
+    def body(i: tf.Tensor, carry: list[tf.Tensor], write: list[Any]) -> tuple[Any, Any, Any]:
+        t = length - 1 - i if backward else i  # no turned copies
+        carry, found = step(carry, *(x.read(t) for x in read))
+        return i + 1, carry, [w.write(t, x) for w, x in zip(write, found, strict=True)]
 
-    def weights_of(y: tf.Tensor, of_output: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.matmul(flat(y), of_output, transpose_a=True), tf.reduce_sum(of_output, 0)]
+    start = (0, carry, write)
+    _, carry, write = tf.while_loop(
+        lambda i, *_: i < length, body, start, maximum_iterations=length
+    )
+    return carry, [x.stack() for x in write]
 
-    of_q = flat(of_q)
-    of_hidden += tf.reshape(tf.matmul(of_q, weights.head, transpose_b=True), hidden.shape)
+
+def _gru_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tf.Tensor:
+    """The hidden states [T, M, H] of `recurrent_unroll`, with a gradient of its own.
+
+    The gates are kept for it (where no gradient is asked for, XLA drops them),
+    and the way back sums up the weights' gradients as it goes, while a step's
+    numbers are at hand: automatic differentiation would store and read again
+    several times as much.
+    """
+    start = tf.zeros(encoded.shape[1:])
+
+    @tf.custom_gradient
+    def run(encoded: tf.Tensor, *flat: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        own = weights._replace(**dict(zip(GRU_WEIGHTS, flat, strict=True)))
+
+        def forward(carry: list[tf.Tensor], encoded: tf.Tensor) -> tuple[Any, Any]:
+            gates = gru_gates(own, tf.nn.relu(encoded), carry[0])
+            hidden = next_hidden(gates, carry[0])
+            return [hidden], [hidden, *gates]
+
+        _, (hidden, *gates) = _scan(forward, [start], [encoded], outputs=5)
+
+        def gradient(of_hidden: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            before = tf.concat([start[None], hidden[:-1]], 0)
+            return _gru_gradient(own, [of_hidden, encoded, before, *gates])
+
+        return hidden, gradient
+
+    return run(encoded, *(getattr(weights, name) for name in GRU_WEIGHTS))
+
+
+def _gru_gradient(weights: RecurrentWeights, rows: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    """Gradients of `_gru_unroll` in its input and in each of `GRU_WEIGHTS`.
+
+    Args:
+      rows: [T, M, H] each: the loss's gradient in the hidden states, the encoded
+        inputs, the hidden states ahead of each step, the gates.
+    """
     to_reset, to_update, to_recurrent = tf.split(tf.transpose(weights.recur), 3, axis=0)
+    to_x = tf.transpose(weights.gates)
 
     def backward(
-        carry: tf.Tensor, of_h: tf.Tensor, before: tf.Tensor, *gates: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        carry: list[tf.Tensor],
+        of_hidden: tf.Tensor,
+        encoded: tf.Tensor,
+        before: tf.Tensor,
+        *gates: tf.Tensor,
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         reset, update, candidate, recurrent = gates
-        of_h = of_h + carry
+        of_h = of_hidden + carry[0]
         of_update = of_h * (before - candidate) * update * (1.0 - update)
         of_candidate = of_h * (1.0 - update) * (1.0 - candidate * candidate)
         of_reset = of_candidate * recurrent * reset * (1.0 - reset)
         of_recurrent = of_candidate * reset
-        # Three narrow products compile better than a wide one.
-        carry = of_h * update + of_reset @ to_reset
-        carry += of_update @ to_update + of_recurrent @ to_recurrent
-        return carry, [of_reset, of_update, of_candidate, of_recurrent]
+        of_before = of_h * update + of_reset @ to_reset
+        of_before += of_update @ to_update + of_recurrent @ to_recurrent
+        of_x = tf.concat([of_reset, of_update, of_candidate], -1)
+        of_h = tf.concat([of_reset, of_update, of_recurrent], -1)
+        added = [
+            tf.matmul(tf.nn.relu(encoded), of_x, transpose_a=True),
+            tf.reduce_sum(of_x, 0),
+            tf.matmul(before, of_h, transpose_a=True),
+            tf.reduce_sum(of_h, 0),
+        ]
+        sums = [x + y for x, y in zip(carry[1:], added, strict=True)]
+        of_encoded = tf.where(encoded > 0, of_x @ to_x, tf.zeros_like(encoded))
+        return [of_before, *sums], [of_encoded]
 
-    back = [tf.reverse(y, [0]) for y in (of_hidden, before, *gates)]
-    found = _scan(length, backward, tf.zeros_like(before[0]), back, [size] * 4)
-    of_reset, of_update, of_candidate, of_recurrent = (flat(tf.reverse(y, [0])) for y in found)
-    of_gates_x = tf.concat([of_reset, of_update, of_candidate], -1)
-    of_gates_h = tf.concat([of_reset, of_update, of_recurrent], -1)
-    of_x = tf.matmul(of_gates_x, weights.gates, transpose_b=True)
-    of_x = tf.where(flat(x) > 0, of_x, tf.zeros_like(of_x))
-    of_inputs = tf.matmul(of_x, weights.encode, transpose_b=True)
-    return (
-        tf.reshape(of_inputs, inputs.shape),
-        *weights_of(inputs, of_x),
-        *weights_of(x, of_gates_x),
-        *weights_of(before, of_gates_h),
-        *weights_of(hidden, of_q),
-    )
+    start = [tf.zeros_like(rows[0][0])]
+    start += [tf.zeros_like(getattr(weights, name)) for name in GRU_WEIGHTS]
+    (_, *sums), (of_encoded,) = _scan(backward, start, rows, outputs=1, backward=True)
+    return of_encoded, *sums
