@@ -46,7 +46,7 @@ from tfmix.config import UserError  # noqa: E402
 PATIENCE_SECONDS = 600
 SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
 SMALL = ("--hidden_size=16", "--mixer_embed=8", "--hypernet_embed=8", "--batch_episodes=8")
-SMALL += ("--buffer_episodes=300",)
+SMALL += ("--buffer_episodes=300", "--update_shards=2")
 # name: what is killed. Both lanes, four algorithms; each a few seconds of training.
 RUNS = {
     name: (*words.split(), "--eval_episodes=8", *SMALL)

@@ -42,6 +42,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,7 +106,8 @@ class Peer:
 
     def __init__(self, name: str, checkout: Path, python: str):
         self.name, self.checkout, self.python = name, checkout, python
-        self.command = [python, "-B", str(SIDE)]
+        # From any folder; and a virtual environment's interpreter stays the link that it is.
+        self.command = [str(Path(shutil.which(python) or python).absolute()), "-B", str(SIDE)]
         git = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
         commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
         self.versions: dict[str, str] = {"commit": commit or "none"}

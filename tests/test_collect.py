@@ -16,8 +16,11 @@ def first_legal(obs, legal, carry, epsilon, seed):
     return tf.argmax(legal, -1, tf.int32), None, carry + 1.0
 
 
-def first_legal_in_numpy(obs, legal, carry, explores, lottery):
-    return legal.argmax(-1), carry + 1.0
+class FirstLegalInNumpy:
+    carry_size = 2
+
+    def act(self, obs, legal, carry, explores, lottery):
+        return legal.argmax(-1), carry + 1.0
 
 
 class Countdown:
@@ -78,7 +81,7 @@ def collectors(cut_is_terminal):
     python = [PythonCountdown(i + 1) for i in range(4)]
     return [
         GraphCollector(Countdown(), first_legal, 2, cut_is_terminal),
-        PythonCollector(InProcess(python, cut_is_terminal), lambda: first_legal_in_numpy, 2),
+        PythonCollector(InProcess(python, cut_is_terminal), FirstLegalInNumpy),
     ]
 
 
@@ -104,13 +107,13 @@ def test_python_environments_get_seeds_of_the_run_and_the_episodes_number():
     seeds = []
     for _ in range(2):
         environments = [PythonCountdown(2) for _ in range(2)]
-        collector = PythonCollector(InProcess(environments, False), lambda: first_legal_in_numpy, 2)
+        collector = PythonCollector(InProcess(environments, False), FirstLegalInNumpy)
         collector.collect(RUN, tf.constant(10, tf.int64), 0.0, 5)  # three turns of two
         seeds.append([e.seeds for e in environments])
     assert seeds[0] == seeds[1]
     assert len({s for env in seeds[0] for s in env}) == 5
     other = PythonCountdown(2)
-    PythonCollector(InProcess([other], False), lambda: first_legal_in_numpy, 2).collect(
+    PythonCollector(InProcess([other], False), FirstLegalInNumpy).collect(
         tf.constant([4, 1]), tf.constant(10, tf.int64), 0.0, 1
     )
     assert other.seeds[0] != seeds[0][0][0]

@@ -1,5 +1,6 @@
 """What goes wrong stops with one line: NaN, memory, wrong words and damaged files."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -205,6 +206,22 @@ def test_a_large_replay_is_announced(tmp_path, spec, capsys):
     assert "replay:" not in capsys.readouterr().out
     run._announce(config.Config(buffer_episodes=10**6), spec, tmp_path)
     assert "replay: 1,000,000 episodes, 0.9 GB" in capsys.readouterr().out
+
+
+def test_a_cap_on_the_replays_memory_keeps_fewer_episodes_or_says_what_a_batch_needs(spec):
+    settings = config.Config(buffer_episodes=10**6, n_envs=8)
+    assert replay.capacity(settings, spec) == 10**6
+    capped = dataclasses.replace(settings, buffer_gb=0.001)
+    episodes = replay.capacity(capped, spec)
+    assert episodes % 8 == 0 and 32 <= episodes < 10**6
+    assert replay.predicted_bytes(spec, 8, episodes) <= 1e6
+    assert replay.predicted_bytes(spec, 8, episodes + 8) > 1e6
+    halved = dataclasses.replace(capped, buffer_type="float16")
+    assert episodes < replay.capacity(halved, spec) < 2 * episodes
+    few = dataclasses.replace(capped, buffer_episodes=40)
+    assert replay.capacity(few, spec) == 40
+    with pytest.raises(UserError, match=r"--buffer_gb=1e-05 holds 8 episodes of test, and 32 are"):
+        replay.capacity(dataclasses.replace(settings, buffer_gb=1e-5), spec)
 
 
 def test_available_memory_respects_every_limit_around_the_process(tmp_path):

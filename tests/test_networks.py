@@ -6,11 +6,12 @@ import tensorflow as tf
 import tf_keras
 
 from tests.conftest import make_batch
-from tfmix.networks.agent import AgentLayout, AgentTeam, policy_carry, policy_step
+from tfmix.networks.agent import AgentTeam, policy_carry, policy_step
 from tfmix.networks.gru import RecurrentWeights, recurrent_step
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
+from tfmix.networks.layout import AgentLayout
 from tfmix.networks.mixers import (
     AdditiveMixer,
     AttentionMixer,
@@ -125,7 +126,7 @@ def test_the_team_in_numpy_acts_as_the_compiled_one(spec, kind):
     batch = make_batch(spec)
     agent = AgentTeam(layout(spec, **kind))
     reset_weights(agent, SEED)
-    team = NumpyTeam(agent)
+    team = NumpyTeam.of(agent)
     dice = np.random.default_rng(0)
     carry = np.zeros([4, 3, agent.layout.carry_size], np.float32)
     for t in range(spec.episode_limit + 1):

@@ -24,23 +24,23 @@ from tfmix.envs.python.rows import InProcess
 from tfmix.networks.in_numpy import NumpyTeam
 
 ROOT = Path(__file__).resolve().parent.parent
-N_ENVS, EPISODES = 5, 7  # an odd row, and a second turn that is not full
+N_ENVS, EPISODES = 5, 7  # a second turn that is not full
+SMALL = {"hidden_size": 8, "mixer_embed": 4}
 
 
 @pytest.fixture(scope="module")
 def team():
     """A collector whose actions depend on all that was seen."""
-    algorithm = algos.make("qmix", Walk.spec, Config(hidden_size=8, mixer_embed=4))
+    algorithm = algos.make("qmix", Walk.spec, Config(**SMALL))
     algorithm.reset(tf.constant([1, 2]))
     lane = InProcess([Walk() for _ in range(N_ENVS)], False)
-    act = NumpyTeam(algorithm.live.agent).act
-    return PythonCollector(lane, lambda: act, algorithm.layout.carry_size)
+    return PythonCollector(lane, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
 def make(team, workers, factory=Walk, **settings):
     """The same team over other environments."""
     collector = copy.copy(team)
-    config = Config(n_envs=N_ENVS, env_workers=workers, **settings)
+    config = Config(n_envs=N_ENVS, env_workers=workers, **SMALL, **settings)
     collector.lane = open_lane(factory, Walk(), config)
     return collector
 

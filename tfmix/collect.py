@@ -1,21 +1,20 @@
 """Steps environments and returns whole padded episodes.
 
-Both lanes take a callable that acts and know no network. In the graph it is
-`Algorithm.act`, and where environments are stepped in Python `NumpyTeam.act`.
+Neither lane knows a network. In the graph `Algorithm.act` acts, and where
+environments are stepped in Python a `NumpyTeam`, beside the environment.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from threadpoolctl import ThreadpoolController
 
 from tfmix.envs.graph import GraphEnv
-from tfmix.envs.python.rows import RESET, STEP, check
+from tfmix.envs.python.rows import check
 from tfmix.types import Episode
 
 Act = Callable[..., tuple[Any, ...]]
@@ -136,26 +135,22 @@ class GraphCollector:
 class PythonCollector:
     """Episodes of environments in Python.
 
-    The rows are played in two groups: while the environments of one are
-    stepped, the team acts for the other. What is random comes of the run's
-    seed, the stream and the episode's number, so that it is all the same who
-    steps the environments, and an episode that is played again is the same one.
+    What is random comes of the run's seed, the stream and the episode's number,
+    so that it is all the same who plays it, and an episode that is played
+    again is the same one.
 
     Args:
-      lane: steps the environments, an `InProcess` or `Pool` of
+      lane: plays the environments, an `InProcess` or `Pool` of
         `tfmix.envs.python`; closed by `close` and where an episode cannot be
         played.
-      policy: gives the team as it is now, called before episodes: something
-        that acts as `tfmix.networks.in_numpy.NumpyTeam`.
-      carry_size: K.
+      team: gives the team as it is now, called before episodes, a
+        `tfmix.networks.in_numpy.NumpyTeam`.
     """
 
     compiled = False
 
-    def __init__(self, lane: Any, policy: Callable[[], Act], carry_size: int):
-        self.lane, self.spec, self.policy, self.carry_size = lane, lane.spec, policy, carry_size
-        # Threads for a few rows would only take the workers' cores from them.
-        self._libraries = ThreadpoolController()
+    def __init__(self, lane: Any, team: Callable[[], Any]):
+        self.lane, self.spec, self.team = lane, lane.spec, team
 
     @property
     def restarts(self) -> int:
@@ -169,7 +164,7 @@ class PythonCollector:
           EnvError: an environment breaks its word, or its workers fail too often.
         """
         seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
-        act, epsilon, turns = self.policy(), float(epsilon), []
+        team, epsilon, turns = self.team(), float(epsilon), []
         try:
             for start in range(0, batch, self.lane.n_envs):
                 count = min(self.lane.n_envs, batch - start)
@@ -177,61 +172,29 @@ class PythonCollector:
                     np.random.SeedSequence([*seed, first_episode + start + row])
                     for row in range(count)
                 ]
-                with self._libraries.limit(limits=1, user_api="blas"):
-                    turns.append(self._turn(act, words, epsilon))
+                turns.append(self._turn(team, words, epsilon))
         except BaseException:
             self.close()
             raise
         return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
 
-    def _turn(self, act: Act, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
+    def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
         """Plays the episodes that come of `words`, one a row."""
         lane, rows, count = self.lane, self.lane.rows, len(words)
-        explores: np.ndarray = np.zeros(
-            [len(rows.playing), *rows.episode.action.shape[1:]], np.bool_
-        )
-        lottery: np.ndarray = np.zeros([*explores.shape, self.spec.n_actions], np.float32)
         for row, word in enumerate(words):
             rows.seed[row] = word.generate_state(1)[0] >> 1
             draw = np.random.default_rng(word.spawn(1)[0])
-            explores[row] = draw.random(explores[row].shape, np.float32) < epsilon
-            draw.random(out=lottery[row], dtype=np.float32)
+            rows.explores[row] = draw.random(rows.explores[row].shape, np.float32) < epsilon
+            draw.random(out=rows.lottery[row], dtype=np.float32)
         todo = list(range(count))
         while todo:
             rows.playing[:] = False
             rows.playing[todo], rows.clock[todo] = True, -1
-            players = [
-                self._play(group, act, explores, lottery) for group in range(len(lane.groups))
-            ]
-            while players:
-                players = [player for player in players if next(player, self) is not self]
+            lane.play(team)
             todo, lane.lost = lane.lost, []
         played = Episode(*(x[:count].copy() for x in rows.episode))
         check(self.spec, lane.agents, played, rows.clock[:count])
         return played
-
-    def _play(
-        self, group: int, act: Act, explores: np.ndarray, lottery: np.ndarray
-    ) -> Iterator[None]:
-        """Plays a group's rows to their ends; yields whenever the environments are at work."""
-        lane, rows = self.lane, self.lane.rows
-        own = slice(lane.groups[group].start, lane.groups[group].stop)
-        obs, legal, taken = (
-            x[own] for x in (rows.episode.obs, rows.episode.legal, rows.episode.action)
-        )
-        playing, explores, lottery = rows.playing[own], explores[own], lottery[own]
-        carry: np.ndarray = np.zeros([*taken.shape[::2], self.carry_size], np.float32)
-        lane.tell(group, RESET)
-        for t in range(self.spec.episode_limit):
-            yield
-            lane.wait(group)
-            if not playing.any():
-                return
-            action, carry = act(obs[:, t], legal[:, t], carry, explores[:, t], lottery[:, t])
-            np.copyto(taken[:, t], action, where=playing[:, None], casting="same_kind")
-            lane.tell(group, STEP)
-        yield
-        lane.wait(group)
 
     def close(self) -> None:
         """Closes the environments."""

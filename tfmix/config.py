@@ -125,6 +125,14 @@ class Config:
         choices=("float32", "float16", "uint8"),
     )
     buffer_episodes: int = _setting(5_000, "Room of the replay.", "learning", "episodes", low=1)
+    buffer_gb: float = _setting(
+        0.0,
+        "Most memory that the replay takes; where buffer_episodes would take more it holds fewer. "
+        "0: whatever they take.",
+        "learning",
+        "GB",
+        low=0.0,
+    )
     batch_episodes: int = _setting(32, "Episodes in an update.", "learning", "episodes", low=1)
     update_shards: int = _setting(
         0,

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tfmix import checkpoint, ops
 from tfmix.algos.base import Algorithm
-from tfmix.networks.agent import AgentLayout, Weights, policy_carry, policy_step
+from tfmix.networks.agent import Weights, policy_carry, policy_step
+from tfmix.networks.layout import AgentLayout
 
 CHECK_STEPS = 25
 TOLERANCE = 1e-4  # of q, in units of value

@@ -7,6 +7,7 @@ import math
 import tensorflow as tf
 
 from tfmix import memory
+from tfmix.config import Config, UserError
 from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Episode
 
@@ -48,6 +49,26 @@ def predicted_bytes(
     sizes = (math.prod(x.shape) * x.dtype.size for x in stored_spec(spec, number_type))
     episode = sum(sizes) + tf.int64.size  # and its number
     return episode * n_envs * math.ceil(capacity_episodes / n_envs)
+
+
+def capacity(config: Config, spec: EnvSpec) -> int:
+    """Episodes that a run's replay holds: --buffer_episodes, or what --buffer_gb has room for.
+
+    Raises:
+      UserError: --buffer_gb does not hold a batch, or an episode of each environment.
+    """
+    if not config.buffer_gb:
+        return config.buffer_episodes
+    added = predicted_bytes(spec, config.n_envs, config.n_envs, config.buffer_type)
+    room = int(config.buffer_gb * 1e9 / added) * config.n_envs
+    least = max(config.batch_episodes, config.n_envs)
+    if room < min(least, config.buffer_episodes):
+        needed = math.ceil(least / config.n_envs) * added / 1e9
+        raise UserError(
+            f"--buffer_gb={config.buffer_gb:g} holds {room:,} episodes of {spec.name}, and "
+            f"{least:,} are needed: set {needed:.2g} or more"
+        )
+    return min(room, config.buffer_episodes)
 
 
 def check_room(

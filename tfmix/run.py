@@ -77,7 +77,8 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         factory = functools.partial(own.call, env, *names)
         first = factory()
     # Before more environments and the announcement; an EpisodeReplay by itself checks too.
-    replay.check_room(first.spec, settings.n_envs, settings.buffer_episodes, settings.buffer_type)
+    episodes = replay.capacity(settings, first.spec)
+    replay.check_room(first.spec, settings.n_envs, episodes, settings.buffer_type)
     training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
@@ -97,7 +98,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         )
     lane = open_lane(factory, first, settings)
     return lane.spec, lambda algorithm: PythonCollector(
-        lane, lambda: NumpyTeam(algorithm.live.agent).act, algorithm.layout.carry_size
+        lane, lambda: NumpyTeam.of(algorithm.live.agent)
     )
 
 
@@ -452,7 +453,7 @@ def _open(
 def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
     """The first lines of a start."""
     print(device_line())
-    n_envs, episodes = settings.n_envs, settings.buffer_episodes
+    n_envs, episodes = settings.n_envs, replay.capacity(settings, spec)
     size = replay.predicted_bytes(spec, n_envs, episodes, settings.buffer_type)
     if size >= LARGE_REPLAY:
         print(f"replay: {max(episodes, n_envs):,} episodes, {memory.in_words(size)}")

@@ -17,7 +17,7 @@ from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
-from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_spec, predicted_bytes
+from tfmix.replay import NOT_UINT8, EpisodeReplay, capacity, episode_spec, predicted_bytes
 from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
@@ -92,7 +92,7 @@ class Trainer:
                 "the size of whatever else was made large"
             ) from error
         self.collector = make_collector(self.algorithm)
-        self.replay = EpisodeReplay(spec, config.n_envs, config.buffer_episodes, config.buffer_type)
+        self.replay = EpisodeReplay(spec, config.n_envs, capacity(config, spec), config.buffer_type)
         self.learner = Learner(self.algorithm)
         self.counters = Counters()
         # A variable, so that another seed does not compile anew.

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tfmix import ops
 from tfmix.config import Config
-from tfmix.networks.agent import AgentLayout, AgentTeam, policy_carry
+from tfmix.networks.agent import AgentTeam, policy_carry
 from tfmix.networks.layers import Networks, reset_weights
+from tfmix.networks.layout import AgentLayout
 from tfmix.types import EnvSpec, Episode
 
 Metrics = dict[str, tf.Tensor]
@@ -29,18 +30,7 @@ class Algorithm(tf.Module, abc.ABC):
     def __init__(self, spec: EnvSpec, config: Config):
         super().__init__()
         self.spec, self.config = spec, config
-        self.layout = AgentLayout(
-            obs_size=spec.obs_size,
-            n_agents=spec.n_agents,
-            n_actions=spec.n_actions,
-            hidden_size=config.hidden_size,
-            last_action=config.last_action,
-            # A network of its own knows whose it is.
-            agent_id=config.agent_id and config.share_parameters,
-            recurrent=config.recurrent,
-            layers=config.agent_layers,
-            shared=config.share_parameters,
-        )
+        self.layout = AgentLayout.of(spec, config)
         self.live, self.target = self.build(), self.build()
 
     @abc.abstractmethod

@@ -6,76 +6,35 @@ all agents or each has its own.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
 
 from tfmix.networks.gru import RecurrentWeights, recurrent_step, recurrent_unroll
-from tfmix.networks.layers import SeededLayer
-
-
-@dataclasses.dataclass(frozen=True)
-class AgentLayout:
-    """What one agent reads, how it computes, and what it carries from step to step.
-
-    Attributes:
-      obs_size: O.
-      n_agents: N.
-      n_actions: A.
-      hidden_size: H, of the GRU or of each hidden layer.
-      last_action: whether the agent reads its last action's one-hot.
-      agent_id: whether the agent reads its own index as a one-hot.
-      recurrent: whether the network has a GRU; else it is feed-forward.
-      layers: hidden layers of a feed-forward network.
-      shared: whether one network serves all agents.
-    """
-
-    obs_size: int
-    n_agents: int
-    n_actions: int
-    hidden_size: int
-    last_action: bool = True
-    agent_id: bool = True
-    recurrent: bool = True
-    layers: int = 2
-    shared: bool = True
-
-    @property
-    def n_inputs(self) -> int:
-        """I, the size of what the network reads."""
-        return self.obs_size + self.n_actions * self.last_action + self.n_agents * self.agent_id
-
-    @property
-    def memory_size(self) -> int:
-        """What the network itself carries: H where it is recurrent, else 0."""
-        return self.hidden_size * self.recurrent
-
-    @property
-    def carry_size(self) -> int:
-        """K, the size of what a policy carries: the memory, then A with the last action."""
-        return self.memory_size + self.n_actions * self.last_action
-
-    def join(self, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor) -> tf.Tensor:
-        """The network's input [..., I].
-
-        Args:
-          obs: [..., O].
-          last_action: [..., A], one-hot, zeros before the first action.
-          agent: [...] int32, each agent's index.
-        """
-        parts = [obs]
-        if self.last_action:
-            parts.append(last_action)
-        if self.agent_id:
-            parts.append(tf.one_hot(agent, self.n_agents))
-        return tf.concat(parts, -1)
-
+from tfmix.networks.layers import SeededLayer, matmul
+from tfmix.networks.layout import AgentLayout
 
 # The weights of one network: `RecurrentWeights`, or kernel and bias of each layer in turn.
 Weights = Sequence[tf.Tensor]
+
+
+def join(
+    layout: AgentLayout, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor
+) -> tf.Tensor:
+    """A network's input [..., I].
+
+    Args:
+      obs: [..., O].
+      last_action: [..., A], one-hot, zeros before the first action.
+      agent: [...] int32, each agent's index.
+    """
+    parts = [obs]
+    if layout.last_action:
+        parts.append(last_action)
+    if layout.agent_id:
+        parts.append(tf.one_hot(agent, layout.n_agents))
+    return tf.concat(parts, -1)
 
 
 def feed_forward(weights: Weights, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -112,7 +71,7 @@ def network_step(
       q [..., A] and the hidden features [..., H], a GRU's state where there is one.
     """
     memory, last_action = carry[..., : layout.memory_size], carry[..., layout.memory_size :]
-    inputs = tf.reshape(layout.join(obs, last_action, agent), [-1, layout.n_inputs])
+    inputs = tf.reshape(join(layout, obs, last_action, agent), [-1, layout.n_inputs])
     if layout.recurrent:
         memory = tf.reshape(memory, [-1, layout.hidden_size])
         q, hidden = recurrent_step(RecurrentWeights(*weights), inputs, memory)
@@ -160,28 +119,21 @@ class AgentNetwork(SeededLayer):
     def __init__(self, layout: AgentLayout, name: str = "agent_network"):
         super().__init__(name)
         self.layout = layout
-        size, n_inputs, n_actions = layout.hidden_size, layout.n_inputs, layout.n_actions
-        if layout.recurrent:
-            self.add_layer("encode", n_inputs, size, n_inputs)
-            self.add_layer("gates", size, 3 * size, size)
-            self.add_layer("recur", size, 3 * size, size)
-        else:
-            for i, (n, m) in enumerate(itertools.pairwise([n_inputs] + [size] * layout.layers)):
-                self.add_layer(f"hidden_{i}", n, m, n)
-        self.add_layer("head", size, n_actions, size)
+        for part, n_in, n_out in layout.layer_sizes:
+            self.add_layer(part, n_in, n_out)
         self.built = True
 
-    def add_layer(self, name: str, n_in: int, n_out: int, fan_in: int) -> None:
+    def add_layer(self, name: str, n_in: int, n_out: int) -> None:
         """Kernel and bias as attributes `name` and `name_bias`."""
-        setattr(self, name, self.add_uniform(name, [n_in, n_out], fan_in))
-        setattr(self, f"{name}_bias", self.add_uniform(f"{name}_bias", [n_out], fan_in))
+        setattr(self, name, self.add_uniform(name, [n_in, n_out], n_in))
+        setattr(self, f"{name}_bias", self.add_uniform(f"{name}_bias", [n_out], n_in))
 
     def read(self) -> list[tf.Tensor]:
         """The weights as tensors, for the functions of this module."""
         return [tf.convert_to_tensor(w) for w in self.weights]
 
     def _encode(self, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor) -> tf.Tensor:
-        """The first layer's product with what `AgentLayout.join` would join, which is not stored.
+        """The first layer's product with what `join` would join, which is not stored.
 
         Args:
           obs: [B, T, N, O].
@@ -192,17 +144,14 @@ class AgentNetwork(SeededLayer):
           [B, T, N, H], bias included.
         """
         layout = self.layout
-        parts = [(obs, layout.obs_size)]
+        parts = [obs]
         if layout.last_action:
-            parts.append((last_action, layout.n_actions))
+            parts.append(last_action)
         if layout.agent_id:
-            parts.append((tf.one_hot(agent, layout.n_agents), layout.n_agents))
-        kernels = tf.split(self.encode, [size for _, size in parts])
-        encoded = tf.convert_to_tensor(self.encode_bias)
-        for (x, size), kernel in zip(parts, kernels, strict=True):
-            product = tf.reshape(x, [-1, size]) @ kernel
-            encoded += tf.reshape(product, [*x.shape[:-1], layout.hidden_size])
-        return encoded
+            parts.append(tf.one_hot(agent, layout.n_agents))
+        kernels = tf.split(self.encode, [x.shape[-1] for x in parts])
+        products = [matmul(x, kernel) for x, kernel in zip(parts, kernels, strict=True)]
+        return sum(products, tf.convert_to_tensor(self.encode_bias))
 
     def unroll(
         self, obs: tf.Tensor, action: tf.Tensor, agent: tf.Tensor
@@ -211,7 +160,7 @@ class AgentNetwork(SeededLayer):
         batch, length, agents, _ = obs.shape
         last = tf.pad(tf.one_hot(action, self.layout.n_actions), [[0, 0], [1, 0], [0, 0], [0, 0]])
         if not self.layout.recurrent:
-            inputs = self.layout.join(obs, last, tf.broadcast_to(agent, [batch, length, agents]))
+            inputs = join(self.layout, obs, last, tf.broadcast_to(agent, [batch, length, agents]))
             found = feed_forward(self.read(), tf.reshape(inputs, [-1, self.layout.n_inputs]))
             q, hidden = (tf.reshape(x, [batch, length, agents, x.shape[-1]]) for x in found)
             return q, hidden
@@ -232,8 +181,7 @@ class AgentTeam(tf_keras.Model):
     def __init__(self, layout: AgentLayout, name: str = "agent"):
         super().__init__(name=name)
         self.layout = layout
-        count = 1 if layout.shared else layout.n_agents
-        self.networks = [AgentNetwork(layout, f"network_{i}") for i in range(count)]
+        self.networks = [AgentNetwork(layout, f"network_{i}") for i in range(layout.n_networks)]
         self.built = True
 
     def read(self) -> list[list[tf.Tensor]]:

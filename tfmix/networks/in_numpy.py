@@ -1,31 +1,55 @@
 """The agents' step in NumPy, for acting where environments are stepped in Python.
 
-The products of a step for a few environments take 50 microseconds; TensorFlow
-takes several times that to be called at all, at every step of every episode.
+The products of a step for one environment take some 20 microseconds;
+TensorFlow takes many times that to be called at all, at every step of every
+episode. Workers act by this, so there is no TensorFlow here.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from tfmix.networks.agent import AgentTeam
+from tfmix.networks.layout import AgentLayout
 
 
 class NumpyTeam:
-    """A copy of a team's weights as they are now, which acts as `Algorithm.act` does.
+    """A team that acts as `Algorithm.act` does, with weights in NumPy.
 
     Args:
-      team: the networks; M of them, one for all agents or one for each.
+      layout: of its networks; M of them, one for all agents or one for each.
+      memory: a buffer of `room(layout)` bytes that the weights are to lie in.
+
+    Attributes:
+      weights: kernel [M, n_in, n_out] and bias [M, 1, n_out] of each layer.
+      carry_size: K.
     """
 
-    def __init__(self, team: AgentTeam):
-        self.layout = team.layout
-        by_network = [[w.numpy() for w in network.weights] for network in team.networks]
-        weights = [np.stack(w) for w in zip(*by_network, strict=True)]
-        # Kernel [M, n_in, n_out] and bias [M, 1, n_out] of each layer.
-        self._layers = [(k, b[:, None]) for k, b in zip(weights[::2], weights[1::2], strict=True)]
-        self._ids: np.ndarray = np.eye(self.layout.n_agents, dtype=np.float32)
-        self._one_hot: np.ndarray = np.eye(self.layout.n_actions, dtype=np.float32)
+    def __init__(self, layout: AgentLayout, memory: Any):
+        self.layout, self.carry_size = layout, layout.carry_size
+        self.weights: list[np.ndarray] = []
+        offset = 0
+        for shape in _shapes(layout):
+            self.weights.append(np.ndarray(shape, np.float32, memory, offset))
+            offset += self.weights[-1].nbytes
+        self._layers = list(zip(self.weights[::2], self.weights[1::2], strict=True))
+        self._ids: np.ndarray = np.eye(layout.n_agents, dtype=np.float32)
+        self._one_hot: np.ndarray = np.eye(layout.n_actions, dtype=np.float32)
+
+    @classmethod
+    def of(cls, team: Any) -> NumpyTeam:
+        """A copy of the weights of an `AgentTeam` as they are now."""
+        copy = cls(team.layout, bytearray(room(team.layout)))
+        copy.take([[w.numpy() for w in network.weights] for network in team.networks])
+        return copy
+
+    def take(self, networks: Sequence[Sequence[np.ndarray]]) -> None:
+        """Copies the weights of each network, kernels and biases in turn."""
+        for own, given in zip(self.weights, zip(*networks, strict=True), strict=True):
+            own[...] = np.stack(given).reshape(own.shape)
 
     @np.errstate(all="ignore")  # a NaN of the environment's is told of where its episode ends
     def act(
@@ -88,6 +112,19 @@ class NumpyTeam:
     def _by_agent(self, x: np.ndarray, batch: int) -> np.ndarray:
         """The rows of each network as [B, N, F]."""
         return x.reshape(batch, -1, x.shape[-1]) if self.layout.shared else x.swapaxes(0, 1)
+
+
+def _shapes(layout: AgentLayout) -> list[tuple[int, ...]]:
+    """Of the weights, see `NumpyTeam`."""
+    found: list[tuple[int, ...]] = []
+    for _, n_in, n_out in layout.layer_sizes:
+        found += [(layout.n_networks, n_in, n_out), (layout.n_networks, 1, n_out)]
+    return found
+
+
+def room(layout: AgentLayout) -> int:
+    """Bytes that the weights need."""
+    return 4 * sum(math.prod(shape) for shape in _shapes(layout))
 
 
 def _gru(

@@ -1,4 +1,4 @@
-"""Environments in worker processes that write episodes into shared memory."""
+"""Worker processes that play episodes into shared memory, and the parent's hand over them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tfmix import UNGUARDED, WORKER
 from tfmix.config import Config, UserError, cores
 from tfmix.envs.python import EnvError, worker
-from tfmix.envs.python.rows import InProcess, check, groups_of, make_rows, names_of, room
+from tfmix.envs.python.rows import InProcess, check, make_rows, names_of, room
+from tfmix.networks import in_numpy
+from tfmix.networks.layout import AgentLayout
 from tfmix.types import Episode
 
+LOOKS = 4  # in the time that a step may take, at whether workers have made one
 BUILD_LEASH = 10  # building environments may take this many times as long as a step
 CLOSE_SECONDS = 5.0
 # A worker steps on one core; a library's threads would take the others' from them.
@@ -69,8 +74,8 @@ class Hand(NamedTuple):
 class Pool:
     """Environments in processes of their own, as many neighbouring rows in each.
 
-    A group's rows are mostly other workers' than the other group's: with a
-    worker a core, the team acts for one group on the core of those who wait.
+    A worker plays its rows' episodes from reset to end by itself, with the
+    team's weights in shared memory: nobody waits for anybody at every step.
 
     A worker that dies, hangs or whose environment raises is killed and
     replaced, and its unfinished rows are given up, see `lost`.
@@ -84,9 +89,8 @@ class Pool:
     Attributes:
       spec: what is played.
       agents: names of the agents.
-      n_envs: rows that have an environment.
-      rows: the rows, one more than `n_envs` where that is odd.
-      groups: rows that are told things together.
+      n_envs: rows.
+      rows: the rows.
       lost: rows given up since somebody last looked; to be played again.
       restarts: workers that were replaced.
 
@@ -96,16 +100,18 @@ class Pool:
 
     def __init__(self, factory: bytes, first: Any, config: Config, n_workers: int):
         self.spec, self.agents, self.n_envs = first.spec, names_of(first), config.n_envs
-        self.groups, self.restarts = groups_of(config.n_envs), 0
+        self.restarts = 0
         self.lost: list[int] = []
         self._config, self._factory = config, factory
         self._owner = [row * n_workers // self.n_envs for row in range(self.n_envs)]
         self._context = multiprocessing.get_context("spawn")
-        count = self.groups[-1].stop
-        # Its file is unlinked at once: nothing is left of it, whatever happens.
-        self._memory = self._context.RawArray("B", room(self.spec, count))
-        self.rows = make_rows(self.spec, count, self._memory)
-        self._pending: list[set[int]] = [set() for _ in self.groups]  # workers by group
+        # Their files are unlinked at once: nothing is left of them, whatever happens.
+        self._memory = self._context.RawArray("B", room(self.spec, self.n_envs))
+        self.rows = make_rows(self.spec, self.n_envs, self._memory)
+        self._layout = AgentLayout.of(self.spec, config)
+        self._weights = self._context.RawArray("B", in_numpy.room(self._layout))
+        self._team = in_numpy.NumpyTeam(self._layout, self._weights)
+        self._pending: set[int] = set()  # workers that play
         self._crew: dict[int, Hand] = {}
         self._by_file: dict[int, int] = {}
         self._poll = select.poll()
@@ -136,7 +142,9 @@ class Pool:
                 theirs,
                 self._memory,
                 self.spec,
-                self.groups,
+                self.n_envs,
+                self._weights,
+                self._layout,
                 self._own(number),
                 self._factory,
                 str(Path.cwd()),
@@ -198,8 +206,7 @@ class Pool:
         )
         self.rows.playing[lost] = False
         self.lost += lost
-        for pending in self._pending:
-            pending.discard(number)
+        self._pending.discard(number)
         trouble: Failure | None = failure
         while trouble:
             what = f"{self.spec.name}: the environment's worker {trouble.words}"
@@ -219,35 +226,40 @@ class Pool:
 
     # What the collector asks for.
 
-    def tell(self, group: int, order: int) -> None:
-        """Has the rows of a group that are being played reset or stepped."""
-        first = self.groups[group].start
-        playing = self.rows.playing[first : self.groups[group].stop]
-        word = bytes([2 * group + order])
-        for number in {self._owner[first + i] for i in playing.nonzero()[0].tolist()}:
-            self._pending[group].add(number)
-            with contextlib.suppress(OSError):  # dead: `wait` is told so
-                os.write(self._crew[number].pipe.fileno(), word)
-
-    def wait(self, group: int) -> None:
-        """Returns when a group's rows are reset or stepped, or lost.
+    def play(self, team: in_numpy.NumpyTeam) -> None:
+        """Has the rows that are being played played to their ends, or to where they are lost.
 
         Raises:
           EnvError: an environment broke its word, or workers failed too often.
         """
-        pending, seconds = self._pending[group], self._config.env_timeout_seconds
-        while pending:
-            heard = self._poll.poll(1000 * seconds)
-            for file, _ in heard:
+        for own, given in zip(self._team.weights, team.weights, strict=True):
+            np.copyto(own, given)
+        self._pending = {self._owner[row] for row in self.rows.playing.nonzero()[0].tolist()}
+        for number in self._pending:
+            with contextlib.suppress(OSError):  # dead: `_wait` is told so
+                os.write(self._crew[number].pipe.fileno(), bytes([worker.PLAY]))
+        self._wait()
+
+    def _wait(self) -> None:
+        """Returns when nobody plays any more; who makes no step for too long is replaced."""
+        seconds = self._config.env_timeout_seconds
+        moved = dict.fromkeys(self._pending, (b"", time.monotonic()))  # clocks, and since when
+        while self._pending:
+            for file, _ in self._poll.poll(1000 * seconds / LOOKS):
                 hand = self._crew[self._by_file[file]]
                 word = hand.listen()
                 if isinstance(word, Failure):
                     self._replace(hand, word)
                 else:
-                    self._pending[word].discard(hand.number)
-            for number in () if heard else list(pending):
-                hung = Failure(worker.HUNG, f"hung for {seconds:g} s (--env_timeout_seconds)")
-                self._replace(self._crew[number], hung)
+                    self._pending.discard(hand.number)
+            now = time.monotonic()
+            for number in list(self._pending):
+                clocks = self.rows.clock[self._own(number)].tobytes()
+                if clocks != moved[number][0]:
+                    moved[number] = clocks, now
+                elif now - moved[number][1] > seconds:
+                    hung = Failure(worker.HUNG, f"hung for {seconds:g} s (--env_timeout_seconds)")
+                    self._replace(self._crew[number], hung)
 
     def close(self) -> None:
         """Ends the workers; nothing happens the second time."""

@@ -1,4 +1,4 @@
-"""Episodes that are being played, a row each: environments write them, the team reads them."""
+"""Episodes that are being played, a row each, by environments and the team together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from tfmix.envs.python import EnvError
 from tfmix.types import EnvSpec, Episode
 
-RESET, STEP = range(2)  # what a group of rows can be told to do
 ALIGNMENT = 64  # bytes
 
 
@@ -19,13 +19,18 @@ class Rows(NamedTuple):
 
     Attributes:
       episode: padded episodes, zero behind their ends.
+      explores: [B, T, N] bool, who takes a random legal action when.
+      lottery: [B, T, N, A], drawn numbers; such an agent takes the action of
+        the highest.
       seed: [B] int64, what the next reset is given.
       clock: [B] int64, steps played; -1 until the reset is done.
-      playing: [B] bool, rows whose episode has not ended. Who gives orders sets
-        it, and the clock back, before a reset.
+      playing: [B] bool, rows whose episode has not ended. Who has them played sets
+        it, and the clock back.
     """
 
     episode: Episode
+    explores: np.ndarray
+    lottery: np.ndarray
     seed: np.ndarray
     clock: np.ndarray
     playing: np.ndarray
@@ -40,6 +45,8 @@ def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]
     yield (b, t, n), np.int32
     for _ in ("reward", "terminated", "mask"):
         yield (b, t), np.float32
+    yield (b, t, n), np.bool_
+    yield (b, t, n, spec.n_actions), np.float32
     yield (b,), np.int64
     yield (b,), np.int64
     yield (b,), np.bool_
@@ -68,47 +75,50 @@ def make_rows(spec: EnvSpec, count: int, memory: Any) -> Rows:
     return Rows(Episode(*arrays[:parts]), *arrays[parts:])
 
 
-def groups_of(n_envs: int) -> list[range]:
-    """The rows of each group that acts together, by the number of environments alone.
-
-    Two halves, so that one is stepped while the team acts for the other. They
-    are as long as each other, and a row behind the last environment's is never
-    played: what is drawn for a row depends on its group's length.
-    """
-    size = -(-n_envs // 2)
-    return [range(size), range(size, 2 * size)] if n_envs > 1 else [range(1)]
-
-
 class Stepper:
     """Plays the environments of some rows.
+
+    The team acts for one environment at a time: of the products of a call the
+    last bits depend on how many rows there are, and an episode is to be the
+    same whoever else is played beside it.
 
     Args:
       rows: all rows.
       envs: environments by row.
-      groups: all groups.
       cut_is_terminal: a time limit counts as termination.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        envs: Mapping[int, Any],
-        groups: Sequence[range],
-        cut_is_terminal: bool,
-    ):
+    def __init__(self, rows: Rows, envs: Mapping[int, Any], cut_is_terminal: bool):
         self.rows, self.envs, self.cut_is_terminal = rows, envs, cut_is_terminal
-        self._own = [[row for row in group if row in envs] for group in groups]
 
-    def obey(self, group: int, order: int) -> None:
-        """Resets or steps the environments of a group's rows that are being played.
+    def play(self, team: Any) -> None:
+        """Plays the episodes of those rows that are being played to their ends.
+
+        Args:
+          team: acts, as `tfmix.networks.in_numpy.NumpyTeam`.
 
         Raises:
           EnvError: an environment gives what its spec does not promise.
         """
-        act = self._reset if order == RESET else self._step
-        for row in self._own[group]:
+        for row in self.envs:
             if self.rows.playing[row]:
-                act(row)
+                self._play(row, team)
+
+    def _play(self, row: int, team: Any) -> None:
+        rows, now = self.rows, slice(row, row + 1)
+        obs, legal, action = (
+            x[now] for x in (rows.episode.obs, rows.episode.legal, rows.episode.action)
+        )
+        explores, lottery = rows.explores[now], rows.lottery[now]
+        carry: np.ndarray = np.zeros([1, action.shape[-1], team.carry_size], np.float32)
+        self._reset(row)
+        t = 0
+        while rows.playing[row]:
+            action[:, t], carry = team.act(
+                obs[:, t], legal[:, t], carry, explores[:, t], lottery[:, t]
+            )
+            self._step(row)
+            t += 1
 
     def _reset(self, row: int) -> None:
         for x in self.rows.episode:
@@ -164,18 +174,16 @@ class InProcess:
 
     def __init__(self, envs: Sequence[Any], cut_is_terminal: bool):
         self.spec, self.agents, self.n_envs = envs[0].spec, names_of(envs[0]), len(envs)
-        self.groups = groups_of(self.n_envs)
         self.lost: list[int] = []
-        count = self.groups[-1].stop
-        self.rows = make_rows(self.spec, count, bytearray(room(self.spec, count)))
-        self._stepper = Stepper(self.rows, dict(enumerate(envs)), self.groups, cut_is_terminal)
+        self.rows = make_rows(self.spec, self.n_envs, bytearray(room(self.spec, self.n_envs)))
+        self._stepper = Stepper(self.rows, dict(enumerate(envs)), cut_is_terminal)
+        # Threads would cost more than the products of so few rows gain.
+        self._libraries = ThreadpoolController()
 
-    def tell(self, group: int, order: int) -> None:
-        """Resets or steps the rows of a group that are being played."""
-        self._stepper.obey(group, order)
-
-    def wait(self, group: int) -> None:
-        """Nothing is under way."""
+    def play(self, team: Any) -> None:
+        """Plays the rows that are being played to their ends, see `Stepper.play`."""
+        with self._libraries.limit(limits=1, user_api="blas"):
+            self._stepper.play(team)
 
     def close(self) -> None:
         """Closes the environments."""

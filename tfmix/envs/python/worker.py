@@ -17,9 +17,11 @@ from tfmix import WORKER
 from tfmix.config import UserError
 from tfmix.envs.python import EnvError, EnvRaisedError
 from tfmix.envs.python.rows import Stepper, make_rows
+from tfmix.networks.in_numpy import NumpyTeam
+from tfmix.networks.layout import AgentLayout
 from tfmix.types import EnvSpec
 
-READY, FAILED = 254, 255  # bytes to the parent; others are groups that were stepped
+PLAY, PLAYED, READY, FAILED = range(4)  # bytes to and from the parent
 # Kinds of failure. After the first three another try may go better; a BROKEN environment gives
 # what its spec does not promise, a REFUSED one could not be built.
 DIED, HUNG, RAISED, BROKEN, REFUSED = range(5)
@@ -30,7 +32,9 @@ def work(
     pipe: Connection,
     memory: Any,
     spec: EnvSpec,
-    groups: Sequence[range],
+    count: int,
+    weights: Any,
+    layout: AgentLayout,
     own: Sequence[int],
     factory: bytes,
     folder: str,
@@ -39,11 +43,12 @@ def work(
     """Builds the environments of the rows `own` and obeys until the pipe closes.
 
     Args:
-      pipe: a byte comes for each order, 2 group + order, and goes back for each
-        group done: its number.
+      pipe: PLAY comes and, when this worker's rows are played, PLAYED goes back.
       memory: of the rows.
       spec: what every environment's must be.
-      groups: all groups.
+      count: of all rows.
+      weights: memory of the team's weights.
+      layout: of the team's networks.
       own: this worker's rows.
       factory: pickled; makes an environment.
       folder: the current directory.
@@ -54,13 +59,12 @@ def work(
     stepper: Stepper | None = None
     try:
         os.chdir(folder)
-        rows = make_rows(spec, groups[-1].stop, memory)
-        stepper = Stepper(rows, _build(factory, spec, own), groups, cut_is_terminal)
+        rows, team = make_rows(spec, count, memory), NumpyTeam(layout, weights)
+        stepper = Stepper(rows, _build(factory, spec, own), cut_is_terminal)
         os.write(fd, bytes([READY]))
-        while word := os.read(fd, 1):
-            group, order = divmod(word[0], 2)
-            stepper.obey(group, order)
-            os.write(fd, bytes([group]))
+        while os.read(fd, 1):
+            stepper.play(team)
+            os.write(fd, bytes([PLAYED]))
     except BrokenPipeError:
         pass  # nobody is left to tell
     except (Exception, SystemExit) as error:
