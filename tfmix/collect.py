@@ -42,8 +42,10 @@ class GraphCollector:
     def __init__(self, env: GraphEnv, act: Act, carry_size: int, cut_is_terminal: bool):
         self.env, self.spec, self.act = env, env.spec, act
         self.carry_size, self.cut_is_terminal = carry_size, cut_is_terminal
-        self.played = tf.function(self._play, jit_compile=True)
-        self.collect = tf.function(self._collect)
+        # AutoGraph takes seconds; an environment of the user's own may count on it.
+        own = type(env).__module__.partition(".")[0] != "tfmix"
+        self.played = tf.function(self._play, jit_compile=True, autograph=own)
+        self.collect = tf.function(self._collect, autograph=False)
 
     def _collect(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int

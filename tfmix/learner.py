@@ -117,9 +117,10 @@ class Learner(tf.Module):
         self.reward_scale = RewardScale()
         self.shards = shards_of(config, algorithm.spec)
         # One part: one program. Several: TensorFlow runs the parts' programs side by side.
-        self.update = tf.function(self._update, jit_compile=self.shards == 1)
-        self._learn = tf.function(self._learn_from, jit_compile=True)
-        self._apply = tf.function(self._apply_mean, jit_compile=True)
+        # Without AutoGraph, which would rewrite every function on the way for nothing.
+        self.update = tf.function(self._update, jit_compile=self.shards == 1, autograph=False)
+        self._learn = tf.function(self._learn_from, jit_compile=True, autograph=False)
+        self._apply = tf.function(self._apply_mean, jit_compile=True, autograph=False)
 
     def reset(self) -> None:
         """Forgets everything but the algorithm's weights."""

@@ -115,7 +115,7 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             batch_size=n_envs,
             max_length=math.ceil(capacity_episodes / n_envs),
         )
-        self.can_hold = tf.function(self._can_hold, jit_compile=True)
+        self.can_hold = tf.function(self._can_hold, jit_compile=True, autograph=False)
 
     def _can_hold(self, episode: Episode) -> tf.Tensor:
         """Whether all numbers of real steps are finite, in the replay's number type too, [] bool.

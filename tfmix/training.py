@@ -28,6 +28,11 @@ CALL_SECONDS = 1.0
 SAVING_SHARE = 0.02
 
 
+# The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
+# takes seconds.
+_as_it_stands = tf.autograph.experimental.do_not_convert
+
+
 class Counters(tf.Module):
     """How far a run is. With the seed they decide all that is random from here on."""
 
@@ -164,14 +169,8 @@ class Trainer:
         Returns:
           whether none failed, [] bool; the failed one's metrics are in the sums.
         """
-        config, counters, sums = self.config, self.counters, self.sums
-        self.replay.add_batch(episode)
-        self.learner.reward_scale.observe(episode.reward, episode.mask)
-        counters.env_steps.assign_add(tf.cast(tf.reduce_sum(episode.mask), tf.int64))
-        counters.episodes.assign_add(config.n_envs)
-        sums.returns.assign_add(tf.reduce_sum(returns(episode)))
-        sums.episodes.assign_add(config.n_envs)
-        well = self.replay.can_hold(episode)
+        counters, sums = self.counters, self.sums
+        well = self._store(episode)
         for _ in tf.range(tf.where(well, self._updates_due(), 0)):
             metrics = self.learner.update(
                 self._next_batch(), counters.updates.value(), self.learning_rate()
@@ -184,6 +183,19 @@ class Trainer:
             counters.updates.assign_add(1)
         return well
 
+    @_as_it_stands
+    def _store(self, episode: Episode) -> tf.Tensor:
+        """Puts episodes into the replay and counts them; whether all of them fit, [] bool."""
+        counters, sums = self.counters, self.sums
+        self.replay.add_batch(episode)
+        self.learner.reward_scale.observe(episode.reward, episode.mask)
+        counters.env_steps.assign_add(tf.cast(tf.reduce_sum(episode.mask), tf.int64))
+        counters.episodes.assign_add(self.config.n_envs)
+        sums.returns.assign_add(tf.reduce_sum(returns(episode)))
+        sums.episodes.assign_add(self.config.n_envs)
+        return self.replay.can_hold(episode)
+
+    @_as_it_stands
     def _next_batch(self) -> Episode:
         """What the next update learns from; the same until an update is counted."""
         seed = tf.random.experimental.stateless_fold_in(
@@ -191,6 +203,7 @@ class Trainer:
         )
         return self.replay.sample(seed, self.config.batch_episodes)
 
+    @_as_it_stands
     def _updates_due(self) -> tf.Tensor:
         """Updates that have added up since the replay first held a batch, less those done."""
         learned_from = self.counters.episodes - self.config.batch_episodes
@@ -202,6 +215,7 @@ class Trainer:
             due = tf.where(full, due, tf.zeros_like(due))
         return due
 
+    @_as_it_stands
     def epsilon(self) -> tf.Tensor:
         """The chance of a random action now, [] float."""
         c = self.config
@@ -209,6 +223,7 @@ class Trainer:
             c.epsilon_start, c.epsilon_end, c.epsilon_anneal_env_steps, self.counters.env_steps
         )
 
+    @_as_it_stands
     def learning_rate(self) -> tf.Tensor:
         """The optimiser's step size now, [] float."""
         c = self.config
