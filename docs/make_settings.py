@@ -29,7 +29,10 @@ def command() -> list[str]:
     values = main.define(flags.FlagValues())
     lines = ["## main.py alone", "", "| flag | what |", "|---|---|"]
     lines.append(f"| `--mode` | What to do: {', '.join(config.MODES)}. |")
-    lines += [f"| `--{name}` | {values[name].help} |" for name in ("seeds", "jobs", "debug")]
+    lines += [
+        f"| `--{name}` | {values[name].help} |"
+        for name in ("seeds", "jobs", "compile_cache", "debug")
+    ]
     return [*lines, "| `--flagfile` | Settings from a file, one --name=value a line. |"]
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -163,3 +165,21 @@ def test_defaults_are_within_their_own_bounds():
         if field.default not in ("", ())
     ]
     assert config.resolve(config.parse(words)).buffer_episodes == Config.buffer_episodes
+
+
+def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_XLA_FLAGS", "--before=1")
+    main.keep_compiled(str(tmp_path / "new" / "cache"))
+    asked = os.environ["TF_XLA_FLAGS"].split()
+    folder = Path(asked[1].removeprefix("--tf_xla_persistent_cache_directory="))
+    assert asked[0] == "--before=1" and folder.parent == tmp_path / "new" / "cache"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o770)
+    for wrong, message in (
+        (tmp_path / "new" / "cache", "others can write"),
+        (tmp_path / "a b", "no path with spaces"),
+        (__file__, "--compile_cache=.*: Not a directory"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main.keep_compiled(str(wrong))
+    assert os.environ["TF_XLA_FLAGS"].split() == asked
