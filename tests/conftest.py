@@ -1,5 +1,7 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
+import os
+
 import tfmix  # noqa: F401  (sets what TensorFlow reads when it is imported)
 from tfmix.quiet import quiet_import
 
@@ -11,6 +13,11 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix.config import Config  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
+
+
+def pytest_configure():
+    """One thread: tests run in as many processes as there are cores."""
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
