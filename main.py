@@ -86,10 +86,10 @@ def keep_compiled(folder: str) -> None:
     Raises:
       UserError: no such folder can be made, or somebody else could put code there.
     """
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else [platform.processor()]
-    about = [line for line in lines if line.startswith(("model name", "flags", "Features"))][:2]
-    about += [platform.platform(), importlib.metadata.version("tensorflow")]
+    about = [platform.platform(), platform.processor(), importlib.metadata.version("tensorflow")]
+    if (cpu := Path("/proc/cpuinfo")).exists():
+        lines = cpu.read_text().splitlines()
+        about += [x for x in lines if x.startswith(("model name", "flags", "Features"))][:2]
     path = Path(folder).expanduser().absolute()
     path /= hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     if any(letter.isspace() for letter in str(path)):

@@ -40,6 +40,7 @@ from benchmarks.update import (  # noqa: E402  (tfmix before TensorFlow)
     check,
     chosen,
     parser_of,
+    print_about,
     seconds_of,
     text,
 )
@@ -176,10 +177,7 @@ def main() -> int:
         print(json.dumps(run_case(cases[0], names[0], asked.repeats)))
         return 0
     machine, rows = about(), []
-    print(
-        f"{machine['cores']} cores, load {machine['load']} before, TensorFlow "
-        f"{machine['tensorflow']}; us an env step, median (range) of {asked.repeats}\n"
-    )
+    print_about(machine, asked.repeats, "us an env step")
     print("| case | algorithm | env steps/s |", " | ".join(PARTS), "| build s | first s | MB |")
     print("|---" * (len(PARTS) + 6) + "|", flush=True)
     for case in cases:

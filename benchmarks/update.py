@@ -290,11 +290,11 @@ def about() -> dict[str, Any]:
     }
 
 
-def print_about(machine: dict[str, Any], repeats: int) -> None:
+def print_about(machine: dict[str, Any], repeats: int, unit: str = "ms") -> None:
     """The line above a table."""
     print(
         f"{machine['cores']} cores, load {machine['load']} before, "
-        f"TensorFlow {machine['tensorflow']}; ms, median (range) of {repeats}\n"
+        f"TensorFlow {machine['tensorflow']}; {unit}, median (range) of {repeats}\n"
     )
 
 

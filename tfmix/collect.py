@@ -66,11 +66,9 @@ class GraphCollector:
             self.played(seed, first_episode + int(group[0]), epsilon, len(group))
             for group in groups
         ]
-        return (
-            parts[0]
-            if len(parts) == 1
-            else Episode(*(tf.concat(x, 0) for x in zip(*parts, strict=True)))
-        )
+        if count == 1:
+            return parts[0]
+        return Episode(*(tf.concat(x, 0) for x in zip(*parts, strict=True)))
 
     def _play(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int

@@ -163,10 +163,7 @@ class Learner(tf.Module):
         def mean(*parts: tf.Tensor) -> tf.Tensor:
             return tf.add_n([share * x for share, x in zip(shares, parts, strict=True)])
 
-        if len(shards) == 1:
-            gradients, metrics, _ = shards[0]
-        else:
-            gradients, metrics = tf.nest.map_structure(mean, *(shard[:2] for shard in shards))
+        gradients, metrics = tf.nest.map_structure(mean, *(shard[:2] for shard in shards))
         norm = tf.linalg.global_norm(gradients)
         if self.config.grad_clip_norm > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self.config.grad_clip_norm, norm)

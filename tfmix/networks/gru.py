@@ -186,23 +186,23 @@ def _gru_gradient(weights: RecurrentWeights, rows: list[tf.Tensor]) -> tuple[tf.
         *gates: tf.Tensor,
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         reset, update, candidate, recurrent = gates
-        of_h = of_hidden + carry[0]
-        of_update = of_h * (before - candidate) * update * (1.0 - update)
-        of_candidate = of_h * (1.0 - update) * (1.0 - candidate * candidate)
+        of_hidden += carry[0]
+        of_update = of_hidden * (before - candidate) * update * (1.0 - update)
+        of_candidate = of_hidden * (1.0 - update) * (1.0 - candidate * candidate)
         of_reset = of_candidate * recurrent * reset * (1.0 - reset)
         of_recurrent = of_candidate * reset
-        of_before = of_h * update + of_reset @ to_reset
+        of_before = of_hidden * update + of_reset @ to_reset
         of_before += of_update @ to_update + of_recurrent @ to_recurrent
-        of_x = tf.concat([of_reset, of_update, of_candidate], -1)
-        of_h = tf.concat([of_reset, of_update, of_recurrent], -1)
+        of_from_input = tf.concat([of_reset, of_update, of_candidate], -1)
+        of_from_hidden = tf.concat([of_reset, of_update, of_recurrent], -1)
         added = [
-            tf.matmul(tf.nn.relu(encoded), of_x, transpose_a=True),
-            tf.reduce_sum(of_x, 0),
-            tf.matmul(before, of_h, transpose_a=True),
-            tf.reduce_sum(of_h, 0),
+            tf.matmul(tf.nn.relu(encoded), of_from_input, transpose_a=True),
+            tf.reduce_sum(of_from_input, 0),
+            tf.matmul(before, of_from_hidden, transpose_a=True),
+            tf.reduce_sum(of_from_hidden, 0),
         ]
         sums = [x + y for x, y in zip(carry[1:], added, strict=True)]
-        of_encoded = tf.where(encoded > 0, of_x @ to_x, tf.zeros_like(encoded))
+        of_encoded = tf.where(encoded > 0, of_from_input @ to_x, tf.zeros_like(encoded))
         return [of_before, *sums], [of_encoded]
 
     start = [tf.zeros_like(rows[0][0])]

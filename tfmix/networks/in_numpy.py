@@ -8,7 +8,6 @@ episode. Workers act by this, so there is no TensorFlow here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,13 +42,10 @@ class NumpyTeam:
     def of(cls, team: Any) -> NumpyTeam:
         """A copy of the weights of an `AgentTeam` as they are now."""
         copy = cls(team.layout, bytearray(room(team.layout)))
-        copy.take([[w.numpy() for w in network.weights] for network in team.networks])
-        return copy
-
-    def take(self, networks: Sequence[Sequence[np.ndarray]]) -> None:
-        """Copies the weights of each network, kernels and biases in turn."""
-        for own, given in zip(self.weights, zip(*networks, strict=True), strict=True):
+        by_network = [[w.numpy() for w in network.weights] for network in team.networks]
+        for own, given in zip(copy.weights, zip(*by_network, strict=True), strict=True):
             own[...] = np.stack(given).reshape(own.shape)
+        return copy
 
     @np.errstate(all="ignore")  # a NaN of the environment's is told of where its episode ends
     def act(
