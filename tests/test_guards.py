@@ -190,7 +190,7 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monke
     monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
     settings = {"algo": "vdn", "env": "two_step", "env_steps": 40, "run_dir": tmp_path / "x"}
     for wrong, message in (
-        ({"buffer_episodes": 6000}, r"6,000 episodes needs 1 MB .* smaller --buffer_episodes"),
+        ({"buffer_episodes": 8000}, r"8,000 episodes needs 1 MB .* smaller --buffer_episodes"),
         ({"n_envs": 10**12}, "smaller --n_envs"),
         ({"eval_episodes": 10**6, "buffer_episodes": 40}, "smaller --eval_episodes"),
     ):
@@ -205,7 +205,18 @@ def test_a_large_replay_is_announced(tmp_path, spec, capsys):
     run._announce(config.Config(buffer_episodes=5), spec, tmp_path)
     assert "replay:" not in capsys.readouterr().out
     run._announce(config.Config(buffer_episodes=10**6), spec, tmp_path)
-    assert "replay: 1,000,000 episodes, 0.9 GB" in capsys.readouterr().out
+    assert "replay: 1,000,000 episodes, 0.8 GB" in capsys.readouterr().out
+
+
+def test_with_a_gpu_a_small_replay_is_kept_there_and_a_large_one_with_the_host(spec, monkeypatch):
+    settings = config.Config(buffer_episodes=10**6)
+    assert replay.plan(settings, spec).device == replay.HOST  # no GPU
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
+    there = replay.plan(settings, spec)
+    assert there.device == "gpu:0" and there.size > 10**8  # the host's memory is not asked
+    with pytest.raises(UserError, match=r"a replay of 1,000,000 episodes needs 0\.8 GB"):
+        replay.plan(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
 
 
 def test_a_cap_on_the_replays_memory_keeps_fewer_episodes_or_says_what_a_batch_needs(spec):

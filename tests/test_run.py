@@ -328,8 +328,12 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before_whole(copied):
     assert checkpoint.latest(place) == before and not (place / ".writing").exists()
 
 
-def test_a_checkpoint_of_the_first_format_opens(copied, trained):
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
     kept = trained.trainer
+    types = [tf.float32] * 2 + [tf.bool, tf.int32] + [tf.float32] * 3 + [tf.int64] * 2
+    variables = kept.replay.variables()
+    rows = [tf.Variable(tf.cast(x, old)) for x, old in zip(variables, types, strict=True)]
     old = tf.train.Checkpoint(
         live=kept.algorithm.live,
         target=kept.algorithm.target,
@@ -337,7 +341,8 @@ def test_a_checkpoint_of_the_first_format_opens(copied, trained):
         reward_scale=kept.learner.reward_scale,
         counters=kept.counters,
         seed=kept.seed,
-        **{f"replay_{i}": v for i, v in enumerate(kept.replay.variables())},
+        **{f"replay_{i}": v for i, v in enumerate(rows)},
+        **({"sums": kept.sums} if number == 2 else {}),
     )
     newest = checkpoint.latest(copied / "checkpoints")
     for file in newest.iterdir():
@@ -345,10 +350,19 @@ def test_a_checkpoint_of_the_first_format_opens(copied, trained):
     old.write(str(newest / "tensors"))
     sums = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in newest.iterdir()}
     manifest = {"env_steps": 4000, "seconds": 1.5, "sha256": sums}
-    (newest / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    text = (
+        json.dumps(manifest, indent=1)
+        if number == 1
+        else checkpoint._text({"format": 2, **manifest})
+    )
+    (newest / "manifest.json").write_text(text)
     loaded = tfmix.load(copied)
     assert loaded.env_steps == 4000 and checkpoint.seconds_of(newest) == 1.5
-    for a, b in zip(loaded.algorithm.live.variables, trained.algorithm.live.variables, strict=True):
+    for module in ("live", "target"):
+        read, given = (getattr(x.algorithm, module).variables for x in (loaded, trained))
+        for a, b in zip(read, given, strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(loaded.trainer.replay.variables(), kept.replay.variables(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 KEEP = 3
 MANIFEST = "manifest.json"
 # 1 had no sums since the last row: those checkpoints stood at a row, where they are 0.
-FORMAT = 2
+# 2 had actions as int32 in the replay, and what is true or false as float32.
+FORMAT = 3
 
 
 def _sha256(file: Path) -> str:
@@ -190,16 +191,31 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
       UserError: the checkpoint is of other networks or another task.
     """
     try:
-        status = tensors.read(str(checkpoint / "tensors"))
+        path = str(checkpoint / "tensors")
         if read_manifest(checkpoint)["format"] == FORMAT:
-            status.assert_consumed()
+            tensors.read(path).assert_consumed()
         else:
-            status.assert_nontrivial_match()
+            _restore_older(path, tensors)
     except Exception as error:  # TensorFlow's reader raises many kinds on bytes that fit their sums
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"checkpoint {checkpoint} does not fit this run's settings: {first}"
         ) from error
+
+
+def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
+    """Reads tensors of an earlier format: what is of another type now is cast."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(path)
+    kinds, same = reader.get_variable_to_dtype_map(), {}
+    for name, part in vars(tensors).items():
+        key = f"{name}/.ATTRIBUTES/VARIABLE_VALUE"
+        if kinds.get(key) not in (None, getattr(part, "dtype", None)):
+            part.assign(tf.cast(reader.get_tensor(key), part.dtype))
+        elif not name.startswith("_"):
+            same[name] = part
+    tf.train.Checkpoint(**same).read(path).assert_nontrivial_match()
 
 
 def seconds_of(checkpoint: Path) -> float:

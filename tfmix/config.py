@@ -133,6 +133,14 @@ class Config:
         "GB",
         low=0.0,
     )
+    gpu_buffer_gb: float = _setting(
+        4.0,
+        "Where there is a GPU: a replay up to that size is kept in its memory, a larger one in the "
+        "host's.",
+        "learning",
+        "GB",
+        low=0.0,
+    )
     batch_episodes: int = _setting(32, "Episodes in an update.", "learning", "episodes", low=1)
     update_shards: int = _setting(
         0,

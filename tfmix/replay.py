@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -13,6 +14,7 @@ from tfmix.types import EnvSpec, Episode
 
 _buffer = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer")
 
+HOST = "cpu:*"
 NOT_UINT8 = (
     "an observation or state is no whole number from 0 to 255, and --buffer_type=uint8 "
     "cannot hold it; choose float32 or float16"
@@ -34,20 +36,29 @@ def episode_spec(spec: EnvSpec) -> Episode:
 
 
 def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
-    """Shapes and types of an episode as the replay keeps it."""
-    episode = episode_spec(spec)
-    kind = tf.dtypes.as_dtype(number_type)
-    obs, state = (tf.TensorSpec(x.shape, kind, x.name) for x in (episode.obs, episode.state))
-    return episode._replace(obs=obs, state=state)
+    """Shapes and types of an episode as the replay keeps it: in the smallest that hold it.
+
+    Of actions too, which no GPU could gather or scatter as int32.
+    """
+    actions = next(k for k in (tf.uint8, tf.uint16, tf.int64) if spec.n_actions - 1 <= k.max)
+    kinds = {"obs": tf.dtypes.as_dtype(number_type), "state": tf.dtypes.as_dtype(number_type)}
+    kinds |= {"action": actions, "terminated": tf.bool, "mask": tf.bool}
+    return Episode(
+        *(tf.TensorSpec(x.shape, kinds.get(x.name, x.dtype), x.name) for x in episode_spec(spec))
+    )
+
+
+def episode_bytes(kinds: Episode) -> int:
+    """Memory of an episode of the shapes and types of `episode_spec` or `stored_spec`."""
+    # Python's whole numbers: those of a shape would run over unseen.
+    return sum(math.prod(x.shape) * x.dtype.size for x in kinds)
 
 
 def predicted_bytes(
     spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
 ) -> int:
     """Memory that an `EpisodeReplay` of these arguments takes."""
-    # Python's whole numbers: those of a shape would run over unseen.
-    sizes = (math.prod(x.shape) * x.dtype.size for x in stored_spec(spec, number_type))
-    episode = sum(sizes) + tf.int64.size  # and its number
+    episode = episode_bytes(stored_spec(spec, number_type)) + tf.int64.size  # and its number
     return episode * n_envs * math.ceil(capacity_episodes / n_envs)
 
 
@@ -69,6 +80,29 @@ def capacity(config: Config, spec: EnvSpec) -> int:
             f"{least:,} are needed: set {needed:.2g} or more"
         )
     return min(room, config.buffer_episodes)
+
+
+class Plan(NamedTuple):
+    """A run's replay before it is made: room in episodes, memory in bytes, and where it is."""
+
+    episodes: int
+    size: int
+    device: str
+
+
+def plan(config: Config, spec: EnvSpec) -> Plan:
+    """What a run's replay will be: with a GPU there in its memory, unless it is a large one.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    episodes = capacity(config, spec)
+    size = predicted_bytes(spec, config.n_envs, episodes, config.buffer_type)
+    on_gpu = tf.config.list_physical_devices("GPU") and size <= config.gpu_buffer_gb * 1e9
+    device = "gpu:0" if on_gpu else HOST
+    if device == HOST:
+        check_room(spec, config.n_envs, episodes, config.buffer_type)
+    return Plan(max(episodes, config.n_envs), size, device)
 
 
 def check_room(
@@ -97,6 +131,7 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
       capacity_episodes: room, rounded up to a multiple of n_envs.
       number_type: of the observations and states that are stored: float32,
         float16, or uint8 for whole numbers from 0 to 255.
+      device: where it is kept, see `plan`.
 
     Attributes:
       can_hold: (episode) -> [] bool, compiled, see `_can_hold`.
@@ -106,15 +141,25 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
     """
 
     def __init__(
-        self, spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
+        self,
+        spec: EnvSpec,
+        n_envs: int,
+        capacity_episodes: int,
+        number_type: str = "float32",
+        device: str = HOST,
     ):
         self._number_type = tf.dtypes.as_dtype(number_type)
-        check_room(spec, n_envs, capacity_episodes, number_type)
-        super().__init__(
-            stored_spec(spec, number_type),
-            batch_size=n_envs,
-            max_length=math.ceil(capacity_episodes / n_envs),
-        )
+        self._learned, self._stored = episode_spec(spec), stored_spec(spec, number_type)
+        if device == HOST:
+            check_room(spec, n_envs, capacity_episodes, number_type)
+        rows = math.ceil(capacity_episodes / n_envs)
+        try:
+            super().__init__(self._stored, batch_size=n_envs, max_length=rows, device=device)
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                "the GPU has no room for the replay: set a smaller --gpu_buffer_gb, and it is "
+                "kept in the host's memory"
+            ) from error
         self.can_hold = tf.function(self._can_hold, jit_compile=True, autograph=False)
 
     def _can_hold(self, episode: Episode) -> tf.Tensor:
@@ -137,17 +182,15 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
         Raises:
           tf.errors.InvalidArgumentError: an observation or state that uint8 cannot hold.
         """
-        kept = {}
-        for name in ("obs", "state"):
-            x = getattr(episode, name)
-            kept[name] = tf.cast(x, self._number_type)
-            if self._number_type == tf.uint8:
-                tf.debugging.assert_equal(tf.cast(kept[name], x.dtype), x, NOT_UINT8)
-        super()._add_batch(episode._replace(**kept))
+        kept = Episode(*(tf.cast(x, s.dtype) for x, s in zip(episode, self._stored, strict=True)))
+        if self._number_type == tf.uint8:
+            for x, small in ((episode.obs, kept.obs), (episode.state, kept.state)):
+                tf.debugging.assert_equal(tf.cast(small, x.dtype), x, NOT_UINT8)
+        super()._add_batch(kept)
 
     def newest(self) -> Episode:
         """The n_envs episodes that were added last, as they are stored."""
-        return self._as_float(self._data_table.read(self._get_rows_for_id(self._get_last_id())))
+        return self._as_learned(self._data_table.read(self._get_rows_for_id(self._get_last_id())))
 
     def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
         """Draws episodes uniformly; the replay must hold at least one.
@@ -161,11 +204,8 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
             [batch_episodes], seed, 0, filled * self._batch_size, tf.int64
         )
         rows = draw // filled * self._max_length + draw % filled
-        return self._as_float(self._data_table.read(rows))
+        return self._as_learned(self._data_table.read(rows))
 
-    @staticmethod
-    def _as_float(stored: Episode) -> Episode:
-        """Observations and states as the learner reads them."""
-        return stored._replace(
-            obs=tf.cast(stored.obs, tf.float32), state=tf.cast(stored.state, tf.float32)
-        )
+    def _as_learned(self, stored: Episode) -> Episode:
+        """Episodes in the types that the learner reads."""
+        return Episode(*(tf.cast(x, s.dtype) for x, s in zip(stored, self._learned, strict=True)))

@@ -76,9 +76,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         names = (settings.env, settings.team_reward, settings.episode_limit)
         factory = functools.partial(own.call, env, *names)
         first = factory()
-    # Before more environments and the announcement; an EpisodeReplay by itself checks too.
-    episodes = replay.capacity(settings, first.spec)
-    replay.check_room(first.spec, settings.n_envs, episodes, settings.buffer_type)
+    replay.plan(settings, first.spec)  # whether there is room, before more environments
     training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
@@ -453,10 +451,10 @@ def _open(
 def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
     """The first lines of a start."""
     print(device_line())
-    n_envs, episodes = settings.n_envs, replay.capacity(settings, spec)
-    size = replay.predicted_bytes(spec, n_envs, episodes, settings.buffer_type)
-    if size >= LARGE_REPLAY:
-        print(f"replay: {max(episodes, n_envs):,} episodes, {memory.in_words(size)}")
+    room = replay.plan(settings, spec)
+    if room.size >= LARGE_REPLAY:
+        where = "" if room.device == replay.HOST else ", in the GPU's memory"
+        print(f"replay: {room.episodes:,} episodes, {memory.in_words(room.size)}{where}")
     print(
         f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}", flush=True
     )

@@ -17,7 +17,7 @@ from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
-from tfmix.replay import NOT_UINT8, EpisodeReplay, capacity, episode_spec, predicted_bytes
+from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_bytes, episode_spec, plan
 from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
@@ -67,7 +67,7 @@ def clear(module: tf.Module) -> None:
 def check_playing(spec: EnvSpec, episodes: int) -> None:
     """Raises UserError where the machine cannot hold `episodes` that are played side by side."""
     memory.check_room(
-        2 * predicted_bytes(spec, 1, episodes),  # by step, and turned to be by episode
+        2 * episodes * episode_bytes(episode_spec(spec)),  # by step, and turned to be by episode
         f"an evaluation of {episodes:,} episodes",
         "set a smaller --eval_episodes",
     )
@@ -97,7 +97,10 @@ class Trainer:
                 "the size of whatever else was made large"
             ) from error
         self.collector = make_collector(self.algorithm)
-        self.replay = EpisodeReplay(spec, config.n_envs, capacity(config, spec), config.buffer_type)
+        room = plan(config, spec)
+        self.replay = EpisodeReplay(
+            spec, config.n_envs, room.episodes, config.buffer_type, room.device
+        )
         self.learner = Learner(self.algorithm)
         self.counters = Counters()
         # A variable, so that another seed does not compile anew.
