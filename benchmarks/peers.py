@@ -410,6 +410,15 @@ def our_run(words: list[str], reach: bool) -> Turn:
     return turn
 
 
+def jaxmarl_score(row: dict[str, float]) -> float:
+    """What JaxMARL's script says of an evaluation, as a return of 25 steps summed over agents.
+
+    Its wrapper multiplies each agent's rewards by their number; IQL's script names each agent.
+    """
+    values = [x for key, x in row.items() if key.startswith("test_returned_episode_returns")]
+    return sum(values) / len(values) * 25 / 26
+
+
 def jaxmarl_run(peer: Peer, algo: str, reach: bool) -> Turn:
     """JaxMARL's script until its first update, or until its evaluations are good."""
     # As its script counts them.
@@ -425,8 +434,7 @@ def jaxmarl_run(peer: Peer, algo: str, reach: bool) -> Turn:
                     return rows[0]["time"] if rows else None
                 for end in range(1, len(rows) + 1):
                     played = [r for r in rows[:end] if r["update_steps"] % every == 0]
-                    key = "test_returned_episode_returns"
-                    if in_a_row([r[key] * 25 / 26 for r in played]):
+                    if in_a_row([jaxmarl_score(r) for r in played]):
                         return rows[end - 1]["time"]
                 return None
 

@@ -48,7 +48,7 @@ from benchmarks.update import (  # noqa: E402  (tfmix before TensorFlow)
 import tensorflow as tf  # noqa: E402  # isort: skip
 
 from tfmix import algos  # noqa: E402
-from tfmix.config import UserError, resolve  # noqa: E402
+from tfmix.config import UserError, parse, resolve  # noqa: E402
 from tfmix.run import open_env  # noqa: E402
 from tfmix.training import COLLECT, EVALUATE, Session, Trainer  # noqa: E402
 
@@ -106,10 +106,11 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
     }
 
 
-def run_case(name: str, algo: str, repeats: int) -> dict[str, Any]:
+def run_case(name: str, algo: str, repeats: int, words: list[str]) -> dict[str, Any]:
     """A case's numbers, in this process; times in microseconds an env step."""
     env, n_envs, updates_per_episode = CASES[name]
-    config = resolve({"algo": algo, "env": env, "n_envs": n_envs})
+    asked = parse([f"--{word}" for word in words])
+    config = resolve({**asked, "algo": algo, "env": env, "n_envs": n_envs})
     config = dataclasses.replace(
         config,
         updates_per_episode=updates_per_episode,
@@ -164,17 +165,21 @@ def main() -> int:
     parser = parser_of(__doc__, repeats=5)
     parser.add_argument("--case", default="", help=f"of {', '.join(CASES)}; empty: all")
     parser.add_argument("--algo", default="qmix", help="names with commas between them")
+    parser.add_argument(
+        "--setting", action="append", default=[], help="name=value, of every case; repeats"
+    )
     parser.add_argument("--child", action="store_true", help="one case, in this process, as JSON")
     asked = parser.parse_args()
     try:
         cases = chosen(asked.case, CASES, "case")
         names = chosen(asked.algo, algos.REGISTRY, "algorithm")
         check(asked)
+        parse([f"--{word}" for word in asked.setting])
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     if asked.child:
-        print(json.dumps(run_case(cases[0], names[0], asked.repeats)))
+        print(json.dumps(run_case(cases[0], names[0], asked.repeats, asked.setting)))
         return 0
     machine, rows = about(), []
     print_about(machine, asked.repeats, "us an env step")
@@ -183,7 +188,7 @@ def main() -> int:
     for case in cases:
         for algo in names:
             command = [sys.executable, __file__, "--child", f"--case={case}", f"--algo={algo}"]
-            command.append(f"--repeats={asked.repeats}")
+            command += [f"--repeats={asked.repeats}", *(f"--setting={x}" for x in asked.setting)]
             child = subprocess.run(command, capture_output=True, text=True)
             if child.returncode:
                 print(f"{case} {algo}: {child.stderr.strip()[-2000:]}", file=sys.stderr)

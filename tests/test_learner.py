@@ -38,6 +38,12 @@ def test_update_is_adam_on_the_clipped_gradient(spec, config, batch):
         np.testing.assert_allclose(w, b - step, atol=2e-5)
 
 
+def test_products_keep_all_bits_of_float32(spec, config):
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    Learner(algos.make("vdn", spec, config))
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
 def test_learning_lowers_the_loss_and_compiles_once(spec, config, batch):
     learner = learner_of(spec, config, target_period_updates=1000)
     losses = [float(learner.update(batch, at(i), RATE)["loss"]) for i in range(60)]

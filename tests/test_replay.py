@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import kernels
 
 from tests.conftest import make_batch
-from tfmix.replay import EpisodeReplay, episode_spec
+from tfmix.replay import EpisodeReplay, episode_spec, stored_spec
 
 
 def numbered(spec, first, count):
@@ -46,6 +49,40 @@ def test_an_episode_comes_back_as_it_was(spec):
         assert len(match) == 1
         for found, given in zip(drawn, batch, strict=True):
             np.testing.assert_array_equal(found[row], given[match[0]])
+
+
+@pytest.mark.skipif(
+    not tf.sysconfig.get_build_info()["is_cuda_build"], reason="this TensorFlow knows no GPU"
+)
+def test_rows_are_of_types_that_a_gpu_can_write_and_read(spec):
+    known = types_on_gpu("ResourceScatterUpdate") & types_on_gpu("ResourceGather")
+    assert tf.float32 in known and not {tf.int32, tf.bool} & known
+    for many in (5, 300, 70_000):
+        wide = dataclasses.replace(spec, n_actions=many)
+        for number_type in ("float32", "float16", "uint8"):
+            stored = stored_spec(wide, number_type)
+            assert {x.dtype for x in stored} <= known
+            assert stored.action.dtype.max >= many - 1
+
+
+def types_on_gpu(op):
+    """Of the rows that an operation takes on a GPU, numbered by int64."""
+    return {
+        tf.dtypes.as_dtype(kind)
+        for kernel in kernels.get_registered_kernels_for_op(op).kernel
+        if kernel.device_type == "GPU" and tf.int64.as_datatype_enum in allowed(kernel, "Tindices")
+        for kind in allowed(kernel, "dtype")
+    }
+
+
+def allowed(kernel, name):
+    """The types that a kernel takes by the name of its attribute."""
+    return {
+        kind
+        for constraint in kernel.constraint
+        if constraint.name == name
+        for kind in constraint.allowed_values.list.type
+    }
 
 
 def test_small_number_types_hold_what_they_can_and_refuse_the_rest(spec):

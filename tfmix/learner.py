@@ -103,6 +103,8 @@ class Learner(tf.Module):
 
     def __init__(self, algorithm: Algorithm):
         super().__init__()
+        # On a GPU it would round the factors of every product to ten bits.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         config = algorithm.config
         self.algorithm, self.config = algorithm, config
         self.weights = algorithm.live.trainable_variables

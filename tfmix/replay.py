@@ -38,11 +38,11 @@ def episode_spec(spec: EnvSpec) -> Episode:
 def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
     """Shapes and types of an episode as the replay keeps it: in the smallest that hold it.
 
-    Of actions too, which no GPU could gather or scatter as int32.
+    None is int32 or bool, whose rows TensorFlow cannot write on a GPU.
     """
-    actions = next(k for k in (tf.uint8, tf.uint16, tf.int64) if spec.n_actions - 1 <= k.max)
-    kinds = {"obs": tf.dtypes.as_dtype(number_type), "state": tf.dtypes.as_dtype(number_type)}
-    kinds |= {"action": actions, "terminated": tf.bool, "mask": tf.bool}
+    action = next(k for k in (tf.uint8, tf.uint16, tf.int64) if spec.n_actions - 1 <= k.max)
+    kinds = dict.fromkeys(("obs", "state"), tf.dtypes.as_dtype(number_type))
+    kinds |= {**dict.fromkeys(("legal", "terminated", "mask"), tf.uint8), "action": action}
     return Episode(
         *(tf.TensorSpec(x.shape, kinds.get(x.name, x.dtype), x.name) for x in episode_spec(spec))
     )
