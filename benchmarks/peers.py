@@ -28,7 +28,9 @@ inside of the peers' interpreters: what is timed there is the checkout's own cod
            episodes each 100,000 env steps, rewards summed over agents, JaxMARL's with its
            shipped configuration at 2M env steps, its 26 rewards an episode counted as 25.
            A repeat is a seed; ours has JaxMARL's configuration too, or (`reach-default`)
-           that of `python main.py`. A minute or more a run: `--repeats=1 --append` adds one.
+           that of `python main.py`, or (`reach-quick`) that of flags/preset/quick_mpe.flags,
+           which evaluates each 25,000 env steps, as its runs are shorter. A minute or more a
+           run: `--repeats=1 --append` adds one.
 
 Numbers are medians (and ranges) of repeats; faster by: the median of the repeats' ratios.
 """
@@ -470,10 +472,12 @@ def start_cases(peers: dict[str, Peer]) -> Iterator[Case]:
         asked = [*evaluate, "--env=mpe/simple_spread", f"--algo={algo}"]
         same = [*shipped, *asked, f"--env_steps={STEPS}"]
         same += [f"--epsilon_anneal_env_steps={STEPS // 10}"]
-        for name, words in ((f"reach-{algo}", same), (f"reach-default-{algo}", asked)):
+        quick = [f"--flagfile={ROOT}/flags/preset/quick_mpe.flags", *asked[1:]]
+        sides = {"reach": same, "reach-default": asked, "reach-quick": quick}
+        for name, words in sides.items():
             ours = functools.partial(our_run, words, reach=True)
             pairs = [("ours", "seconds", "JaxMARL", "seconds")]
-            yield Case(name, "s", {"ours": ours, "JaxMARL": theirs}, pairs)
+            yield Case(f"{name}-{algo}", "s", {"ours": ours, "JaxMARL": theirs}, pairs)
 
 
 GROUPS = (update_cases, train_cases, python_cases, start_cases)
