@@ -143,12 +143,13 @@ class Kills:
 
     def __init__(self, work: Path, seed: int):
         self.work, self.random = work, random.Random(seed)
+        self.cache = f"--compile_cache={work / 'compiled'}"  # the same bits, and quicker starts
         self.whole: dict[str, tuple[Path, float]] = {}
 
     def prepare(self, name: str) -> None:
         """The run undisturbed, and how long it trains."""
         folder = self.work / f"whole-{list(RUNS).index(name)}"
-        code, said = end(start(*RUNS[name], *OFTEN, f"--run_dir={folder}"))
+        code, said = end(start(*RUNS[name], *OFTEN, self.cache, f"--run_dir={folder}"))
         if code:
             raise SystemExit(f"{name} does not even train: {said}")
         with (folder / "metrics.csv").open(newline="") as file:
@@ -163,11 +164,11 @@ class Kills:
         """
         whole, seconds = self.whole[name]
         folder = self.work / f"{'writing' if writing else 'kill'}-{number}"
-        process, hits = start(*RUNS[name], *OFTEN, f"--run_dir={folder}"), 0
+        process, hits = start(*RUNS[name], *OFTEN, self.cache, f"--run_dir={folder}"), 0
         for _ in range(self.EACH):
             self.wait_for_the_moment(process, folder, seconds / self.EACH, writing)
             hits += kill(process)
-            process = start("--mode=resume", f"--run_dir={folder}")
+            process = start("--mode=resume", self.cache, f"--run_dir={folder}")
         code, said = end(process)
         if code:
             return hits, f"resume failed: {said}"
