@@ -198,9 +198,14 @@ class Kills:
         for name in RUNS:
             if name not in self.whole:
                 self.prepare(name)
-        names = [list(RUNS)[i % len(RUNS)] for i in range(-(-tries // self.EACH))]
-        with ThreadPoolExecutor(jobs) as pool:
-            found = list(pool.map(lambda x: self.once(x[1], x[0], writing), enumerate(names)))
+        names: list[str] = []
+        found: list[tuple[int, str]] = []
+        while (left := tries - sum(hit for hit, _ in found)) > 0:  # some come after the end
+            runs = range(len(found), len(found) + -(-left // self.EACH))
+            more = [list(RUNS)[number % len(RUNS)] for number in runs]
+            with ThreadPoolExecutor(jobs) as pool:
+                found += pool.map(self.once, more, runs, [writing] * len(more))
+            names += more
         wrong = [f"{n}: {f}" for n, (_, f) in zip(names, found, strict=True) if f]
         hits = sum(hit for hit, _ in found)
         remark = "; ".join(wrong[:3]) or "each identical to the run that was not killed"
