@@ -214,9 +214,18 @@ def test_with_a_gpu_a_small_replay_is_kept_there_and_a_large_one_with_the_host(s
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
     there = replay.plan(settings, spec)
-    assert there.device == "gpu:0" and there.size > 10**8  # the host's memory is not asked
+    assert there.device == "gpu:0" and there.size > 10**8
+    replay.check(settings, spec)  # the host's memory is not asked
     with pytest.raises(UserError, match=r"a replay of 1,000,000 episodes needs 0\.8 GB"):
-        replay.plan(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
+        replay.check(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
+
+
+def test_a_replay_that_is_there_is_announced_though_it_took_what_was_free(
+    tmp_path, spec, capsys, monkeypatch
+):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**6)
+    run._announce(config.Config(buffer_episodes=10**6), spec, tmp_path)
+    assert "replay: 1,000,000 episodes" in capsys.readouterr().out
 
 
 def test_a_cap_on_the_replays_memory_keeps_fewer_episodes_or_says_what_a_batch_needs(spec):

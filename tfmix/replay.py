@@ -94,15 +94,18 @@ def plan(config: Config, spec: EnvSpec) -> Plan:
     """What a run's replay will be: with a GPU there in its memory, unless it is a large one.
 
     Raises:
-      UserError: there is no room for it.
+      UserError: as `capacity`.
     """
     episodes = capacity(config, spec)
     size = predicted_bytes(spec, config.n_envs, episodes, config.buffer_type)
     on_gpu = tf.config.list_physical_devices("GPU") and size <= config.gpu_buffer_gb * 1e9
-    device = "gpu:0" if on_gpu else HOST
-    if device == HOST:
-        check_room(spec, config.n_envs, episodes, config.buffer_type)
-    return Plan(max(episodes, config.n_envs), size, device)
+    return Plan(max(episodes, config.n_envs), size, "gpu:0" if on_gpu else HOST)
+
+
+def check(config: Config, spec: EnvSpec) -> None:
+    """Raises UserError where there is no room for a run's replay; ahead of making it."""
+    if plan(config, spec).device == HOST:
+        check_room(spec, config.n_envs, capacity(config, spec), config.buffer_type)
 
 
 def check_room(

@@ -76,7 +76,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         names = (settings.env, settings.team_reward, settings.episode_limit)
         factory = functools.partial(own.call, env, *names)
         first = factory()
-    replay.plan(settings, first.spec)  # whether there is room, before more environments
+    replay.check(settings, first.spec)  # before more environments; an EpisodeReplay checks too
     training.check_playing(first.spec, settings.eval_episodes)
     if "batch" in inspect.signature(first.reset).parameters:
         cut = settings.time_limit == "terminal"
