@@ -1,8 +1,11 @@
 """What benchmarks/peers.py makes of the numbers of others."""
 
+import sys
+
 import pytest
 
 from benchmarks import peers
+from tfmix.config import UserError
 
 
 @pytest.mark.parametrize(
@@ -31,10 +34,6 @@ def test_faster_by_is_the_median_of_the_repeats_ratios_above_1_where_ours_is_fas
 
 
 def test_a_command_that_fails_is_said_and_one_that_ends_without_is_never_there():
-    import sys
-
-    from tfmix.config import UserError
-
     with pytest.raises(UserError, match="failed:\nno luck"):
         peers.wait_for([sys.executable, "-c", "raise SystemExit('no luck')"], lambda: None)
     assert peers.wait_for([sys.executable, "-c", ""], lambda: None) == float("inf")
