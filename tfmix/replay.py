@@ -104,8 +104,9 @@ def plan(config: Config, spec: EnvSpec) -> Plan:
 
 def check(config: Config, spec: EnvSpec) -> None:
     """Raises UserError where there is no room for a run's replay; ahead of making it."""
-    if plan(config, spec).device == HOST:
-        check_room(spec, config.n_envs, capacity(config, spec), config.buffer_type)
+    room = plan(config, spec)
+    if room.device == HOST:
+        check_room(spec, config.n_envs, room.episodes, config.buffer_type)
 
 
 def check_room(
