@@ -390,23 +390,40 @@ def test_counterfactual_q_looks_at_the_others_actions_and_not_at_its_own():
 
 
 def test_counterfactual_q_adds_what_the_paper_adds():
-    joint = CounterfactualQ(n_agents=2, state_size=4, hidden_size=5, n_actions=3, embed=6)
+    joint = CounterfactualQ(n_agents=3, state_size=4, hidden_size=5, n_actions=2, embed=6)
     reset_weights(joint, SEED)
     random = np.random.default_rng(0)
     state = random.normal(size=[4]).astype(np.float32)
-    hidden = random.normal(size=[2, 5]).astype(np.float32)
+    hidden = random.normal(size=[3, 5]).astype(np.float32)
+    action = [0, 1, 0]
 
-    def mlp(layer, x):
-        for linear in layer.linears[:-1]:
+    def mlp(linears, x):
+        for linear in linears[:-1]:
             x = np.maximum(x @ linear.kernel.numpy() + linear.bias.numpy(), 0)
-        return x @ layer.linears[-1].kernel.numpy() + layer.linears[-1].bias.numpy()
+        return x @ linears[-1].kernel.numpy() + linears[-1].bias.numpy()
 
-    histories = sum(mlp(joint.encode_hidden, h) for h in hidden)
-    other = mlp(joint.encode_action, np.eye(3)[2])  # agent 1 takes action 2
-    x = np.concatenate([state, [1, 0], histories, other])
-    x = np.maximum(x @ joint.first.kernel.numpy() + joint.first.bias.numpy(), 0)
-    found = joint(state[None, None], hidden[None, None], tf.constant([[[0, 2]]]))
-    np.testing.assert_allclose(found.numpy()[0, 0, 0], mlp(joint.rest, x), rtol=1e-4)
+    def taken(j):  # h_Q,j
+        read = np.concatenate([hidden[j], np.eye(2)[action[j]]])
+        return mlp([joint.encode, joint.encode_out], read)
+
+    own = mlp(joint.own.linears, hidden[1])  # h_V,1
+    read = np.concatenate([state, np.eye(3)[1], own, taken(0) + taken(2)])
+    found = joint(state[None, None], hidden[None, None], tf.constant([[action]]))
+    wanted = mlp([joint.first, *joint.rest.linears], read)
+    np.testing.assert_allclose(found.numpy()[0, 0, 1], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["base", "alt"])
+def test_qtrans_joint_networks_tell_who_takes_which_action(kind):
+    sizes = {"state_size": 4, "hidden_size": 5, "n_actions": 2, "embed": 6}
+    joint = JointQ(**sizes) if kind == "base" else CounterfactualQ(n_agents=3, **sizes)
+    reset_weights(joint, SEED)
+    state = tf.random.stateless_normal([1, 1, 4], [1, 1])
+    hidden = tf.random.stateless_normal([1, 1, 3, 5], [1, 2])
+    # The same actions, of agents 1 and 2 the other way round: agent 0 must see it.
+    first, second = (joint(state, hidden, tf.constant([[a]])) for a in ([0, 0, 1], [0, 1, 0]))
+    first, second = (np.ravel(x[0, 0] if kind == "base" else x[0, 0, 0]) for x in (first, second))
+    assert not np.allclose(first, second, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["state", "zero", "features"])

@@ -63,26 +63,28 @@ class JointQ(tf_keras.layers.Layer):
 class CounterfactualQ(tf_keras.layers.Layer):
     """QTRAN-alt's Q_jt(s, tau, (., u_-i)): every own action in one pass.
 
-    Agent i's network reads the state, its id, the sum of all encoded hidden
-    states and the sum of the OTHERS' encoded actions, and answers with one
-    value for each of its own A actions.
+    Agent i's network reads h_V,i, a code of its own hidden state, and the sum
+    of the OTHERS' h_Q,j, in which hidden state and action are encoded together
+    so that it matters who does what; beside them, as QTRAN-base's here, the
+    state, and its id. It answers with one value for each of its own A actions.
 
     Args:
       n_agents: N.
       state_size: S.
       hidden_size: H.
       n_actions: A.
-      embed: units of the codes and of the joint network's hidden layers.
+      embed: units E of the codes and of the joint network's hidden layers.
     """
 
     def __init__(
         self, n_agents: int, state_size: int, hidden_size: int, n_actions: int, embed: int
     ):
         super().__init__(name="counterfactual_q")
-        self.n_agents, self.n_actions = n_agents, n_actions
+        self.n_actions, self.hidden_size = n_actions, hidden_size
         self.parts = [state_size, n_agents, embed, embed]
-        self.encode_hidden = Mlp([hidden_size, embed, embed], "encode_hidden")
-        self.encode_action = Mlp([n_actions, embed, embed], "encode_action")
+        self.own = Mlp([hidden_size, embed, embed], "own")
+        self.encode = Linear(hidden_size + n_actions, embed, "encode")
+        self.encode_out = Linear(embed, embed, "encode_out")
         self.first = Linear(sum(self.parts), embed, "first")
         self.rest = Mlp([embed, embed, n_actions], "rest")
         self.built = True
@@ -98,15 +100,15 @@ class CounterfactualQ(tf_keras.layers.Layer):
         Returns:
           [B, T, N, A].
         """
-        of_state, of_id, of_hidden, of_others = tf.split(self.first.kernel, self.parts)
-        histories = tf.reduce_sum(self.encode_hidden(hidden), 2)  # [B, T, E]
-        shared = matmul(state, of_state) + matmul(histories, of_hidden) + self.first.bias
-        # One code an action, looked up: the encoder's cost does not grow with B, T or N.
-        codes = self.encode_action(tf.eye(self.n_actions)) @ of_others  # [A, E]
-        own = matmul(tf.one_hot(action, self.n_actions), codes)  # [B, T, N, E]
-        others = tf.reduce_sum(own, 2, keepdims=True) - own
-        x = tf.nn.relu(shared[:, :, None] + of_id + others)
-        return self.rest(x)
+        of_hidden, of_action = tf.split(self.encode.kernel, [self.hidden_size, self.n_actions])
+        chosen = matmul(tf.one_hot(action, self.n_actions), of_action)
+        code = tf.nn.relu(matmul(hidden, of_hidden) + chosen + self.encode.bias)  # [B, T, N, E]
+        # The sum of linear maps is the linear map of the sum.
+        others = tf.cast(tf.shape(hidden)[2] - 1, tf.float32) * self.encode_out.bias
+        others += matmul(tf.reduce_sum(code, 2, keepdims=True) - code, self.encode_out.kernel)
+        of_state, of_id, of_own, of_others = tf.split(self.first.kernel, self.parts)
+        x = matmul(state, of_state)[:, :, None] + of_id + matmul(self.own(hidden), of_own)
+        return self.rest(tf.nn.relu(x + matmul(others, of_others) + self.first.bias))
 
 
 class StateValue(tf_keras.layers.Layer):
