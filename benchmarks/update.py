@@ -145,9 +145,9 @@ def flops(config: Config, spec: EnvSpec, episodes: int) -> int:
         e = config.qtran_embed
         if not again:
             count.add(steps * n, [h, e], live, data=False)  # of h_Q, actions are looked up
-            count.add(steps * n, [h, e, e, e], live, data=False)  # h_V and the layer behind
+            count.add(steps * n, [h, e, e], live, data=False)  # h_V and what it adds behind
             count.add(steps, [s, e], live)
-        count.add(steps * n, [e, e, e, e, a], live, data=False)
+        count.add(steps * n, [e, e, e, a], live, data=False)
 
     unroll(live=True)
     unroll(live=False)

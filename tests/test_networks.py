@@ -406,7 +406,7 @@ def test_counterfactual_q_adds_what_the_paper_adds():
         read = np.concatenate([hidden[j], np.eye(2)[action[j]]])
         return mlp([joint.encode, joint.encode_out], read)
 
-    own = mlp(joint.own.linears, hidden[1])  # h_V,1
+    own = mlp([joint.own, joint.own_out], hidden[1])  # h_V,1
     read = np.concatenate([state, np.eye(3)[1], own, taken(0) + taken(2)])
     found = joint(state[None, None], hidden[None, None], tf.constant([[action]]))
     wanted = mlp([joint.first, *joint.rest.linears], read)

@@ -82,7 +82,8 @@ class CounterfactualQ(tf_keras.layers.Layer):
         super().__init__(name="counterfactual_q")
         self.n_actions, self.hidden_size = n_actions, hidden_size
         self.parts = [state_size, n_agents, embed, embed]
-        self.own = Mlp([hidden_size, embed, embed], "own")
+        self.own = Linear(hidden_size, embed, "own")
+        self.own_out = Linear(embed, embed, "own_out")
         self.encode = Linear(hidden_size + n_actions, embed, "encode")
         self.encode_out = Linear(embed, embed, "encode_out")
         self.first = Linear(sum(self.parts), embed, "first")
@@ -103,12 +104,17 @@ class CounterfactualQ(tf_keras.layers.Layer):
         of_hidden, of_action = tf.split(self.encode.kernel, [self.hidden_size, self.n_actions])
         chosen = matmul(tf.one_hot(action, self.n_actions), of_action)
         code = tf.nn.relu(matmul(hidden, of_hidden) + chosen + self.encode.bias)  # [B, T, N, E]
-        # The sum of linear maps is the linear map of the sum.
-        others = tf.cast(tf.shape(hidden)[2] - 1, tf.float32) * self.encode_out.bias
-        others += matmul(tf.reduce_sum(code, 2, keepdims=True) - code, self.encode_out.kernel)
+        # No ReLU is between a code's last layer and the joint network's first: one product with the
+        # product of both kernels. The sum of linear maps is the linear map of the sum.
         of_state, of_id, of_own, of_others = tf.split(self.first.kernel, self.parts)
-        x = matmul(state, of_state)[:, :, None] + of_id + matmul(self.own(hidden), of_own)
-        return self.rest(tf.nn.relu(x + matmul(others, of_others) + self.first.bias))
+        others = matmul(
+            tf.reduce_sum(code, 2, keepdims=True) - code, self.encode_out.kernel @ of_others
+        )
+        own = matmul(tf.nn.relu(self.own(hidden)), self.own_out.kernel @ of_own)
+        count = tf.cast(tf.shape(hidden)[2] - 1, tf.float32)
+        bias = self.own_out.bias[None] @ of_own + count * self.encode_out.bias[None] @ of_others
+        x = matmul(state, of_state)[:, :, None] + of_id + own + others + bias + self.first.bias
+        return self.rest(tf.nn.relu(x))
 
 
 class StateValue(tf_keras.layers.Layer):
