@@ -38,17 +38,15 @@ def row_of(folder: str, states: int, seed: int) -> str:
     """A line of the table.
 
     Raises:
-      UserError: a folder that holds no finished run of the squeeze.
+      UserError: a folder that holds no run, or one of another task.
     """
     run = tfmix.load(folder)
-    env, live = run.trainer.collector.env, run.trainer.algorithm.live
+    env, live = run.trainer.collector.env, run.algorithm.live
     if not isinstance(env, GaussianSqueeze):
         raise UserError(f"{folder} is a run on {run.trainer.spec.name}, not on the squeeze")
     world, seen = env.reset(tf.constant([seed, 0]), states)
     agents, size = env.spec.n_agents, env.spec.n_actions
-    q, hidden = live.agent(
-        seen.obs, tf.zeros([states, agents, run.trainer.algorithm.layout.carry_size])
-    )
+    q, hidden = live.agent(seen.obs, tf.zeros([states, agents, run.algorithm.layout.carry_size]))
 
     def reward(action: tf.Tensor) -> np.ndarray:
         return env.step(world, action, tf.constant([seed, 1]))[1].reward.numpy()

@@ -14,6 +14,23 @@ import tf_keras
 from tfmix.networks.layers import Linear, Mlp, matmul
 
 
+def encode_taken(layer: Linear, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+    """The first layer of h_Q: ReLU of `layer` over [hidden, one-hot action], which are not joined.
+
+    Args:
+      layer: from H + A.
+      hidden: [B, T, N, H].
+      action: [B, T, N] int32.
+
+    Returns:
+      [B, T, N, units of the layer].
+    """
+    n_hidden, n_inputs = hidden.shape[-1], layer.kernel.shape[0]
+    of_hidden, of_action = tf.split(layer.kernel, [n_hidden, n_inputs - n_hidden])
+    chosen = matmul(tf.one_hot(action, n_inputs - n_hidden), of_action)
+    return tf.nn.relu(matmul(hidden, of_hidden) + chosen + layer.bias)
+
+
 class JointQ(tf_keras.layers.Layer):
     """QTRAN-base's Q_jt(s, tau, u) with PyMARL's arch `qtran_paper`.
 
@@ -29,7 +46,7 @@ class JointQ(tf_keras.layers.Layer):
 
     def __init__(self, state_size: int, hidden_size: int, n_actions: int, embed: int):
         super().__init__(name="joint_q")
-        self.n_actions, self.hidden_size, self.state_size = n_actions, hidden_size, state_size
+        self.state_size = state_size
         code = hidden_size + n_actions
         self.encode = Linear(code, code, "encode")
         self.encode_out = Linear(code, code, "encode_out")
@@ -48,9 +65,7 @@ class JointQ(tf_keras.layers.Layer):
         Returns:
           [B, T].
         """
-        of_hidden, of_action = tf.split(self.encode.kernel, [self.hidden_size, self.n_actions])
-        chosen = matmul(tf.one_hot(action, self.n_actions), of_action)
-        code = tf.nn.relu(matmul(hidden, of_hidden) + chosen + self.encode.bias)
+        code = encode_taken(self.encode, hidden, action)
         # The sum of linear maps is the linear map of the sum.
         agents = tf.cast(tf.shape(hidden)[2], tf.float32)
         code = matmul(tf.reduce_sum(code, 2), self.encode_out.kernel)
@@ -80,7 +95,6 @@ class CounterfactualQ(tf_keras.layers.Layer):
         self, n_agents: int, state_size: int, hidden_size: int, n_actions: int, embed: int
     ):
         super().__init__(name="counterfactual_q")
-        self.n_actions, self.hidden_size = n_actions, hidden_size
         self.parts = [state_size, n_agents, embed, embed]
         self.own = Linear(hidden_size, embed, "own")
         self.own_out = Linear(embed, embed, "own_out")
@@ -101,9 +115,7 @@ class CounterfactualQ(tf_keras.layers.Layer):
         Returns:
           [B, T, N, A].
         """
-        of_hidden, of_action = tf.split(self.encode.kernel, [self.hidden_size, self.n_actions])
-        chosen = matmul(tf.one_hot(action, self.n_actions), of_action)
-        code = tf.nn.relu(matmul(hidden, of_hidden) + chosen + self.encode.bias)  # [B, T, N, E]
+        code = encode_taken(self.encode, hidden, action)  # [B, T, N, E]
         # No ReLU is between a code's last layer and the joint network's first: one product with the
         # product of both kernels. The sum of linear maps is the linear map of the sum.
         of_state, of_id, of_own, of_others = tf.split(self.first.kernel, self.parts)
