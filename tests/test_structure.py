@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # A module imports only from rooms that stand before its own.
 ROOMS = [
-    ["quiet", "signals", "types", "config"],
+    ["quiet", "signals", "text", "types", "config"],
     ["ops", "checkpoint", "memory", "monitor"],
     ["folders"],
     ["networks"],
