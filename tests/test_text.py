@@ -3,7 +3,7 @@
 from tfmix import text
 
 
-class Unspeakable(Exception):
+class UnspeakableError(Exception):
     def __str__(self):
         raise RuntimeError("no words")
 
@@ -19,10 +19,10 @@ def test_clean_cuts_long_text():
 
 
 def test_clean_survives_an_object_whose_str_raises():
-    assert text.clean(Unspeakable()) == "<Unspeakable that cannot be shown>"
+    assert text.clean(UnspeakableError()) == "<UnspeakableError that cannot be shown>"
 
 
 def test_of_error_names_the_type_with_and_without_a_message():
     assert text.of_error(KeyError("x")) == "KeyError: 'x'"
     assert text.of_error(GeneratorExit()) == "GeneratorExit"
-    assert text.of_error(Unspeakable()) == "Unspeakable: <Unspeakable that cannot be shown>"
+    assert text.of_error(UnspeakableError()) == "UnspeakableError: <UnspeakableError that cannot be shown>"
