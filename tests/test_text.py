@@ -25,4 +25,7 @@ def test_clean_survives_an_object_whose_str_raises():
 def test_of_error_names_the_type_with_and_without_a_message():
     assert text.of_error(KeyError("x")) == "KeyError: 'x'"
     assert text.of_error(GeneratorExit()) == "GeneratorExit"
-    assert text.of_error(UnspeakableError()) == "UnspeakableError: <UnspeakableError that cannot be shown>"
+    assert (
+        text.of_error(UnspeakableError())
+        == "UnspeakableError: <UnspeakableError that cannot be shown>"
+    )
