@@ -183,12 +183,12 @@ def test_what_an_environment_raises_is_told_in_one_line(monkeypatch):
 @pytest.mark.parametrize(
     "fault,word",
     [
-        ("nan", "agent b's .* NaN .* at step 1"),
-        ("shape", "does not fit"),
-        ("short", "1 numbers, not 2"),
+        ("nan", "observation of b is NaN .* at step 1"),
+        ("shape", r"its shape is \[5\], not \[2\]"),
+        ("short", r"its shape is \[1\], not \[2\]"),
         ("mask", "no legal"),
-        ("vector", "must be one number an agent"),
-        ("state", r"state\(\) raised ValueError"),
+        ("vector", "reward of a is .*, not one number"),
+        ("state", "the state cannot be read: .* not an array of numbers"),
     ],
 )
 def test_an_environment_that_breaks_its_word_is_named(monkeypatch, fault, word):

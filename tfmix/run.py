@@ -84,12 +84,8 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
             first, algorithm.act, algorithm.layout.carry_size, cut
         )
     # Here, once, and not by every worker: to start a game may take long.
-    if hasattr(first, "rehearse") and not first.rehearse():
-        print(
-            f"tfmix: {first.spec.name} ignores its seed: the same run does not come twice, and "
-            "a resumed one is not the one that was never stopped",
-            file=sys.stderr,
-        )
+    for notice in first.rehearse() if hasattr(first, "rehearse") else ():
+        print(f"tfmix: {first.spec.name} {notice}", file=sys.stderr)
     if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"

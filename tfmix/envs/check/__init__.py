@@ -18,7 +18,7 @@ from tfmix.envs.check.play import Episode, Player
 from tfmix.envs.check.repeat import check_seed, speed
 from tfmix.envs.check.report import Report
 from tfmix.envs.check.rows import rows
-from tfmix.envs.check.source import Watch
+from tfmix.envs.check.source import Witness
 from tfmix.envs.python import own
 from tfmix.envs.python.team import TeamEnv
 from tfmix.quiet import quiet_import
@@ -87,9 +87,8 @@ def _examine(env: Any, in_graph: Any, chosen: Config, episodes: int) -> Report:
     """
     findings, watch, limit_from, must_end = Findings(), None, "its spec", True
     if isinstance(env, TeamEnv):
-        limit_from = env.limit_from
-        must_end = limit_from != "--episode_limit" and getattr(env._env, "own_clock", True)
-        watch = env._env = Watch(env, findings)
+        limit_from, must_end = env.limit_from, env.must_end
+        watch = Witness(env, findings)
     else:
         _try_reset(env)
     player = Player(env, watch, findings, chosen.seed, limit_from, must_end)
@@ -98,7 +97,7 @@ def _examine(env: Any, in_graph: Any, chosen: Config, episodes: int) -> Report:
     if played[0].over != "broken":
         check_seed(player, played[0], played[1:])
     if watch is not None:
-        env._env = watch.source
+        watch.detach()
     told["speed"] = _speed(env, in_graph, chosen, findings)
     env_steps = sum(len(episode.rewards) for episode in played)
     return Report(

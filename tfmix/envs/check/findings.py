@@ -5,64 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-ALWAYS = "at every step and in every episode"
-# rule: (what is seen, what to do). {who} are the agents; the rest is filled in at first sight.
+from tfmix.envs.python.rules import ALWAYS, DOOR, called, fill
+
+# What only this check looks at, beside the rules that training refuses too. {who} are the
+# agents; the rest is filled in at first sight.
 RULES = {
+    **DOOR,
     "raised": ("{text}", "mend the environment; the actions were legal by its own masks"),
     "values": (
         "{what}() returned {found}, not {wanted} values",
         "return obs, state, legal, and of a step also reward, terminated, truncated, info",
     ),
-    "dict": ("the {what} are {found}, not a dict", "return a dict with an entry for every agent"),
-    "finite": (
-        "{what} is NaN or infinite",
-        "find the division or logarithm it comes of: one such number spoils the networks",
-    ),
-    "shape": (
-        "{what} has shape {found}, not {wanted}",
-        "return what was promised, padded and masked where there is less",
-    ),
     "kind": ("{what} changed from {old} to {new}", f"keep one shape and number type {ALWAYS}"),
-    "space": (
-        "the {what} space of {who} changed from {old} to {new}",
-        "keep the spaces: pad them, and mask what is not there",
-    ),
-    "outside": (
-        "the observation of {who} is not in its space: {wrong}",
-        "return what observation_space says, or say there what is returned",
-    ),
-    "unseen": (
-        "no observation for {who} in env.agents",
-        "give every agent one that can act, and all agents one behind a truncation",
-    ),
-    "flag": (
-        "{what} of {who} is {found}, not True or False",
-        "give one True or False for every agent that acted",
-    ),
-    "vanished": (
-        "{who} left env.agents without being terminated or truncated",
-        "set one of the two to True in the agent's last step",
-    ),
-    "illegal": (
-        "no legal action for {who}",
-        "leave every agent one action, a no-op where it can do nothing",
-    ),
     "padding": (
         "legal actions beyond agent_n_actions for {who}",
         "make the actions illegal that pad a smaller set",
-    ),
-    "reward": ("{what} is {found}, not one number", f"return {{wanted}} {ALWAYS}"),
-    "unpaid": (
-        "no reward for {who} after acting",
-        "give every agent that acted a reward, 0 where there is none",
-    ),
-    "unlike": (
-        "--team_reward=one, and the agents receive {found}",
-        "take --team_reward=sum or mean, or give all agents the same",
-    ),
-    "reused": (
-        "{what} that was returned is overwritten by the next step",
-        "return a new array every time, such as a .copy()",
     ),
     "late": (
         "an episode took {found:,} env steps, its limit is {limit:,} ({limit_from})",
@@ -75,19 +32,26 @@ RULES = {
     ),
     "seed": (
         "the same seed and actions gave two different episodes: {found}",
-        "draw all chance of a generator that reset starts from its seed, and keep nothing of the "
-        "episode before",
+        "use one random generator that reset() seeds, and keep nothing of the last episode",
     ),
     "seeds": (
         "every seed gives the same episode",
-        "fine where nothing in the task is random; else draw of what reset's seed starts",
+        "fine if nothing in the task is random; else draw from a generator that reset() seeds",
+    ),
+    "cast": (
+        "the observation of {who} is {found} in a space of {wanted}; tfmix takes it as it is",
+        "declare the space with the number type that is returned",
+    ),
+    "digits": (
+        "the observation of {who} holds {found}: float32 keeps whole numbers up to 16,777,216",
+        "scale such numbers, or split them into parts",
     ),
     "compile": (
         "it does not compile: {found}",
         "use TensorFlow with shapes that are known when it is built, and no tf.py_function",
     ),
 }
-WARNINGS = ("seeds",)
+WARNINGS = ("seeds", "cast", "digits")
 # Rules about no step in particular.
 ANYWHERE = ("seed", "seeds", "compile")
 
@@ -138,7 +102,7 @@ class Findings:
 
     def add(self, rule: str, who: Any = None, **words: Any) -> None:
         """Notes one sight of a broken rule; of each rule and `what` the first words are kept."""
-        text, advice = (x.format(**{"who": "{who}", **words}) for x in RULES[rule])
+        text, advice = fill(RULES, rule, {"who": "{who}", **words})
         new = Finding(rule, text, advice, self.episode, self.step)
         finding = self._found.setdefault((rule, words.get("what")), new)
         finding.count += 1
@@ -155,18 +119,7 @@ class Findings:
         return [f for f in self._found.values() if (f.rule in WARNINGS) == warnings]
 
 
-def called(agent: Any) -> str:
-    """An agent's name."""
-    return agent if isinstance(agent, str) else f"agent {agent}"
-
-
 def listed(names: list[str], most: int = 4) -> str:
     """Names in a line, the later ones counted."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def brief(value: Any, most: int = 60) -> str:
-    """`value` in a few letters of one line."""
-    text = " ".join((value if isinstance(value, str) else repr(value)).split())
-    return text if len(text) <= most else text[: most - 3] + "..."

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import Config
-from tfmix.envs.check.findings import Findings, brief
+from tfmix.envs.check.findings import Findings
+from tfmix.envs.python.door import brief
 from tfmix.ops import select_actions
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.check.findings import Findings, brief
-from tfmix.envs.check.values import Held, Range, flag, number
+from tfmix.envs.check.findings import Findings
+from tfmix.envs.check.values import Range
 from tfmix.envs.python import EnvError
+from tfmix.envs.python.door import brief, flag, number
+from tfmix.envs.python.team import TeamEnv
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -41,7 +43,7 @@ class Player:
 
     Args:
       env: has `spec`, `reset(seed)` and `step(action)`.
-      watch: the `Watch` below it, or None.
+      watch: the `Witness` of its source, or None.
       findings: takes what is found.
       seed: of the actions.
       limit_from: who said how long an episode can be.
@@ -62,7 +64,6 @@ class Player:
         self._dice = np.random.default_rng(seed)
         self._own = np.asarray(self.spec.own_actions)
         self._kinds: dict[str, np.dtype[Any]] = {}
-        self._held = Held()
         self.obs, self.state, self.reward = Range(), Range(), Range()
         self.masked = 0
 
@@ -78,7 +79,6 @@ class Player:
         """
         episode, found = Episode(seed), self.findings
         found.episode, found.step = found.episode + 1, 0
-        self._held.release(None)
         frame = self._call(episode, "reset", seed)
         free = np.zeros(self.spec.n_agents, bool)  # had a choice before
         limit = self.spec.episode_limit if script is None else len(script)
@@ -122,7 +122,6 @@ class Player:
                 text = f"{what}() raised {type(error).__name__}: {text}"
             self.findings.add("raised", what=what, text=brief(text, 200))
             return None
-        self._held.release(self.findings if what == "step" else None)
         wanted = 3 if what == "reset" else 7
         if not isinstance(given, tuple | list) or len(given) != wanted:
             episode.over = "broken"
@@ -184,12 +183,15 @@ class Player:
         elif bad.any():
             for i in np.flatnonzero(bad.any(-1)):
                 self.findings.add("finite", i, what=name + " of {who}")
-        self._held.hold(name, None, value)
         return array
+
+    def _has_ended(self, episode: Episode) -> bool:
+        """Whether the environment itself has ended the episode, and not tfmix's time limit."""
+        return self.env.ended if isinstance(self.env, TeamEnv) else bool(episode.over)
 
     def _play_on(self, episode: Episode, frame: Any) -> None:
         """Did the environment end the episode at its limit by itself? When does it?"""
-        ended = self.watch.ended if self.watch else bool(episode.over)
+        ended = self._has_ended(episode)
         if ended or self.findings.has("late", "endless"):
             return
         limit, beyond = self.spec.episode_limit, Episode(episode.seed)
@@ -198,7 +200,7 @@ class Player:
             frame = self._call(beyond, "step", self._choose(self._usable(frame[2])))
             if beyond.over == "broken":
                 break
-            if self.watch.ended if self.watch else beyond.over:
+            if self._has_ended(beyond):
                 self.findings.add("late", found=limit + more, **words)
                 return
         self.findings.add("endless", **words)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfmix.envs.check.findings import called, listed
+from tfmix.envs.check.findings import listed
 from tfmix.envs.check.play import Episode, Player
 from tfmix.envs.python.pymarl import PymarlTeam
+from tfmix.envs.python.rules import called
 from tfmix.envs.python.team import TeamEnv
 from tfmix.types import TEAM_REWARD
 
@@ -35,11 +36,11 @@ def rows(player: Player, limit_from: str, time_limit: str, played: list[Episode]
 
 
 def _is_pymarl(player: Player) -> bool:
-    return player.watch is not None and isinstance(player.watch.source, PymarlTeam)
+    return player.watch is not None and isinstance(player.env._env, PymarlTeam)
 
 
 def _agents(player: Player) -> str:
-    names = player.watch.possible_agents if player.watch else []
+    names = player.env.agent_names if player.watch else []
     if not all(isinstance(name, str) for name in names):
         names = []
     return str(player.spec.n_agents) + (f": {listed(names, 8)}" if names else "")
@@ -54,9 +55,9 @@ def _each(sizes: list[int], what: str) -> str:
 def _observations(player: Player) -> str:
     if not isinstance(player.env, TeamEnv):
         return f"{player.spec.obs_size} numbers each; {player.obs}"
-    shapes = {str(list(s.shape)) for s in player.env._spaces.values() if len(s.shape or ()) > 1}
+    shapes = {str(list(s.shape)) for s in player.env.visible.values() if len(s.shape or ()) > 1}
     flat = f", flattened from {listed(sorted(shapes))}" if shapes else ""
-    return f"{_each(player.env._sizes, 'numbers')}{flat}; {player.obs}"
+    return f"{_each(player.env.sizes, 'numbers')}{flat}; {player.obs}"
 
 
 def _actions(player: Player, env_steps: int) -> str:
@@ -77,7 +78,7 @@ def _actions(player: Player, env_steps: int) -> str:
 def _state(player: Player) -> str:
     if player.watch is None:
         where = "its own"
-    elif not player.env._has_state:
+    elif not player.env.has_state:
         where = "the observations side by side (no state() of its own)"
     else:
         where = "from get_state()" if _is_pymarl(player) else "from state()"

@@ -1,35 +1,41 @@
-"""What the adapters of Python environments share: finding, building, asking for the limit."""
+"""What the adapters of Python environments share: finding, building, spaces, the limit."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import math
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tfmix import text
 from tfmix.config import UserError
 from tfmix.quiet import quiet, quiet_import
 
-# Where environments keep the length of an episode; there is no standard for it.
+# Names under which environments keep the length of an episode; there is no standard for it.
 LIMIT_NAMES = (
     "max_cycles",
     "episode_limit",
     "max_episode_steps",
     "_max_episode_steps",
     "max_steps",
-    "max_iter",
-    "num_iters",
+    "num_timesteps",
+    "max_timesteps",
 )
+# Attributes under which wrappers and converters keep the environment inside.
+INNER_NAMES = ("unwrapped", "aec_env", "par_env", "env")
+MOST_LAYERS = 32
 NUMPY_RANDOM: Any = np.random  # its type stubs hide the functions for its generator
 
 
 def load_module(name: str, module: str) -> ModuleType:
-    """Imports `module`, the current directory's own too, for the environment `name`.
+    """Imports `module`, also from the current directory, for the environment `name`.
 
     Raises:
       UserError: it cannot be imported.
@@ -40,18 +46,22 @@ def load_module(name: str, module: str) -> ModuleType:
         return quiet_import(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"{name}: cannot import {module}: {error}, neither installed nor in this directory"
+            f"{name}: cannot import {module}: {text.clean(error)}, neither installed nor in this "
+            "directory"
+        ) from error
+    except SystemExit as error:  # a script that reads a command line, for one
+        raise UserError(
+            f"{name}: importing {module} ends the program (exit code {text.clean(error.code)}): "
+            'put what it does as a script under `if __name__ == "__main__":`'
         ) from error
     except (ImportError, ValueError, TypeError) as error:
-        raise UserError(f"{name}: cannot import {module}: {error}") from error
+        raise UserError(f"{name}: cannot import {module}: {text.clean(error)}") from error
     except Exception as error:  # a fault in the user's own module
-        raise UserError(
-            f"{name}: cannot import {module}: {type(error).__name__}: {error}"
-        ) from error
+        raise UserError(f"{name}: cannot import {module}: {text.of_error(error)}") from error
 
 
 def find(name: str, target: str) -> Callable[..., Any]:
-    """What `module:function` or `module:Class` means.
+    """Returns what `module:function` or `module:Class` names.
 
     Raises:
       UserError: there is no such module, nothing of that name in it, or
@@ -66,7 +76,10 @@ def find(name: str, target: str) -> Callable[..., Any]:
             raise UserError(f"{name}: there is no {attribute} in {module}")
         found = getattr(found, part)
     if not callable(found):
-        raise UserError(f"{name}: {target} is no function and no class")
+        raise UserError(
+            f"{name}: {target} is no function and no class"
+            + (", but an environment: name its class" if hasattr(found, "step") else "")
+        )
     return found
 
 
@@ -97,34 +110,115 @@ class Dice:
         NUMPY_RANDOM.set_bit_generator(self._outer[1])
 
 
-def build(name: str, make: Callable[..., Any], *words: Any, **arguments: Any) -> Any:
-    """`make(*words, **arguments)` with a third party's banners held back.
+def build(name: str, make: Callable[..., Any], *values: Any, **arguments: Any) -> Any:
+    """Returns `make(*values, **arguments)`; banners that a third party prints are dropped.
 
-    What it draws of `random` and `np.random` is the same in every run: a map
+    What it draws from `random` and `np.random` is the same in every run: a map
     made here is still the same one when the team is evaluated.
 
     Raises:
-      UserError: it raised something, or left the program.
+      UserError: it raised something, or called sys.exit.
     """
     try:
         with quiet(), Dice():
-            return make(*words, **arguments)
+            return make(*values, **arguments)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever a third party raises, the request was wrong
-        raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+        raise UserError(f"{name} cannot be made: {text.of_error(error)}{hint(error)}") from error
+
+
+def hint(error: BaseException) -> str:
+    """Returns what to do about an error that older interfaces often cause, else nothing."""
+    if isinstance(error, TypeError) and "'seed'" in str(error):
+        return (
+            "; Gymnasium's and PettingZoo's interface is reset(self, seed=None, options=None) -> "
+            "(observations, infos)"
+        )
+    return ""
 
 
 def limit_of(env: Any) -> tuple[int, str]:
-    """The environment's own limit in env steps and the attribute that says so; 0 for none."""
-    layers = [env, getattr(env, "aec_env", None), getattr(env, "par_env", None)]
-    for layer in layers:
-        for place in (layer, getattr(layer, "unwrapped", None)):
-            for attribute in LIMIT_NAMES:
-                value = getattr(place, attribute, None)
-                if isinstance(value, int | np.integer) and value > 0:
-                    return int(value), attribute
+    """Returns the environment's own limit in env steps and what says so; 0 if nothing does.
+
+    An attribute of `LIMIT_NAMES` is searched for in the environment, in those
+    inside it, and in their `config`.
+    """
+    for layer in _layers(env):
+        config = getattr(layer, "config", None)
+        settings = config if isinstance(config, Mapping) else {}
+        for name in LIMIT_NAMES:
+            if limit := _limit(getattr(layer, name, None)):
+                return limit, name
+            if limit := _limit(settings.get(name)):
+                return limit, f"{name} of its config"
+        # highway-env counts an episode in seconds.
+        if {"duration", "policy_frequency"} <= settings.keys():
+            duration, frequency = settings["duration"], settings["policy_frequency"]
+            if _real(duration) and _real(frequency) and (limit := int(duration * frequency)) > 0:
+                return limit, "duration and policy_frequency of its config"
     return 0, ""
+
+
+def _layers(env: Any) -> Iterator[Any]:
+    """Yields an environment and those inside it, each once, outer ones first."""
+    layers: list[Any] = [env]
+    seen: set[int] = set()
+    while layers and len(seen) < MOST_LAYERS:
+        layer = layers.pop(0)
+        if layer is None or id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        yield layer
+        for name in INNER_NAMES:
+            with contextlib.suppress(Exception):  # a property of a third party's
+                layers.append(getattr(layer, name, None))
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and math.isfinite(value)
+
+
+def _limit(value: Any) -> int:
+    """Reads a whole number above 0, of any number type; 0 if `value` is none."""
+    if isinstance(value, bool) or not _real(value) or value != int(value):
+        return 0
+    return max(int(value), 0)
+
+
+def space_of(source: Any, what: str, agent: Any) -> Any:
+    """Returns an agent's space of actions or observations.
+
+    It is `action_space(agent)`, an attribute `action_space` (one for each agent
+    if it is a Dict with the agents' names, else one for all), an entry of
+    `action_spaces`, or `get_action_space(agent)`, as libraries have it.
+
+    Args:
+      source: the environment.
+      what: `action` or `observation`.
+      agent: the agent.
+
+    Raises:
+      AttributeError: it has none of these.
+    """
+    own = getattr(source, f"{what}_space", None)
+    if callable(own):
+        return own(agent)
+    if own is not None:
+        parts = getattr(own, "spaces", None)
+        return parts[agent] if isinstance(parts, Mapping) and agent in parts else own
+    by_agent = getattr(source, f"{what}_spaces", None)
+    if isinstance(by_agent, Mapping) and agent in by_agent:
+        return by_agent[agent]
+    if callable(get := getattr(source, f"get_{what}_space", None)):
+        return get(agent)
+    raise AttributeError(f"there is no {what}_space(agent) and no {what}_spaces")
+
+
+def close_quietly(env: Any) -> None:
+    """Closes an environment that has a `close`; what that raises must not cost a result."""
+    with contextlib.suppress(Exception, SystemExit):
+        env.close()
 
 
 def version_of(what: str, module: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfmix.config import UserError, nearest
+from tfmix.envs.python import door
 from tfmix.envs.python.common import build, limit_of, load_module, version_of
 from tfmix.envs.python.team import TeamEnv
 
@@ -18,24 +19,15 @@ PACKAGES = {"Foraging": "lbforaging", "rware": "rware"}
 CLOCKS = {"lbforaging": "_max_episode_steps", "rware": "max_steps"}
 
 
-def _by_agent(value: Any) -> dict[Any, Any]:
-    """One value an agent, by the agent's key or index."""
-    return dict(value) if isinstance(value, Mapping) else dict(enumerate(value))
-
-
-def _is_one(value: Any) -> bool:
-    """Whether there is one number for the whole team."""
-    return not isinstance(value, Mapping) and np.ndim(value) == 0
-
-
 class GymnasiumTeam:
-    """A Gymnasium environment of several agents in PettingZoo's words.
+    """A Gymnasium environment of several agents, with PettingZoo's parallel interface.
 
     Agents are the parts of the action space, a `Tuple` or `Dict` of `Discrete`;
     the observation space has the same parts. Reward, `terminated` and
-    `truncated` are one value, or one an agent. The info's `action_mask` holds
-    one mask an agent. The state is the bare environment's `state()` where it
-    has that method.
+    `truncated` are one value, or one for each agent: a dict, or a list in the
+    order of the action space. The info's `action_mask`, or `get_avail_actions()`
+    of the environment without wrappers, holds one mask for each agent. The state
+    is `state()` of the environment without wrappers, if it has that method.
 
     Args:
       env: the environment.
@@ -46,8 +38,8 @@ class GymnasiumTeam:
 
     Attributes:
       bare: the environment without wrappers.
-      episode_limit: what it says of its longest episode, 0 where it does not.
-      limit_from: where it says so.
+      episode_limit: what it says of its longest episode, 0 if it says nothing.
+      limit_from: what says so.
       own_clock: whether it ends its episodes at its limit itself.
     """
 
@@ -57,18 +49,16 @@ class GymnasiumTeam:
         from gymnasium import spaces
 
         self.env, self.bare = env, getattr(env, "unwrapped", env)
-        for space in (env.action_space, env.observation_space):
-            if not isinstance(space, spaces.Tuple | spaces.Dict):
-                raise UserError(
-                    f"{name} is for one agent, it has {type(space).__name__} spaces; "
-                    "a team's are a Tuple or Dict, one space an agent"
-                )
-        self._actions = _by_agent(env.action_space.spaces)
-        seen = _by_agent(env.observation_space.spaces)
+        for what in ("action", "observation"):
+            if not isinstance(getattr(env, f"{what}_space"), spaces.Tuple | spaces.Dict):
+                raise UserError(f"{name} {_for_one_agent(what, getattr(env, f'{what}_space'))}")
+        self._actions = _parts(env.action_space)
+        seen = _parts(env.observation_space)
         self._as_dict = isinstance(env.action_space, spaces.Dict)
         if set(self._actions) != set(seen):
             raise UserError(
-                f"{name}: actions are for {list(self._actions)}, observations for {list(seen)}"
+                f"{name}: actions are for {door.brief(list(self._actions))}, observations for "
+                f"{door.brief(list(seen))}"
             )
         self.possible_agents = list(self._actions)
         self.agents: list[Any] = []
@@ -76,65 +66,71 @@ class GymnasiumTeam:
         self.episode_limit, self.limit_from = limit_of(self.bare)
         if registered := getattr(spec, "max_episode_steps", None):
             self.episode_limit, self.limit_from = registered, "max_episode_steps as registered"
+        self._has_masks = callable(getattr(self.bare, "get_avail_actions", None))
         if all(isinstance(space, spaces.Discrete) for space in self._actions.values()):
             self.one_reward = build(name, self._try_reward)  # else the team refuses it
 
     def _try_reward(self) -> bool:
-        """Whether `step` gives one number: an environment says so by its step alone."""
+        """Whether `step` gives one number: an environment shows that by its step alone."""
         observations, infos = self.reset(seed=0)
+        given = observations if isinstance(observations, Mapping) else {}
         chosen = {}
-        for agent, space in self._actions.items():
-            places = (observations[agent], infos.get(agent))
-            masks = [p["action_mask"] for p in places if isinstance(p, dict) and "action_mask" in p]
-            mask = masks[0] if masks else None
-            chosen[agent] = int(space.start) + (0 if mask is None else int(np.argmax(mask)))
-        return not isinstance(self.step(chosen)[1], Mapping)
+        for i, (agent, space) in enumerate(self._actions.items()):
+            found = door.mask_in(given.get(agent))
+            if found is None:
+                found = door.team_mask(infos, agent, i, len(self._actions))
+            legal = None if found is None else door.mask(found, int(space.n))
+            chosen[agent] = int(space.start) + (0 if legal is None else int(np.argmax(legal)))
+        return isinstance(self.step(chosen)[1], float)
 
     def action_space(self, agent: Any) -> Any:
-        """The agent's actions, as the environment has them now."""
+        """Returns the agent's actions, as the environment has them now."""
         return self.env.action_space[agent]
 
     def observation_space(self, agent: Any) -> Any:
-        """What the agent sees, as the environment has it now."""
+        """Returns what the agent sees, as the environment has it now."""
         return self.env.observation_space[agent]
 
-    def _all(self, what: str, value: Any) -> dict[Any, Any]:
-        """A value of every agent."""
-        found = _by_agent(value)
-        if missing := [agent for agent in self.possible_agents if agent not in found]:
-            raise ValueError(f"{what} lacks {missing}")
-        return found
+    def _each(self, value: Any) -> Any:
+        """Returns a value of every agent by agent, one value for all of them repeated."""
+        if not isinstance(value, Mapping) and not (door.is_list(value) and len(value) != 1):
+            return dict.fromkeys(self.possible_agents, value)
+        return door.by_agent(value, self.possible_agents)
 
-    def _flags(self, value: Any) -> dict[Any, bool]:
-        if _is_one(value):
-            return dict.fromkeys(self.possible_agents, bool(value))
-        return {agent: bool(flag) for agent, flag in _by_agent(value).items()}
+    def _infos(self, info: Any) -> Any:
+        if self._has_masks and isinstance(info, Mapping) and door.mask_in(info) is None:
+            return {**info, "action_mask": self.bare.get_avail_actions()}
+        return info
 
-    def _infos(self, info: Mapping[Any, Any]) -> dict[Any, Any]:
-        masks = info.get("action_mask")
-        if masks is None:
-            return dict(info)
-        rows = self._all("action_mask", masks).items()
-        return {**info, **{agent: {"action_mask": mask} for agent, mask in rows}}
-
-    def reset(self, seed: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    def reset(self, seed: int) -> Any:
         """Starts an episode."""
-        observations, info = self.env.reset(seed=seed)
+        given = self.env.reset(seed=seed)
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            return given  # refused by the team
+        observations, info = given
         self.agents = list(self.possible_agents)
-        return self._all("the observation", observations), self._infos(info)
+        return door.by_agent(observations, self.possible_agents), self._infos(info)
 
-    def step(self, actions: Mapping[Any, int]) -> tuple[Any, ...]:
+    def step(self, actions: Mapping[Any, int]) -> Any:
         """Steps the environment; an agent that is gone is sent its first action."""
         chosen = {a: actions.get(a, int(self._actions[a].start)) for a in self.possible_agents}
         given = self.env.step(chosen if self._as_dict else tuple(chosen.values()))
+        if not isinstance(given, tuple | list) or len(given) != 5:
+            return given  # refused by the team
         observations, reward, terminated, truncated, info = given
-        ends, cuts = self._flags(terminated), self._flags(truncated)
-        self.agents = [a for a in self.agents if not (ends.get(a) or cuts.get(a))]
-        rewards = float(reward) if _is_one(reward) else _by_agent(reward)
-        return _by_agent(observations), rewards, ends, cuts, self._infos(info)
+        ends, cuts = self._each(terminated), self._each(truncated)
+        flags = [by for by in (ends, cuts) if isinstance(by, Mapping)]
+        everyone = any(door.flag(by.get(door.EVERYONE)) for by in flags)
+        self.agents = [
+            a for a in self.agents if not (everyone or any(door.flag(by.get(a)) for by in flags))
+        ]
+        one = None if isinstance(reward, Mapping) else door.number(reward)
+        rewards = door.by_agent(reward, self.possible_agents) if one is None else one
+        seen = door.by_agent(observations, self.possible_agents)
+        return seen, rewards, ends, cuts, self._infos(info)
 
     def state(self) -> Any:
-        """The environment's own state.
+        """Returns the environment's own state.
 
         Raises:
           NotImplementedError: it has none.
@@ -149,10 +145,40 @@ class GymnasiumTeam:
         self.env.close()
 
 
-class ForagingTeam(GymnasiumTeam):
-    """Level-based foraging, an episode made of its seed alone.
+def _parts(space: Any) -> dict[Any, Any]:
+    """Returns the spaces of a Tuple or Dict by agent."""
+    parts = space.spaces
+    return dict(parts) if isinstance(parts, Mapping) else dict(enumerate(parts))
 
-    Its own `reset` puts nobody where somebody stood at the end of the episode before.
+
+def _for_one_agent(what: str, space: Any) -> str:
+    """Says why a space is not a team's."""
+    kind = type(space).__name__
+    if callable(space):
+        return (
+            f"has a method {what}_space and no possible_agents: a ParallelEnv of PettingZoo lists "
+            "its agents there as soon as it is made"
+        )
+    if type(space).__module__.partition(".")[0] == "gym":
+        return (
+            f"has an {what} space of the package gym; tfmix reads Gymnasium's: write "
+            "`from gymnasium import spaces`"
+        )
+    if kind == "MultiDiscrete":
+        return (
+            f"has one MultiDiscrete as its {what} space; a team's is a Tuple with a Discrete for "
+            "each agent, such as Tuple([Discrete(2), Discrete(2)])"
+        )
+    return (
+        f"is for one agent, its {what} space is {kind}; a team's is a Tuple or Dict with one space "
+        "for each agent"
+    )
+
+
+class ForagingTeam(GymnasiumTeam):
+    """Level-based foraging, with episodes that depend on their seed alone.
+
+    Its own `reset` places nobody where a player was at the end of the last episode.
     """
 
     def reset(self, seed: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
@@ -163,12 +189,12 @@ class ForagingTeam(GymnasiumTeam):
 
 
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
-    """A Gymnasium environment of several agents as a team.
+    """Makes a team of a Gymnasium environment of several agents.
 
-    Foraging and the warehouse say `terminated` when their own clock strikes,
-    where Gymnasium's word is `truncated`. Their clocks are set behind the
-    limit, and the limit is kept here: so `--time_limit` decides what a cut
-    episode's end is worth, and `--episode_limit` may be longer than theirs.
+    Foraging and the warehouse report their time limit as `terminated`, which
+    Gymnasium calls `truncated`. Their clocks are set past the limit, and the
+    team keeps the limit instead: so `--time_limit` decides what the end of a
+    truncated episode is worth, and `--episode_limit` may be longer than theirs.
 
     Raises:
       UserError: what `GymnasiumTeam` and `TeamEnv` refuse.
@@ -188,7 +214,7 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
 def make(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """The environment that is registered as `target`, or as Id by module where it is `module:Id`.
+    """Makes the environment registered as `target`, or by a module if it is `module:Id`.
 
     Arguments are for `gymnasium.make`; `max_episode_steps` is its time limit.
 

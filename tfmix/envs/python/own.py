@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from tfmix import text
 from tfmix.config import UserError
 from tfmix.envs.python import gymnasium, pettingzoo, pymarl
 from tfmix.envs.python.common import build, find
@@ -18,20 +19,25 @@ KNOWN = (
 
 
 def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
-    """An environment that tfmix can play, recognised by what `made` has.
+    """Returns an environment that tfmix can play, recognised by what `made` has.
 
-    A `spec` of tfmix: it is taken as it is. `get_avail_actions`: PyMARL.
-    `possible_agents`: PettingZoo, AEC where it has `agent_iter`. A space of
-    actions: Gymnasium.
+    A `spec` of tfmix: it is taken as it is. `get_avail_actions` and
+    `get_env_info`: PyMARL. `possible_agents`: PettingZoo, AEC if it has
+    `agent_iter`. A space of actions: Gymnasium.
 
     Raises:
       UserError: it is none of these, or the adapter refuses it.
     """
-    if isinstance(getattr(made, "spec", None), EnvSpec):
+    if isinstance(getattr(made, "spec", None), EnvSpec) and not isinstance(made, type):
         if episode_limit:
             raise UserError(f"{name} has its own episode limit in its spec: no --episode_limit")
         return made
-    if hasattr(made, "get_avail_actions"):
+    if isinstance(made, type):
+        raise UserError(
+            f"{name} gives the class {made.__name__}, not an environment: give the class itself, "
+            f"or return {made.__name__}()"
+        )
+    if hasattr(made, "get_avail_actions") and hasattr(made, "get_env_info"):
         return pymarl.as_team(made, name, team_reward, episode_limit)
     if hasattr(made, "possible_agents"):
         team = build(name, pettingzoo.in_parallel, made) if hasattr(made, "agent_iter") else made
@@ -39,7 +45,12 @@ def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
         return TeamEnv(team, name, team_reward, episode_limit, version)
     if hasattr(made, "action_space") and hasattr(made, "observation_space"):
         return gymnasium.as_team(made, name, team_reward, episode_limit)
-    raise UserError(f"{name} gives a {type(made).__name__}, which is not {KNOWN}")
+    raise UserError(f"{name} gives {text.clean(_kind(made))}, which is not {KNOWN}")
+
+
+def _kind(made: Any) -> str:
+    kind = type(made).__name__
+    return f"{'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def name_of(env: Any) -> str:

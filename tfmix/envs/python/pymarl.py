@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from tfmix import text
 from tfmix.config import UserError
-from tfmix.envs.python.common import Dice, build, find, version_of
+from tfmix.envs.python import door
+from tfmix.envs.python.common import Dice, build, close_quietly, find, version_of
 from tfmix.envs.python.team import TeamEnv
 
 NEEDED = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
@@ -30,23 +32,25 @@ def _parameters(call: Any) -> Mapping[str, Any]:
 
 
 class PymarlTeam:
-    """A PyMARL-style environment in PettingZoo's words.
+    """A PyMARL-style environment, with PettingZoo's parallel interface.
 
     Every agent is there to the end: one that has died keeps what its mask
-    leaves it, a no-op. The reward is the team's one number. An end with
-    `info["episode_limit"]` is a cut by the clock. The info, such as SMAC's
-    `battle_won`, is passed on.
+    leaves it, a no-op. The reward is the team's one number or, as EPyMARL's
+    with `common_reward=False`, one for each agent. `terminated` is one flag or
+    one for each agent, and then the end is where all of them are set. An end
+    with `info["episode_limit"]` is a truncation by the time limit. The info,
+    such as SMAC's `battle_won`, is passed on.
 
-    The interface knows no seed for an episode. Before every one,
+    The interface has no seed for an episode. Before every one,
 
-      - `reset(seed=...)` is used where reset takes a seed, as in EPyMARL; else
-      - `seed(number)` is called where there is such a method, `_seed` or `seed`
-        is set where there is such an attribute (SMAC keeps in `_seed` what it
+      - `reset(seed=...)` is used if reset takes a seed, as in EPyMARL; else
+      - `seed(number)` is called if there is such a method, `_seed` or `seed`
+        is set if there is such an attribute (SMAC keeps in `_seed` what it
         launches its game with), and `random` and `np.random` are lent to the
         environment, seeded, so that others' draws neither change nor are
         changed by it.
 
-    An environment with a generator of its own that none of these reaches
+    An environment with its own generator that none of these reaches
     (`np.random.default_rng()`) is not repeated by the run's seed.
 
     Args:
@@ -54,10 +58,9 @@ class PymarlTeam:
       name: its name.
 
     Raises:
-      UserError: it lacks a method or says no shape.
+      UserError: it lacks a method or reports no shape.
     """
 
-    one_reward = True
     limit_from = "episode_limit of get_env_info()"
 
     def __init__(self, env: Any, name: str):
@@ -70,13 +73,27 @@ class PymarlTeam:
             self._obs_size = int(np.prod(info["obs_shape"]))
             self.episode_limit = int(info.get("episode_limit") or 0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{name}: get_env_info() lacks or garbles {error}") from error
+            raise UserError(
+                f"{name}: get_env_info() lacks or garbles {text.clean(error)}"
+            ) from error
         self.env, self.possible_agents = env, list(range(count))
         self.agents: list[int] = []
         self._spaces = self._make_spaces()
         self._state: Any = None
         self._seeds_itself = "seed" in _parameters(env.reset)
         self._dice: Any = contextlib.nullcontext() if self._seeds_itself else Dice()
+        self.one_reward = self._try_reward()
+
+    def _try_reward(self) -> bool:
+        """Whether `step` gives one number for the team; a first step that fails is told later."""
+        try:
+            _, infos = self.reset(seed=0)
+            legal = [door.mask(infos[a]["action_mask"], self._n_actions) for a in self.agents]
+            chosen = {a: 0 if row is None else int(row.argmax()) for a, row in enumerate(legal)}
+            reward = self.step(chosen)[1]
+        except (Exception, SystemExit):
+            return True
+        return not isinstance(reward, Mapping)
 
     def _make_spaces(self) -> tuple[Any, Any]:
         from gymnasium import spaces
@@ -85,15 +102,15 @@ class PymarlTeam:
         return spaces.Discrete(self._n_actions), seen
 
     def action_space(self, agent: int) -> Any:
-        """All agents have the same actions, and masks."""
+        """Returns the actions, the same for every agent; masks tell which are legal."""
         return self._spaces[0]
 
     def observation_space(self, agent: int) -> Any:
-        """All agents see numbers of one size."""
+        """Returns the space of the observations, of one size for every agent."""
         return self._spaces[1]
 
     def _look(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Observations by agent, and the info with the agents' masks; keeps the state."""
+        """Returns observations by agent and the info with the agents' masks; keeps the state."""
         rows, masks = self.env.get_obs(), np.asarray(self.env.get_avail_actions())
         shape = (len(self.possible_agents), self._n_actions)
         if len(rows) != shape[0] or masks.shape != shape:
@@ -101,7 +118,8 @@ class PymarlTeam:
                 f"{len(rows)} observations and actions' mask {list(masks.shape)}, "
                 f"not {shape[0]} and {list(shape)}"
             )
-        infos = {**info, **{agent: {"action_mask": masks[agent]} for agent in self.possible_agents}}
+        infos = {agent: {"action_mask": masks[agent]} for agent in self.possible_agents}
+        infos = {**info, **infos} if isinstance(info, Mapping) else infos
         self._state = self.env.get_state()
         return {agent: np.ravel(rows[agent]) for agent in self.possible_agents}, infos
 
@@ -133,18 +151,24 @@ class PymarlTeam:
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
         """Steps the environment."""
         with self._dice:
-            given = self.env.step([actions[agent] for agent in self.possible_agents])
-            if len(given) == 5:
-                _, reward, terminated, truncated, info = given
-            else:
-                reward, terminated, info = given
-                truncated = False
+            # An array, as PyMARL's: some environments ask for its shape, or for item().
+            given = self.env.step(np.asarray([actions[agent] for agent in self.possible_agents]))
+            if not isinstance(given, tuple | list) or len(given) not in (3, 5):
+                raise ValueError(f"step() gave {door.brief(given)}, not 3 values (or EPyMARL's 5)")
+            *_, reward, terminated, truncated, info = (
+                given if len(given) == 5 else (*given[:2], False, given[2])
+            )
             observations, infos = self._look(info)
-        cut = bool(truncated or (terminated and info.get("episode_limit")))
-        over = bool(terminated) and not cut
+        over, cut = door.all_flags(terminated), door.all_flags(truncated)
+        if over and isinstance(info, Mapping) and door.flag(info.get("episode_limit")):
+            over, cut = False, True
         if over or cut:
-            self.agents = []
-        ends, cuts = (dict.fromkeys(self.possible_agents, flag) for flag in (over, cut))
+            over, self.agents = over and not cut, []
+        # What is no flag is refused by the team.
+        ends = dict.fromkeys(self.possible_agents, terminated if over is None else over)
+        cuts = dict.fromkeys(self.possible_agents, truncated if cut is None else cut)
+        if door.number(reward) is None:
+            reward = door.by_agent(reward, self.possible_agents)
         return observations, reward, ends, cuts, infos
 
     def state(self) -> Any:
@@ -153,14 +177,13 @@ class PymarlTeam:
 
     def close(self) -> None:
         """Closes the environment, where it can be closed."""
-        with contextlib.suppress(NotImplementedError, AttributeError):
-            self.env.close()
+        close_quietly(self.env)
 
 
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
-    """A PyMARL-style environment as a team.
+    """Makes a team of a PyMARL-style environment.
 
-    Its one reward is taken as it is, whatever `team_reward` says.
+    If it gives one reward, that is the team's, whatever `team_reward` says.
 
     Raises:
       UserError: what `PymarlTeam` and `TeamEnv` refuse.
