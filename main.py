@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -20,11 +21,14 @@ from typing import Any
 
 from absl import flags
 
-from tfmix import config
-from tfmix.config import FIELDS, MODES, RunFailedError, UserError
+from tfmix import config, signals, text
+from tfmix.config import FIELDS, MODES, STOPPED, RunFailedError, StoppedError, UserError
 
-RUN_FAILED, WRONG_REQUEST = 1, 2
-FLAGS = flags.FLAGS
+DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
+HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
+# Of an error's text: our own is as long as the longest path and command in it.
+MOST_CHARACTERS = 10_000
+MOST_TRACEBACK_LINES = 400
 
 
 def define(values: flags.FlagValues) -> flags.FlagValues:
@@ -55,29 +59,38 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
     return config.define_flags(values)
 
 
-def show_help() -> None:
+def answer(lines: str) -> None:
+    """Prints what was asked for; a reader that has gone away has what it wanted.
+
+    Raises:
+      RunFailedError: it cannot be written, to a full disk for instance.
+    """
+    try:
+        print(lines, flush=True)
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        raise RunFailedError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def help_text(values: flags.FlagValues) -> str:
     """Usage and every setting with its default."""
-    print(f"{__doc__}\n\n  --mode={'|'.join(MODES)}")
+    lines = [f"{__doc__}\n\n  --mode={'|'.join(MODES)}"]
     for name in ("seeds", "jobs", "compile_cache", "debug"):
-        print(f"  --{name}\n      {FLAGS[name].help}")
-    print("  --flagfile=FILE\n      Settings from a file, one --name=value a line.")
-    print(config.describe())
+        lines.append(f"  --{name}\n      {values[name].help}")
+    lines.append("  --flagfile=FILE\n      Settings from a file, one --name=value a line.")
+    return "\n".join([*lines, config.describe()])
 
 
-def show_names() -> None:
+def names_text() -> str:
     """The algorithms and environments there are."""
     from tfmix.algos import REGISTRY
     from tfmix.envs import GRAPH, PYTHON
 
-    print("algorithms (--algo)")
-    for name in REGISTRY:
-        print(f"  {name}")
-    print("environments (--env)")
-    for name in GRAPH:
-        print(f"  {name}")
-    for prefix, (_, _, rest) in PYTHON.items():
-        print(f"  {prefix}/{rest}")
-    print("  <module:function> of your own, in any of these interfaces")
+    lines = ["algorithms (--algo)", *(f"  {name}" for name in REGISTRY)]
+    lines += ["environments (--env)", *(f"  {name}" for name in GRAPH)]
+    lines += [f"  {prefix}/{rest}" for prefix, (_, _, rest) in PYTHON.items()]
+    return "\n".join([*lines, "  <module:function> of your own, in any of these interfaces"])
 
 
 def keep_compiled(folder: str) -> None:
@@ -90,7 +103,10 @@ def keep_compiled(folder: str) -> None:
     if (cpu := Path("/proc/cpuinfo")).exists():
         lines = cpu.read_text().splitlines()
         about += [x for x in lines if x.startswith(("model name", "flags", "Features"))][:2]
-    path = Path(folder).expanduser().absolute()
+    try:
+        path = Path(folder).expanduser().absolute()
+    except RuntimeError as error:  # ~ of a user that does not exist
+        raise UserError(f"--compile_cache={folder}: {error}") from error
     path /= hashlib.sha256(repr(about).encode()).hexdigest()[:16]
     if any(letter.isspace() for letter in str(path)):
         raise UserError(f"--compile_cache={folder}: XLA takes no path with spaces")
@@ -152,19 +168,19 @@ def dispatch(mode: str, given: dict[str, Any]) -> int:
         if name in given and mode != "benchmark":
             raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
     if mode == "list":
-        show_names()
-        return 0
+        answer(names_text())
+        return DONE
     if mode == "benchmark":
         from tfmix import experiments
 
         experiments.from_command_line(settings, given.get("seeds"), given.get("jobs"))
-        return 0
+        return DONE
     if mode == "check_env":
         import tfmix
 
         report = tfmix.check_env(**settings)
-        print(report)
-        return 0 if report.ok else RUN_FAILED
+        answer(str(report))
+        return DONE if report.ok else RUN_FAILED
     folder = ""
     if mode == "train":
         look_at_names(settings)
@@ -174,63 +190,117 @@ def dispatch(mode: str, given: dict[str, Any]) -> int:
     import tfmix
 
     if mode == "train":
-        finish(tfmix.train(verbose=True, **settings))
-    elif mode == "resume":
-        finish(tfmix.resume(folder, verbose=True, env_steps=settings.get("env_steps")))
-    elif mode == "evaluate":
-        print(tfmix.load(folder).report(settings.get("eval_episodes")))
+        return finish(tfmix.train(verbose=True, **settings))
+    if mode == "resume":
+        return finish(tfmix.resume(folder, verbose=True, env_steps=settings.get("env_steps")))
+    if mode == "evaluate":
+        answer(tfmix.load(folder).report(settings.get("eval_episodes")))
     else:
-        print(f"SavedModel   {tfmix.load(folder).export()}, compared with the live policy")
-    return 0
+        answer(f"SavedModel   {tfmix.load(folder).export()}, compared with the live policy")
+    return DONE
 
 
-def finish(run: Any) -> None:
-    """The last words of a training."""
+def finish(run: Any) -> int:
+    """Prints the end of a training, which is saved whether it can be printed or not.
+
+    Returns:
+      the exit code.
+    """
     if run.finished:
-        print(run.summary())
-        return
-    print(f"stopped at {run.env_steps:,} of {run.config.env_steps:,} env steps, all is saved")
+        text.show(run.summary())
+        return DONE
     from tfmix import envs
 
     also = f" --env={run.config.env}" if envs.names_code(run.config.env) else ""
-    print(f"continue with: python main.py --mode=resume --run_dir={run.folder}{also}")
+    text.show(
+        f"stopped at {run.env_steps:,} of {run.config.env_steps:,} env steps, all is saved\n"
+        f"continue with: python main.py --mode=resume --run_dir={run.folder}{also}"
+    )
+    return STOPPED
 
 
 def main(arguments: list[str]) -> int:
     """Runs a command line and returns its exit code."""
-    define(FLAGS)
+    # Not absl's own: a module of the user's may have a flag there that is called as one of ours.
+    values = define(flags.FlagValues())
+    flags.FLAGS.mark_as_parsed()  # and reads its defaults
     try:
-        if any(
-            word in ("--help", "-help", "-h", "--helpfull", "--helpshort") for word in arguments
-        ):
-            show_help()
-            return 0
-        given = config.parse(arguments, FLAGS)
-        if FLAGS.compile_cache:
-            keep_compiled(FLAGS.compile_cache)
-        return dispatch(FLAGS.mode, given)
+        if any(word in HELP for word in arguments):
+            answer(help_text(values))
+            return DONE
+        given = config.parse(arguments, values)
+        if values.compile_cache:
+            keep_compiled(values.compile_cache)
+        return dispatch(values.mode, given)
     except UserError as error:
-        return complain(error, WRONG_REQUEST)
+        return complain(error, WRONG_REQUEST, values)
+    except StoppedError as error:
+        return complain(error, STOPPED, values)
     except KeyboardInterrupt:
-        return complain(KeyboardInterrupt("interrupted"), RUN_FAILED)
+        return complain(KeyboardInterrupt("interrupted"), signals.INTERRUPTED, values)
+    except SystemExit as error:
+        left = RunFailedError(
+            f"sys.exit({text.clean(error.code, 100)}) was called by the environment's code or a "
+            "library, and what was asked for is not done; --debug shows where"
+        )
+        return complain(left.with_traceback(error.__traceback__), RUN_FAILED, values)
     except Exception as error:
-        return complain(error, RUN_FAILED)
+        return complain(error, RUN_FAILED, values)
 
 
-def complain(error: BaseException, code: int) -> int:
-    """One line on standard error; with --debug the traceback first."""
-    if FLAGS.is_parsed() and FLAGS.debug:
-        traceback.print_exception(error)
-    text = " ".join(str(error).split())
-    if not isinstance(error, UserError | RunFailedError | KeyboardInterrupt):
-        text = f"{type(error).__name__}: {text[:300]} (--debug shows where)"
-        if FLAGS.is_parsed() and FLAGS.compile_cache:
-            text += f"; if {FLAGS.compile_cache} (--compile_cache) was damaged, delete it"
-    # What a file or a name brings along is not to steer the terminal.
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    print(f"tfmix: {text}", file=sys.stderr)
+def complain(error: BaseException, code: int, values: flags.FlagValues) -> int:
+    """Prints one line on standard error, with --debug the traceback first; returns `code`."""
+    parsed = values.is_parsed()
+    if parsed and values.debug:
+        show_traceback(error)
+    if isinstance(error, UserError | RunFailedError | KeyboardInterrupt):
+        line = text.clean(error, MOST_CHARACTERS)
+    else:
+        line = f"{text.of_error(error)} (--debug shows where)"
+        if parsed and values.compile_cache:
+            cache = text.clean(values.compile_cache)
+            line += f"; if {cache} (--compile_cache) was damaged, delete it"
+    text.tell(f"tfmix: {line}")
     return code
 
 
+def show_traceback(error: BaseException) -> None:
+    """Prints a traceback whose text, which others may have written, obeys no terminal."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    if len(lines) > MOST_TRACEBACK_LINES:
+        half = MOST_TRACEBACK_LINES // 2
+        lines = [*lines[:half], "...", *lines[-half:]]
+    for line in lines:
+        text.tell(" " * (len(line) - len(line.lstrip(" "))) + text.clean(line))
+
+
+def open_streams() -> None:
+    """Has the null device stand in for standard streams that are closed.
+
+    Else the next file that is opened becomes standard output, and gets what
+    libraries print there.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def drop_unwritten() -> None:
+    """Drops text that no one reads any more, which Python would complain about as it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    open_streams()
+    signals.owns_process = True
+    code = main(sys.argv[1:])
+    drop_unwritten()
+    sys.exit(code)

@@ -83,7 +83,7 @@ def stopped_before_training() -> Iterator[None]:
     """Puts `ReachedError` in the place of networks, a benchmark's processes and `check_env`."""
     kept = run.training.Trainer, experiments._benchmark
     run.training.Trainer, experiments._benchmark = _reached, _reached  # type: ignore
-    old, given = signal.signal(signal.SIGALRM, _too_long), command_line.FLAGS
+    old = signal.signal(signal.SIGALRM, _too_long)
     tfmix.check_env = _reached
     try:
         yield
@@ -91,7 +91,6 @@ def stopped_before_training() -> Iterator[None]:
         del tfmix.check_env  # which loads itself again
         run.training.Trainer, experiments._benchmark = kept  # type: ignore
         signal.signal(signal.SIGALRM, old)
-        command_line.FLAGS = given
 
 
 # Command lines.
@@ -238,7 +237,6 @@ def fault_in(out: str, err: str, code: int) -> str:
 
 def judge_words(words: list[str]) -> str:
     """Hands a command line to main.py's `main`; what came of it."""
-    command_line.FLAGS = flags.FlagValues()
     out, err = io.StringIO(), io.StringIO()
     signal.alarm(CASE_SECONDS)
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from absl import flags
 from gymnasium import spaces
 
 import main
@@ -395,7 +394,6 @@ def command(monkeypatch, capsys):
     """Runs a command line here: its exit code, output and errors."""
 
     def run(*words):
-        monkeypatch.setattr(main, "FLAGS", flags.FlagValues())
         return main.main([*words]), *capsys.readouterr()
 
     return run

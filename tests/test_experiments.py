@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import tfmix
-from tfmix import config, experiments, folders
-from tfmix.config import RunFailedError, UserError
+from tfmix import checkpoint, config, experiments, folders
+from tfmix.config import RunFailedError, StoppedError, UserError
 from tfmix.experiments import grid, processes
 from tfmix.experiments.screen import Screen
 from tfmix.types import EnvSpec
@@ -26,14 +26,18 @@ SPEC = EnvSpec("two_step", 2, 2, 3, 3, 2, (2, 2))
 
 
 def make_folder(cell, env_steps=None, greedy=(6.0, 8.0, 7.0), whole=True):
-    """A run folder as `train` leaves it at `env_steps`; whole: with its export."""
+    """A run folder as `train` leaves it at `env_steps`; whole: with its export and its mark."""
     env_steps = env_steps or cell.config.env_steps
-    (cell.folder / "checkpoints" / str(env_steps)).mkdir(parents=True)
+    newest = cell.folder / "checkpoints" / str(env_steps)
+    newest.mkdir(parents=True)
+    manifest = {"format": checkpoint.FORMAT, "env_steps": env_steps, "seconds": 1.0, "sha256": {}}
+    (newest / checkpoint.MANIFEST).write_text(checkpoint._text(manifest))
     about = {
         "format": 1,
         "config": dataclasses.asdict(cell.config),
         "spec": dataclasses.asdict(SPEC),
         "git_commit": "abc123",
+        "finished": env_steps if whole else 0,
         "versions": {"tfmix": "0.1.0", "python": "3.11.7", "tensorflow": "2.21.0"},
         "hardware": {"system": "Linux", "device": "device: CPU, 1 cores"},
     }
@@ -134,7 +138,8 @@ def experiments_flags():
 def test_finished_runs_are_skipped_unfinished_ones_resumed_and_others_started(tmp_path, faked):
     vdn_0, qmix_0, vdn_1, qmix_1 = make(tmp_path).cells
     make_folder(vdn_0)
-    make_folder(qmix_0, 120)  # stopped, then exported by hand
+    make_folder(qmix_0, 120, whole=False)  # stopped, then exported by hand
+    (qmix_0.folder / "export").mkdir()
     make_folder(vdn_1, whole=False)  # killed between its last checkpoint and its export
     rows = benchmark(tmp_path)
     assert [(fake.cell, fake.resumed) for fake in Fake.started] == [
@@ -147,12 +152,42 @@ def test_finished_runs_are_skipped_unfinished_ones_resumed_and_others_started(tm
     assert len(Fake.started) == 3
 
 
-def test_an_export_older_than_the_last_checkpoint_does_not_make_a_run_finished(tmp_path):
+def amend(folder, **changes):
+    """Changes a run.json; None takes a name out of it."""
+    about = json.loads((folder / "run.json").read_text()) | changes
+    kept = {name: value for name, value in about.items() if value is not None}
+    (folder / "run.json").write_text(json.dumps(kept))
+
+
+def test_an_export_older_than_the_last_checkpoint_does_not_make_an_old_run_finished(tmp_path):
     cell = make(tmp_path).cells[0]
     make_folder(cell)
+    amend(cell.folder, finished=None)
     assert grid.is_finished(cell)
     os.utime(cell.folder / "export", (1, 1))
     assert not grid.is_finished(cell)
+
+
+def test_a_run_is_finished_when_its_run_json_says_so_whatever_times_and_names_say(tmp_path):
+    cell = make(tmp_path).cells[0]
+    make_folder(cell)
+    os.utime(cell.folder / "export", (1, 1))  # as a copy may leave it
+    assert grid.is_finished(cell)
+    for wrong in (0, 100, True, "200"):  # continued from 100 and killed before its export
+        amend(cell.folder, finished=wrong)
+        os.utime(cell.folder / "export")
+        assert not grid.is_finished(cell)
+    amend(cell.folder, finished=200)
+    newest = cell.folder / "checkpoints" / "200"
+    (newest / checkpoint.MANIFEST).rename(tmp_path / "manifest")
+    assert not grid.is_finished(cell)
+    (cell.folder / "checkpoints" / "9999999").mkdir()
+    assert not grid.is_finished(cell)
+    amend(cell.folder, finished=None)
+    assert not grid.is_finished(cell)
+    (tmp_path / "manifest").rename(newest / checkpoint.MANIFEST)
+    os.utime(cell.folder / "export")
+    assert grid.is_finished(cell)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +225,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
         if self.cell.config.algo == "qmix" and self.cell.config.seed == 0:
             return -9
         if self.cell.config.algo == "qmix":
-            return 0  # somebody else stopped it
+            return config.STOPPED  # somebody else stopped it
         return healthy(self)
 
     monkeypatch.setattr(Fake, "act", act)
@@ -224,7 +259,7 @@ def test_the_command_line_ends_with_1_and_says_how_to_go_on(tmp_path, faked, mon
         return -15
 
     monkeypatch.setattr(Fake, "act", act)
-    with pytest.raises(RunFailedError, match=r"0 of 4 runs are finished; continue with: python "):
+    with pytest.raises(StoppedError, match=r"0 of 4 runs are finished; continue with: python "):
         experiments.from_command_line(settings, "0:2", None)
 
 
@@ -272,7 +307,7 @@ def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_p
         def act(self):
             if self.stops:
                 make_folder(self.cell, 100, whole=False)
-                return 0
+                return config.STOPPED
             if self.looks == 2 and self.cell == cells[0]:
                 signal.raise_signal(signal.SIGINT)
             return None
@@ -459,7 +494,9 @@ def test_a_real_grid_is_interrupted_and_goes_on(tmp_path):
             parent.send_signal(signal.SIGINT)
             break
     shown, said = parent.communicate(timeout=120)
-    assert parent.returncode == 1 and "1 of 4 runs are finished; continue with: " in said
+    assert (
+        parent.returncode == config.STOPPED and "1 of 4 runs are finished; continue with: " in said
+    )
     assert "| two_step | iql | 1 of 2 (0) | 208 |" in shown
     with folders.locked(out, "a benchmark"):
         pass  # no process is left

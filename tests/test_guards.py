@@ -289,7 +289,6 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         with pytest.raises(UserError, match=r"names code .* add --env=gymnasium/evil:x if"):
             use()
     for words in (["resume", "--env_steps=80"], ["evaluate"], ["evaluate", "--env=os:system"]):
-        monkeypatch.setattr(fuzz.command_line, "FLAGS", fuzz.flags.FlagValues())
         before = run_json.read_text()
         assert fuzz.command_line.main(["--run_dir=theirs", f"--mode={words[0]}", *words[1:]]) == 2
         assert run_json.read_text() == before
@@ -367,7 +366,6 @@ def test_numbers_names_and_files_out_of_all_measure_are_one_line(
 ):
     circle = tmp_path / "circle"
     circle.write_text(f"--flagfile={circle}\n")
-    monkeypatch.setattr(fuzz.command_line, "FLAGS", fuzz.flags.FlagValues())
     assert fuzz.command_line.main([w.replace("{circle}", str(circle)) for w in words]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and message in err and "\x1b" not in err

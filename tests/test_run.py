@@ -18,7 +18,7 @@ import tensorflow as tf
 
 import tfmix
 from tests.test_collect import PythonCountdown
-from tfmix import checkpoint, folders, run, training
+from tfmix import checkpoint, config, folders, run, training
 from tfmix.config import UserError
 from tfmix.envs.python import EnvError
 
@@ -219,13 +219,18 @@ def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
 
 
 def stop_at(env_steps, monkeypatch):
-    """Sessions end at the first collection's end from `env_steps` on."""
+    """Sessions end in the first collection's updates from `env_steps` on."""
+    stop_when(lambda trainer: trainer.env_steps() >= env_steps, monkeypatch)
+
+
+def stop_when(reached, monkeypatch):
+    """Sessions end as soon as `reached`, asked after each update, says so of the trainer."""
     kept = training.Session.__init__
 
-    def stopping(self, trainer, folder, seconds, should_stop):
-        kept(self, trainer, folder, seconds, lambda: trainer.env_steps() >= env_steps)
+    def stopping(self, trainer, folder, seconds, should_stop, reported=None):
+        kept(self, trainer, folder, seconds, lambda: reached(trainer), reported)
 
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)  # a collection a call
+    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)  # a collection and an update a call
     monkeypatch.setattr(training.Session, "__init__", stopping)
 
 
@@ -240,7 +245,7 @@ def test_a_run_stopped_between_two_rows_and_resumed_is_the_run_that_was_not(
     env = "two_step" if lane == "graph" else Threes
     settings = {"algo": "vdn", "env_steps": 600, "n_envs": 2, "log_period_env_steps": 100, **SMALL}
     settings["buffer_episodes"] = 50
-    whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
+    tfmix.train(env, run_dir=tmp_path / "whole", **settings)
     stop_at(250, monkeypatch)
     first = tfmix.train(env, run_dir=tmp_path / "x", **settings)
     assert not first.finished and 250 <= first.env_steps < 260
@@ -250,19 +255,75 @@ def test_a_run_stopped_between_two_rows_and_resumed_is_the_run_that_was_not(
     with (tmp_path / "x" / "metrics.csv").open("a") as file:
         file.write(rows_text(first.folder, 300) + "352,5")
     second = tfmix.resume(tmp_path / "x", env=None if lane == "graph" else env)
-    assert second.finished and without_time(tmp_path / "x") == without_time(tmp_path / "whole")
+    assert second.finished
+    assert_same_run(tmp_path / "x", tmp_path / "whole", 600)
     seconds = [float(row["seconds"]) for row in rows_of(tmp_path / "x")]
     assert seconds == sorted(seconds)
+
+
+def assert_same_run(one, other, env_steps):
+    """The last checkpoints hold the same bits, metrics.csv and TensorBoard the same rows."""
+    assert without_time(one) == without_time(other)
     saved = [
-        tf.train.load_checkpoint(r.folder / "checkpoints" / "600" / "tensors")
-        for r in (whole, second)
+        tf.train.load_checkpoint(folder / "checkpoints" / str(env_steps) / "tensors")
+        for folder in (one, other)
     ]
     names = saved[0].get_variable_to_shape_map()
     assert len(names) > 20
     for name in set(names) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
         np.testing.assert_array_equal(saved[0].get_tensor(name), saved[1].get_tensor(name))
-    steps = [event_steps(tmp_path / name) for name in ("x", "whole")]
+    steps = [event_steps(folder) for folder in (one, other)]
     assert steps[0] == steps[1] == sorted(set(steps[0]))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("lane", ["graph", "python"])
+def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not(
+    lane, shards, tmp_path, monkeypatch
+):
+    env = "two_step" if lane == "graph" else Threes
+    settings = {"algo": "qmix", "env_steps": 60, "n_envs": 2, "log_period_env_steps": 30, **SMALL}
+    settings |= {"updates_per_episode": 5.5, "learning_rate_decay": "linear", "eval_episodes": 7}
+    settings |= {"update_shards": shards, "standardise_rewards": True}
+    whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
+    folder, resumed = tmp_path / "x", {"env": None if lane == "graph" else env}
+    counts = whole.trainer.counters
+    last = int(counts.updates)
+    # At a row's collection, twice in one collection's updates, and in the last collection's.
+    for number, updates in enumerate((14, 17, last - 4)):
+        with monkeypatch.context() as patch:
+            stop_when(lambda trainer, at=updates: trainer.counters.updates >= at, patch)
+            run = tfmix.resume(folder, **resumed) if number else None
+            run = run or tfmix.train(env, run_dir=folder, **settings)
+        assert not run.finished and int(run.trainer.counters.updates) == updates
+        assert run.trainer.owes_updates() and not folders.is_finished(folder, 60)
+        assert not (folder / "export").exists()
+    assert run.env_steps == 60 and not tfmix.load(folder, **resumed).finished
+    with monkeypatch.context() as patch:  # all is learned, the last evaluation is left
+        stop_when(lambda trainer: trainer.counters.updates >= last, patch)
+        run = tfmix.resume(folder, **resumed)
+    assert not run.finished and not folders.is_finished(folder, 60)
+    assert tfmix.resume(folder, **resumed).finished and folders.is_finished(folder, 60)
+    assert_same_run(folder, tmp_path / "whole", 60)
+
+
+def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
+    chosen = config.resolve({"algo": "vdn", "env": "two_step", "updates_per_episode": 3, **SMALL})
+    spec, make_collector = run.open_env(chosen)
+    found = []
+    for limit in (10**6, 5):
+        trainer = training.Trainer(chosen, make_collector, spec)
+        counters = trainer.counters
+        while trainer.env_steps() < 96 or trainer.owes_updates():  # 16 a collection
+            before, left = int(counters.updates), (96 - trainer.env_steps()) // 16
+            well, due = trainer.run_iterations(tf.constant(left), tf.constant(limit, tf.int64))
+            assert well and int(due) == int(trainer._updates_due())
+            assert int(counters.updates) - before <= limit
+        assert trainer.env_steps() == 96 and int(counters.updates) == (48 - 8) * 3
+        assert trainer.run_iterations.experimental_get_tracing_count() == 1
+        found.append([x.numpy() for x in trainer.algorithm.live.variables])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def event_steps(folder):
@@ -300,9 +361,9 @@ def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again
     done = tfmix.load(tmp_path / "x").trainer
     assert int(done.replay.num_frames()) == 0
     for _ in range(3):  # six of the eight episodes that a batch has
-        done.run_iterations(tf.constant(1))
+        done.run_iterations(tf.constant(1), tf.constant(100, tf.int64))
     assert int(done.counters.updates) == updates
-    done.run_iterations(tf.constant(1))
+    done.run_iterations(tf.constant(1), tf.constant(100, tf.int64))
     assert int(done.counters.updates) == int(done.counters.episodes) - 8
 
 
@@ -598,8 +659,8 @@ def test_a_stopped_process_saves_and_says_how_to_go_on(tmp_path):
     while time.monotonic() < deadline and len(rows_of_or_none(folder)) < 3:
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == config.STOPPED and "tfmix: stopping after" in err
     assert f"--mode=resume --run_dir={folder}" in out
     # It may stop between two rows: going on writes the row that would have come.
     assert tfmix.load(folder).env_steps >= int(rows_of(folder)[-1]["env_steps"])

@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tfmix.config import UserError
+from tfmix.text import tell
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -100,10 +101,13 @@ def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
         yield
         for path in (*spare.rglob("*"), spare):
             _flush(path)
+        replaced = spare.with_name(f"{spare.name}-replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(replaced)  # to delete it takes longer, and there is none meanwhile
         spare.rename(final)
         _flush(final.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
         shutil.rmtree(spare, ignore_errors=True)  # room for what is still to be written
         if isinstance(error, OSError):
@@ -112,30 +116,39 @@ def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
         raise OSError(None, text.rpartition("; ")[2]) from error  # without the file's name
 
 
-def save(folder: Path, tensors: tf.train.Checkpoint, env_steps: int, seconds: float) -> None:
+def save(
+    folder: Path,
+    tensors: tf.train.Checkpoint,
+    env_steps: int,
+    seconds: float,
+    counts: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Writes a checkpoint and drops the oldest ones.
 
-    One of the same env_steps that is whole is left as it is: a run has one
-    state at each of its env_steps.
+    One of the same env_steps and counts that is whole is left as it is: it
+    holds the same state.
 
     Args:
       folder: the run's `checkpoints`.
       tensors: everything the future depends on.
       env_steps: where the run is; names the checkpoint.
       seconds: time spent on the run so far.
+      counts: what else tells one state of the run from another, by name; kept in
+        the manifest, see `count_of`.
 
     Raises:
       OSError: it cannot be written; those before it are as they were.
     """
     final, spare = folder / str(env_steps), folder / ".writing"
     if final.exists() and not verify(final):
-        return
+        kept = read_manifest(final)
+        if all(kept.get(name, value) == value for name, value in counts.items()):
+            return
     with whole_or_nothing(spare, final):
         tensors.write(str(spare / "tensors"))
         sums = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
-        (spare / MANIFEST).write_text(
-            _text({"format": FORMAT, "env_steps": env_steps, "seconds": seconds, "sha256": sums})
-        )
+        about = {"format": FORMAT, "env_steps": env_steps, "seconds": seconds, **counts}
+        (spare / MANIFEST).write_text(_text({**about, "sha256": sums}))
     for old in saved(folder)[:-KEEP]:
         shutil.rmtree(old)
 
@@ -168,10 +181,7 @@ def latest(folder: Path) -> Path | None:
         fault = verify(checkpoint)
         if not fault:
             return checkpoint
-        print(
-            f"tfmix: checkpoint {checkpoint} cannot be used ({fault}); trying the one before",
-            file=sys.stderr,
-        )
+        tell(f"tfmix: checkpoint {checkpoint} cannot be used ({fault}); trying the one before")
     if candidates:
         raise UserError(
             f"no checkpoint in {folder} is whole: delete that folder and --mode=resume starts "
@@ -221,3 +231,9 @@ def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
 def seconds_of(checkpoint: Path) -> float:
     """Time that the run had taken when `checkpoint` was written."""
     return float(read_manifest(checkpoint)["seconds"])
+
+
+def count_of(checkpoint: Path, name: str) -> int | None:
+    """Returns a count that `save` was given, None in a checkpoint that has none of that name."""
+    found = read_manifest(checkpoint).get(name)
+    return found if type(found) is int else None

@@ -6,10 +6,8 @@ a value's type and range are all made from the fields of `Config`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import io
 import json
 import math
 import os
@@ -26,6 +24,12 @@ MODES = ("train", "resume", "evaluate", "export", "benchmark", "check_env", "lis
 
 # Of a hidden layer; more is a slip of the finger, and no machine's memory.
 MOST_UNITS = 65_536
+# Flagfiles that include one another; more is a mistake.
+MOST_FLAGFILES = 100
+# main.py's exit code for a training or benchmark that Ctrl-C or SIGTERM stopped, all saved. A code
+# apart from 130 and 143, which a shell reports for a process that a signal ended: there, what came
+# after the last checkpoint is lost.
+STOPPED = 3
 # Of any whole number: what the loop counts in 64 bits with room to spare.
 LARGEST = 10**15
 
@@ -36,6 +40,10 @@ class UserError(Exception):
 
 class RunFailedError(RuntimeError):
     """A run that was rightly asked for and could not go on."""
+
+
+class StoppedError(RunFailedError):
+    """A benchmark that Ctrl-C or SIGTERM stopped; what its runs learned is saved."""
 
 
 def cores() -> int:
@@ -90,6 +98,7 @@ class Config:
         "collection",
         "seconds",
         low=0.1,
+        high=86_400.0,  # ten times as much is still a number of milliseconds that `poll` takes
     )
     epsilon_start: float = _setting(
         1.0, "Chance of a random action at the start.", "collection", low=0.0, high=1.0
@@ -350,19 +359,63 @@ def define_flags(values: flags.FlagValues) -> flags.FlagValues:
     return values
 
 
-def split_flagfiles(arguments: Iterable[str]) -> list[str]:
-    """Puts --flagfile arguments first, so that what was typed wins over them."""
+def _flagfile_of(word: str, rest: list[str]) -> str | None:
+    """The file that a word (with the first of `rest`, then taken from it) asks for, or None."""
+    if word in ("--flagfile", "-flagfile") and rest:
+        return rest.pop(0)
+    if word.startswith(("--flagfile=", "-flagfile=")):
+        return word.partition("=")[2]
+    return None
+
+
+def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[str]:
+    """The arguments in a flagfile, one a line, those of flagfiles that it names in their place.
+
+    Lines that begin with # or // are comments. absl reads flagfiles too, but
+    follows a chain of them into a RecursionError and reports a circle on
+    standard error alone, which belongs to all threads.
+
+    Raises:
+      UserError: it cannot be read, or includes itself, or too many one in the other.
+    """
+    if not name.strip():
+        return []  # as if it had not been given
+    try:
+        path = Path(name.strip()).expanduser().resolve()
+        if path in outer:
+            raise UserError(f"{name!r}: a flagfile includes itself, by way of others or not")
+        if len(outer) >= MOST_FLAGFILES:
+            raise UserError(
+                f"{str(outer[0])!r}: more than {MOST_FLAGFILES} flagfiles in one another"
+            )
+        lines = [line.strip() for line in path.read_text().split("\n")]
+    except (OSError, ValueError, RuntimeError) as error:  # no text, NUL in a name, ~nobody
+        raise UserError(f"cannot read a flagfile, {name!r}: {error}") from error
+    found: list[str] = []
+    pending = [line for line in lines if line and not line.startswith(("#", "//"))]
+    while pending:
+        word = pending.pop(0)
+        inner = _flagfile_of(word, pending)
+        found += [word] if inner is None else _read_flagfile(inner, (*outer, path))
+    return found
+
+
+def expand_flagfiles(arguments: Iterable[str]) -> list[str]:
+    """Puts what is in --flagfile files first, so that what was typed wins over it.
+
+    Raises:
+      UserError: a flagfile that cannot be read.
+    """
     files: list[str] = []
     rest: list[str] = []
     pending = list(arguments)
     while pending:
         word = pending.pop(0)
-        if word in ("--flagfile", "-flagfile") and pending:
-            files.append(f"--flagfile={pending.pop(0)}")
-        elif word.startswith(("--flagfile=", "-flagfile=")):
-            files.append(word)
-        else:
+        name = _flagfile_of(word, pending)
+        if name is None:
             rest.append(word)
+        else:
+            files += _read_flagfile(name)
     return files + rest
 
 
@@ -378,23 +431,19 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
         out of bounds, an unreadable flagfile.
     """
     values = values if values is not None else define_flags(flags.FlagValues())
-    warning = io.StringIO()
     try:
-        with contextlib.redirect_stderr(warning):  # absl's, about a circle of flagfiles
-            left = values(["tfmix", *split_flagfiles(arguments)])
+        left = values(["tfmix", *expand_flagfiles(arguments)])
     except flags.Error as error:
         text = re.sub(r"\('Non-boolean argument.*", "write true or false", str(error), flags=re.S)
         raise UserError(" ".join(text.split())) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read a flagfile: {error}") from error
-    if warning.getvalue():
-        raise UserError("a flagfile includes itself, by way of others or not")
     if len(left) > 1:
         raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
     found = {name: values[name].value for name in values if values[name].present}
     for name, value in found.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"flag --{name}={value}: it must be a finite number")
+        if "\0" in str(value):
+            raise UserError(f"flag --{name}={value!r}: there is a NUL character in it")
     return found
 
 

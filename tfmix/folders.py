@@ -89,17 +89,33 @@ def refuse_links(folder: Path) -> None:
 
 
 def is_finished(folder: Path, env_steps: int) -> bool:
-    """Whether a run came to its end at `env_steps`: trained, saved and exported.
+    """Returns whether a run came to its end at `env_steps`: trained, saved and exported.
 
-    Checkpoints and exports are renamed into place, so one that is there is
-    whole. An export older than the checkpoint is of an earlier time
-    (--mode=export makes one of an unfinished run).
+    A training writes into run.json where it ended once its export is made. A
+    folder of an earlier tfmix lacks that: there the export must be newer than the
+    last checkpoint, for --mode=export makes one of an unfinished run too.
     """
-    newest = checkpoint.saved(folder / "checkpoints")[-1:]
-    if not newest or int(newest[0].name) < env_steps:
+    export, newest = folder / "export", _newest(folder / "checkpoints")
+    if not newest or newest[1] < env_steps or not export.is_dir():
         return False
-    export = folder / "export"
-    return export.is_dir() and export.stat().st_mtime >= newest[0].stat().st_mtime
+    try:
+        about = read(folder).about
+    except UserError:
+        return False
+    if "finished" not in about:
+        return export.stat().st_mtime >= newest[0].stat().st_mtime
+    return type(about["finished"]) is int and about["finished"] >= env_steps
+
+
+def _newest(checkpoints: Path) -> tuple[Path, int] | None:
+    """The newest checkpoint that has a manifest and its files, and the manifest's env steps."""
+    for found in reversed(checkpoint.saved(checkpoints)):
+        with contextlib.suppress(OSError, ValueError, RecursionError, UserError):
+            manifest = checkpoint.read_manifest(found)
+            whole = all((found / Path(name).name).is_file() for name in manifest["sha256"])
+            if whole and type(manifest.get("env_steps")) is int:
+                return found, manifest["env_steps"]
+    return None
 
 
 @contextlib.contextmanager

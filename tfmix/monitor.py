@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, cast
+
+from tfmix.text import Lossy, tell
 
 # The first columns of metrics.csv, in this order; the algorithm's follow.
 COLUMNS = ("env_steps", "episodes", "updates", "seconds", "train_return", "greedy_return")
@@ -93,7 +95,7 @@ def cut_metrics(path: Path, env_steps: int) -> None:
         if path.stat().st_size:
             aside = path.with_suffix(".damaged.csv")
             path.replace(aside)
-            print(f"tfmix: {path} is damaged and set aside as {aside.name}", file=sys.stderr)
+            tell(f"tfmix: {path} is damaged and set aside as {aside.name}")
         else:
             path.unlink()  # stopped before its first line was written
         return
@@ -165,23 +167,20 @@ class Progress:
             self._last = now
             pace = (env_steps - self._start) / max(now - self._began, 1e-9)
             left = max(self._total - env_steps, 0) / max(pace, 1e-9)
-            print(
-                f"{env_steps:,} of {self._total:,} env steps, {text}, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell(f"{env_steps:,} of {self._total:,} env steps, {text}, {left:.0f} s left")
 
 
 def progress_bar() -> Any:
-    """rich's bar with share done, description and time left, on standard error.
+    """Makes rich's bar with share done, description and time left, on standard error.
 
-    Where that is no terminal it is disabled and shows nothing.
+    If that is no terminal it is disabled and shows nothing. What cannot be
+    written is dropped, also by `console.print`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from rich.progress import TimeRemainingColumn as Left
 
-    console = Console(file=sys.stderr)
+    console = Console(file=cast(IO[str], Lossy(sys.stderr)))
     return Progress(
         BarColumn(None),
         TaskProgressColumn(),

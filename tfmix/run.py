@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from tfmix.envs.python import EnvError, own
 from tfmix.envs.python.pool import open_lane
 from tfmix.export import export
 from tfmix.networks.in_numpy import NumpyTeam
-from tfmix.signals import listening
+from tfmix.signals import STOPPING, listening, raise_again
+from tfmix.text import show, tell
 from tfmix.types import TEAM_REWARD, EnvSpec
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
@@ -85,7 +85,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         )
     # Here, once, and not by every worker: to start a game may take long.
     for notice in first.rehearse() if hasattr(first, "rehearse") else ():
-        print(f"tfmix: {first.spec.name} {notice}", file=sys.stderr)
+        tell(f"tfmix: {first.spec.name} {notice}")
     if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
@@ -154,6 +154,7 @@ def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "git_commit": _git_commit(),
             "versions": _versions(),
+            "finished": 0,  # env steps at which it came to its end, see folders.is_finished
             "hardware": {
                 "machine": platform.machine(),
                 "system": platform.platform(),
@@ -176,17 +177,20 @@ class Run:
       spec: its task's shape.
       algorithm: the networks.
       trainer: everything that a checkpoint holds.
+      stopped: Ctrl-C or SIGTERM ended its training here before its end.
     """
 
     def __init__(self, folder: Path, trainer: training.Trainer):
         self.folder, self.trainer = folder, trainer
         self.config, self.spec, self.algorithm = trainer.config, trainer.spec, trainer.algorithm
+        self.stopped = False
         self._carry: tf.Tensor | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether the run has done all of its env_steps."""
-        return self.trainer.env_steps() >= self.config.env_steps
+        """Whether the run has done all of its env_steps, and learned from them."""
+        done = self.trainer.env_steps() >= self.config.env_steps
+        return done and not self.stopped and not self.trainer.owes_updates()
 
     @property
     def env_steps(self) -> int:
@@ -293,12 +297,17 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
       verbose: print the device, the seed and the folder first.
       **settings: settings of docs/settings.md by name.
 
+    Ctrl-C and SIGTERM end the training early, and all is saved. A SIGTERM is
+    then raised again: a script that does not handle it ends there.
+
     Returns:
-      the run, trained; stopped early by Ctrl-C its `finished` is False.
+      the run, trained; if it was stopped early its `finished` is False.
 
     Raises:
       UserError: a setting, environment or folder that does not serve.
       RunFailedError: the environment broke its word.
+      KeyboardInterrupt: a second Ctrl-C; what came after the last checkpoint
+        is lost.
     """
     given: Any = None
     if isinstance(env, str):
@@ -323,7 +332,10 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     trainer = training.Trainer(chosen, make_collector, spec)
     with folders.locked(folder, IN_USE):
         _create(folder, chosen, spec)
-        return _go_on(Run(folder, trainer), 0.0)
+        run = Run(folder, trainer)
+        heard = _go_on(run, 0.0)
+    raise_again(heard)
+    return run
 
 
 class MissingEnv:
@@ -345,13 +357,30 @@ class MissingEnv:
         """Nothing to close."""
 
 
-def _store_env_steps(folder: Path, env_steps: int) -> None:
-    """Writes a run's new end into its run.json, whole or not at all."""
+def _store(folder: Path, env_steps: int | None = None, finished: int | None = None) -> None:
+    """Changes a run.json, whole or not at all.
+
+    Args:
+      folder: the run folder.
+      env_steps: the run's new end, None for the one it has.
+      finished: env steps at which it came to its end, None for what is there, or
+        for 0 in a folder of a tfmix that did not write it.
+
+    Raises:
+      RunFailedError: it cannot be written.
+    """
     about = json.loads((folder / "run.json").read_text())
-    about["config"]["env_steps"] = env_steps
+    if env_steps is not None:
+        about["config"]["env_steps"] = env_steps
+    about["finished"] = about.get("finished", 0) if finished is None else finished
     spare = folder / ".run.json"
-    spare.write_text(json.dumps(about, indent=1) + "\n")
-    spare.replace(folder / "run.json")
+    try:
+        spare.write_text(json.dumps(about, indent=1) + "\n")
+        spare.replace(folder / "run.json")
+    except OSError as error:
+        raise RunFailedError(
+            f"{folder / 'run.json'} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 def resume(
@@ -360,7 +389,9 @@ def resume(
     verbose: bool = False,
     env_steps: int | None = None,
 ) -> Run:
-    """Continues a run from its newest checkpoint, or from its start where it has none.
+    """Continues a run from its newest checkpoint, or from its start if it has none.
+
+    Ctrl-C and SIGTERM do what they do in `train`.
 
     Args:
       run_dir: the run folder.
@@ -372,30 +403,36 @@ def resume(
     Raises:
       UserError: no run there, one with symbolic links in it, or one whose
         checkpoint does not fit.
-      RunFailedError: the environment broke its word.
+      RunFailedError, KeyboardInterrupt: as `train`.
     """
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
     folders.refuse_links(Path(run_dir))
     with folders.locked(Path(run_dir), IN_USE):
         run, newest = _open(run_dir, env, env_steps)
-        if env_steps is not None:
-            if run.env_steps > env_steps:
-                raise UserError(
-                    f"{run.folder} is at {run.env_steps:,} env steps, "
-                    f"behind --env_steps={env_steps}"
-                )
-            _store_env_steps(run.folder, env_steps)
+        if env_steps is not None and run.env_steps > env_steps:
+            raise UserError(
+                f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
+            )
+        finished = run.finished and folders.is_finished(run.folder, run.config.env_steps)
+        if env_steps is not None or not finished:
+            _store(run.folder, env_steps)
         if verbose:
             _announce(run.config, run.spec, run.folder)
-        if folders.is_finished(run.folder, run.config.env_steps):
+        if finished:
             if verbose:
-                print("this run is finished; a greater --env_steps goes on with it")
+                show("this run is finished; a greater --env_steps continues it")
             return run
         if verbose and newest and not run.config.checkpoint_replay:
-            print("the replay is not in the checkpoint: it is filled anew before learning")
-        monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
-        monitor.cut_events(run.folder, run.env_steps)
-        return _go_on(run, checkpoint.seconds_of(newest) if newest else 0.0)
+            show("the replay is not in the checkpoint: it is filled anew before learning")
+        seconds = checkpoint.seconds_of(newest) if newest else 0.0
+        reported = checkpoint.count_of(newest, training.REPORTED) if newest else None
+        # Rows that a later checkpoint would have held are written again.
+        last = run.env_steps if reported is None else reported
+        monitor.cut_metrics(run.folder / "metrics.csv", last)
+        monitor.cut_events(run.folder, last)
+        heard = _go_on(run, seconds, reported)
+    raise_again(heard)
+    return run
 
 
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
@@ -437,7 +474,7 @@ def _open(
     else:
         found, make_collector = open_env(settings, env)
     if found != spec:
-        print(f"tfmix: {settings.env} is not quite what {folder} was trained on", file=sys.stderr)
+        tell(f"tfmix: {settings.env} is not quite what {folder} was trained on")
     trainer = training.Trainer(settings, make_collector, found)
     if newest is not None:
         checkpoint.restore(newest, trainer.tensors)
@@ -446,29 +483,35 @@ def _open(
 
 def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
     """The first lines of a start."""
-    print(device_line())
+    show(device_line())
     room = replay.plan(settings, spec)
     if room.size >= LARGE_REPLAY:
         where = "" if room.device == replay.HOST else ", in the GPU's memory"
-        print(f"replay: {room.episodes:,} episodes, {memory.in_words(room.size)}{where}")
-    print(
-        f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}", flush=True
-    )
+        show(f"replay: {room.episodes:,} episodes, {memory.in_words(room.size)}{where}")
+    show(f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}")
 
 
-def _go_on(run: Run, seconds: float) -> Run:
-    """Trains `run` to its end or to a stop, and exports it.
+def _go_on(run: Run, seconds: float, reported: int | None = None) -> int:
+    """Trains `run` to its end, exports it and marks it as finished, or trains it to a stop.
+
+    Args:
+      run: what is trained.
+      seconds: time that it took before.
+      reported: env steps at its last row of metrics, None for where it is.
+
+    Returns:
+      the signal that was heard, 0 for none.
 
     Raises:
       RunFailedError: the environment broke its word, learning went astray, or
         the folder cannot be written any more.
     """
     try:
-        with listening() as should_stop:
-            session = training.Session(run.trainer, run.folder, seconds, should_stop)
+        with listening(STOPPING) as stop:
+            session = training.Session(run.trainer, run.folder, seconds, stop, reported)
             with contextlib.closing(session):
                 try:
-                    session.run()
+                    run.stopped = not session.run()
                 except (RunFailedError, OSError, tf.errors.OpError):
                     raise
                 except Exception as error:  # of the environment: what was learned is kept
@@ -481,8 +524,9 @@ def _go_on(run: Run, seconds: float) -> Run:
     except OSError as error:
         raise RunFailedError(
             f"{run.folder} cannot be written: {error.strerror or error}; its last checkpoint "
-            "is whole, and --mode=resume goes on from there"
+            "is whole, and --mode=resume continues from there"
         ) from error
-    if run.finished:
+    if not run.stopped:
         run.export()
-    return run
+        _store(run.folder, finished=run.env_steps)
+    return stop.number

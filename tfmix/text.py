@@ -1,7 +1,10 @@
-"""Makes text from outside (errors, names, files) safe to print on a terminal."""
+"""Makes text from outside (errors, names, files) safe to print, and prints without raising."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 from typing import Any
 
 MAX_CHARACTERS = 600
@@ -31,3 +34,55 @@ def of_error(error: BaseException, most: int = MAX_CHARACTERS) -> str:
     """Returns `KeyError: 'x'` in one printable line; the type alone where there is no message."""
     message = clean(error, most)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+class Lossy(io.TextIOBase):
+    """Writes to a text stream what can be written, and drops the rest.
+
+    The reader of a stream may go away and the disk under it may be full. What a
+    run says about itself is no reason to end it.
+
+    Args:
+      stream: such as `sys.stderr`; None, which Python sets for a closed one,
+        drops everything.
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's encoding."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether a person watches; False for a closed stream."""
+        try:
+            return bool(self._stream.isatty())
+        except (AttributeError, ValueError):
+            return False
+
+    def write(self, text: str) -> int:
+        """Writes `text` if it can, and returns its length in any case."""
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:  # a name that the terminal's encoding lacks
+            self.write(text.encode("ascii", "backslashreplace").decode())
+        except (AttributeError, OSError, ValueError):
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes the stream if it can."""
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            self._stream.flush()
+
+
+def tell(line: str) -> None:
+    """Prints a line on standard error at once; one that cannot be printed is dropped."""
+    print(line, file=Lossy(sys.stderr), flush=True)
+
+
+def show(text: str) -> None:
+    """Prints on standard output at once; text that cannot be printed is dropped."""
+    print(text, file=Lossy(sys.stdout), flush=True)

@@ -22,10 +22,13 @@ from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
 WEIGHTS, COLLECT, REPLAY, EVALUATE, SUMMARY, RANDOM_TEAM = range(6)
-# What a compiled call takes, about: a stop or a checkpoint waits for its end.
+# What a call takes, about: a stop or a checkpoint waits for its end. It is cut by work: by
+# collections, and by updates, of which a collection may owe thousands.
 CALL_SECONDS = 1.0
 # The share of a run's time that checkpoints may take, unless --checkpoint_period_env_steps asks.
 SAVING_SHARE = 0.02
+# The name in a checkpoint's manifest of the env steps at the last row of metrics.
+REPORTED = "reported_env_steps"
 
 
 # The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
@@ -110,8 +113,8 @@ class Trainer:
         self.run_iterations = (
             tf.function(self._iterations) if self.collector.compiled else self._iterations
         )
-        self._learn = tf.function(self._learn_from)
-        self._iterations_a_call = 1
+        self._learn = tf.function(self._catch_up)
+        self._iterations_a_call = self._updates_a_call = 1
         kept = self.replay.variables() if config.checkpoint_replay else ()
         self.tensors = tf.train.Checkpoint(
             live=self.algorithm.live,
@@ -147,34 +150,50 @@ class Trainer:
 
     # The loop's body.
 
-    def _iterations(self, iterations: tf.Tensor) -> tf.Tensor:
-        """Collects and learns `iterations` times, or to where NaN or infinity comes.
+    def _iterations(self, iterations: tf.Tensor, updates: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Does the updates that are owed, then collects and learns until a limit is reached.
+
+        It ends where NaN or infinity comes, too. Where it ends changes nothing
+        about the run: the next call begins with what this one left.
+
+        Args:
+          iterations: [] int, collections at most.
+          updates: [] int64, updates at most.
 
         Returns:
-          whether all went well, [] bool.
+          whether all went well, [] bool; the updates that are left, [] int64.
         """
-        well = True
-        for _ in tf.range(iterations):
+        last = self.counters.updates + updates
+        well, due = True, self._updates_due()
+        if due > 0:
+            well, due = self._learn(last)
+        collected = 0
+        while well and due == 0 and collected < iterations:
             episode = self.collector.collect(
                 tf.stack([self.seed, COLLECT]),
                 self.counters.episodes.value(),
                 self.epsilon(),
                 self.config.n_envs,
             )
-            well = self._learn(episode)
-            if not well:
-                break
-        return well
+            well, due = self._learn(last, episode)
+            collected += 1
+        return well, due
 
-    def _learn_from(self, episode: Episode) -> tf.Tensor:
-        """Stores episodes and does the updates that have become due, up to one that fails.
+    def _catch_up(self, last: tf.Tensor, episode: Episode | None = None) -> tuple[tf.Tensor, ...]:
+        """Stores episodes and does the updates that are due, up to one that fails.
+
+        Args:
+          last: [] int64, the count of updates at which it ends in any case.
+          episode: what was collected, None for nothing.
 
         Returns:
-          whether none failed, [] bool; the failed one's metrics are in the sums.
+          whether none failed, [] bool, the failed one's metrics are in the sums;
+          and the updates that are left, [] int64.
         """
         counters, sums = self.counters, self.sums
-        well = self._store(episode)
-        for _ in tf.range(tf.where(well, self._updates_due(), 0)):
+        well = True if episode is None else self._store(episode)
+        due = tf.minimum(self._updates_due(), last - counters.updates)
+        for _ in tf.range(tf.where(well, due, 0)):
             metrics = self.learner.update(
                 self._next_batch(), counters.updates.value(), self.learning_rate()
             )
@@ -184,7 +203,7 @@ class Trainer:
                 break
             sums.updates.assign_add(1)
             counters.updates.assign_add(1)
-        return well
+        return well, self._updates_due()
 
     @_as_it_stands
     def _store(self, episode: Episode) -> tf.Tensor:
@@ -276,10 +295,17 @@ class Trainer:
         """Environment steps done so far."""
         return int(self.counters.env_steps)
 
-    def advance(self, env_steps: int) -> None:
+    def owes_updates(self) -> bool:
+        """Whether updates are due for what was collected; `advance` begins with them."""
+        return int(self._updates_due()) > 0
+
+    def advance(self, env_steps: int) -> bool:
         """Trains for a second or so, at most to the first collection's end from `env_steps` on.
 
         Where one call ends changes nothing about the run.
+
+        Returns:
+          whether updates of its last collection are left, as `owes_updates`.
 
         Raises:
           RunFailedError: an observation that the replay's number type cannot hold.
@@ -288,28 +314,46 @@ class Trainer:
         """
         widest = self.config.n_envs * self.spec.episode_limit
         # As many as cannot lead past the goal's collection.
-        iterations = math.ceil((env_steps - self.env_steps()) / widest)
-        iterations = min(iterations, self._iterations_a_call)
+        wanted = max(math.ceil((env_steps - self.env_steps()) / widest), 0)
+        iterations, updates = min(wanted, self._iterations_a_call), self._updates_a_call
         began = time.monotonic()
         try:
-            well = self.run_iterations(tf.constant(iterations))
+            well, due = self.run_iterations(
+                tf.constant(iterations), tf.constant(updates, dtype=tf.int64)
+            )
         except tf.errors.InvalidArgumentError as error:
             if NOT_UINT8 in str(error):
                 raise RunFailedError(NOT_UINT8) from error
             raise
         if not well:
             raise self._failure()
-        took = time.monotonic() - began
-        full = self.collector.compiled and iterations == self._iterations_a_call
-        if full and took < CALL_SECONDS / 2:
-            self._iterations_a_call *= 2
-        elif took > 2 * CALL_SECONDS:
-            self._iterations_a_call = max(self._iterations_a_call // 2, 1)
+        owes = int(due) > 0
+        self._size_calls(time.monotonic() - began, owes, iterations == self._iterations_a_call)
+        return owes
+
+    def _size_calls(self, took: float, owes: bool, full: bool) -> None:
+        """Sets what the next call may do, by what the last one took.
+
+        Args:
+          took: its seconds.
+          owes: it ended at the limit of updates.
+          full: it was allowed as many collections as a call may do.
+        """
+        if took > CALL_SECONDS:
+            slower = CALL_SECONDS / took
+            self._iterations_a_call = max(int(self._iterations_a_call * slower), 1)
+            self._updates_a_call = max(int(self._updates_a_call * slower), 1)
+        elif took < CALL_SECONDS / 2:
+            if owes:
+                self._updates_a_call *= 2
+            elif full and self.collector.compiled:
+                self._iterations_a_call *= 2
 
     def train_until(self, env_steps: int) -> None:
-        """Trains to the first end of a collection at or behind `env_steps`; raises as `advance`."""
-        while self.env_steps() < env_steps:
-            self.advance(env_steps)
+        """Trains to the first end of a collection from `env_steps` on; raises as `advance`."""
+        owes = self.owes_updates()
+        while owes or self.env_steps() < env_steps:
+            owes = self.advance(env_steps)
 
     def take_means(self) -> dict[str, float]:
         """Means since the last call: `train_return` and, where updates were done, each metric."""
@@ -331,10 +375,16 @@ class Session:
       folder: the run folder.
       seconds: time spent by earlier starts of this run.
       should_stop: asked between chunks; True ends the training early.
+      reported: env steps at the run's last row of metrics, None for where it is.
     """
 
     def __init__(
-        self, trainer: Trainer, folder: Path, seconds: float, should_stop: Callable[[], bool]
+        self,
+        trainer: Trainer,
+        folder: Path,
+        seconds: float,
+        should_stop: Callable[[], bool],
+        reported: int | None = None,
     ):
         self.trainer, self.folder, self.should_stop = trainer, folder, should_stop
         self.config = trainer.config
@@ -349,7 +399,8 @@ class Session:
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
         self.board = TensorBoard(folder)
         self.began, self.before = time.monotonic(), seconds
-        self.reported = trainer.env_steps(), self.began
+        self.reported = trainer.env_steps() if reported is None else reported
+        self.paced = trainer.env_steps(), self.began
         self.saved_at, self.saved_env_steps = self.began, trainer.env_steps()
         self.save_seconds = 0.0
         self.greedy: float | None = None
@@ -358,8 +409,14 @@ class Session:
         """Time spent on this run, earlier starts included."""
         return self.before + time.monotonic() - self.began
 
-    def run(self) -> None:
-        """Trains to the end, or until `should_stop`.
+    def run(self) -> bool:
+        """Trains to the end, or until `should_stop`, and saves.
+
+        A run that is stopped while it owes updates or a row of metrics begins
+        with these when it is resumed.
+
+        Returns:
+          whether it came to its end.
 
         Raises:
           RunFailedError: a loss or gradient is not finite.
@@ -368,31 +425,45 @@ class Session:
         log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
         eval_every = config.eval_period_env_steps
         with Progress(config.env_steps, trainer.env_steps()) as progress:
-            while trainer.env_steps() < config.env_steps and not self.should_stop():
-                start = trainer.env_steps()
+            while self.reported < config.env_steps:
+                start = self.reported
                 goal = min(
                     config.env_steps,
                     start - start % log_every + log_every,
                     start - start % eval_every + eval_every,
                 )
-                self.advance(goal)
+                if not self.train_until(goal):
+                    break
                 done = trainer.env_steps()
-                if done >= goal:
-                    evaluate = done // eval_every > start // eval_every or done >= config.env_steps
-                    progress.update(done, self.report(evaluate))
-                if self.saving_is_due():
-                    self.save()
+                evaluate = done // eval_every > start // eval_every or done >= config.env_steps
+                row = self.report(evaluate)
+                if row is None:
+                    break
+                progress.update(done, row)
         self.save()
+        return self.reported >= config.env_steps
 
-    def advance(self, env_steps: int) -> None:
-        """`Trainer.advance`, which leaves the offending episodes in the folder where it fails.
+    def train_until(self, env_steps: int) -> bool:
+        """Does `Trainer.train_until`, and saves at times; whether it got there unstopped."""
+        trainer = self.trainer
+        owes = trainer.owes_updates()
+        while owes or trainer.env_steps() < env_steps:
+            if self.should_stop():
+                return False
+            if self.saving_is_due():
+                self.save()
+            owes = self.advance(env_steps)
+        return True
+
+    def advance(self, env_steps: int) -> bool:
+        """Does `Trainer.advance`, and leaves offending episodes in the folder if it fails.
 
         Raises:
           RunFailedError: NaN or infinity, or what the replay cannot hold.
         """
         trainer, path = self.trainer, self.folder / "offending_batch.npz"
         try:
-            trainer.advance(env_steps)
+            return trainer.advance(env_steps)
         except NotFiniteError as error:
             about = {"env_steps": trainer.env_steps(), "updates": int(trainer.counters.updates)}
             try:
@@ -403,22 +474,25 @@ class Session:
             text = f"{error}; {kept}; the last checkpoint is kept"
             raise RunFailedError(text) from error
 
-    def report(self, evaluate: bool) -> dict[str, Any]:
+    def report(self, evaluate: bool) -> dict[str, Any] | None:
         """Writes what was done since the last report to metrics.csv and TensorBoard.
 
         Args:
           evaluate: play greedy episodes too.
 
         Returns:
-          the row, with the newest greedy return there is.
+          the row, with the newest greedy return there is; None if it was
+          stopped before anything was written.
         """
-        trainer, config = self.trainer, self.config
-        row: dict[str, Any] = dict(trainer.take_means())
+        trainer = self.trainer
         done, now = trainer.env_steps(), time.monotonic()
-        before, then = self.reported
+        before, then = self.paced
+        played = self.evaluate() if evaluate else None
+        if evaluate and played is None:
+            return None
+        row: dict[str, Any] = dict(trainer.take_means())
         row["env_steps_per_second"] = (done - before) / (now - then)
-        if evaluate:
-            played = trainer.play(EVALUATE, config.eval_episodes, first=done)
+        if played is not None:
             self.greedy = row["greedy_return"] = float(played.mean())
         row.update(
             env_steps=done,
@@ -433,8 +507,23 @@ class Session:
             row["worker_restarts"] = trainer.collector.restarts
         self.metrics.write(row)
         self.board.write(done, row)
-        self.reported = done, time.monotonic()
+        self.reported, self.paced = done, (done, time.monotonic())
         return {**row, "greedy_return": self.greedy}
+
+    def evaluate(self) -> np.ndarray | None:
+        """Plays greedy episodes; their returns [eval_episodes], or None if it was stopped.
+
+        A stop waits for as many episodes as are played side by side, in the
+        graph for all.
+        """
+        trainer, count, found = self.trainer, self.config.eval_episodes, []
+        part = count if trainer.collector.compiled else self.config.n_envs
+        for start in range(0, count, part):
+            if self.should_stop():
+                return None
+            first = trainer.env_steps() + start
+            found.append(trainer.play(EVALUATE, min(part, count - start), first=first))
+        return np.concatenate(found)
 
     def saving_is_due(self) -> bool:
         """Whether a period has passed; that in seconds grows where saving takes long."""
@@ -464,6 +553,7 @@ class Session:
             self.trainer.tensors,
             self.trainer.env_steps(),
             round(self.seconds(), 3),
+            {"updates": int(self.trainer.counters.updates), REPORTED: self.reported},
         )
         self.saved_at, self.saved_env_steps = time.monotonic(), self.trainer.env_steps()
         self.save_seconds = self.saved_at - began

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tfmix import folders
-from tfmix.config import Config, RunFailedError
+from tfmix.config import Config, RunFailedError, StoppedError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
 from tfmix.experiments.table import Row
+from tfmix.text import show
 
 RUN_DIR = "runs/benchmark"
 IN_USE = (
@@ -82,18 +83,19 @@ def from_command_line(settings: dict[str, Any], seeds: str | None, jobs: int | N
 
     Raises:
       UserError: as in `benchmark`.
-      RunFailedError: a run broke, or the benchmark was stopped.
+      StoppedError: Ctrl-C or SIGTERM stopped the benchmark.
+      RunFailedError: a run broke.
     """
     rest = dict(settings)
     algo, env = rest.pop("algo", Config.algo), rest.pop("env", Config.env)
     seed, run_dir = rest.pop("seed", Config.seed), rest.pop("run_dir", "") or RUN_DIR
     asked = grid.make(algo, env, [seed] if seeds is None else seeds, run_dir, rest, jobs)
     rows = _benchmark(asked)
-    print((asked.run_dir / "table.md").read_text(), end="")
+    show((asked.run_dir / "table.md").read_text().rstrip("\n"))
     states = [row["status"] for row in rows]
     if "unfinished" in states:
-        raise RunFailedError(
-            f"interrupted, {states.count('finished')} of {len(rows)} runs are finished; "
+        raise StoppedError(
+            f"stopped, {states.count('finished')} of {len(rows)} runs are finished; "
             f"continue with: {asked.command}"
         )
     if "failed" in states:

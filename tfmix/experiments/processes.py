@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tfmix import text
+from tfmix.config import STOPPED
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
 from tfmix.signals import listening
@@ -21,6 +23,7 @@ from tfmix.signals import listening
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 POLL_SECONDS = 0.2
+LOG_BYTES = 65_536  # of a log's end, where its last line is looked for
 
 
 class Process(Protocol):
@@ -144,18 +147,23 @@ def run_all(
 def _reason(cell: Cell, code: int, told: bool) -> str:
     """Why a run that has ended counts as broken; empty where it does not."""
     last = last_line(cell.log)
+    if code == STOPPED:
+        other = "stopped by a signal that did not come from here; what it learned is saved"
+        return "" if told else other
     if code > 0:
         return last or f"exit code {code}"
     if told or (code == 0 and is_finished(cell)):
         return ""
     if code == 0:
-        return "stopped by a signal that did not come from here; what it learned is saved"
+        return "ended before its end, with exit code 0"
     name = signal.strsignal(-code) or f"signal {-code}"
     return f"ended by the system ({name})" + (f"; its last words: {last}" if last else "")
 
 
 def last_line(log: Path) -> str:
-    """The last words in a log since the command that started its run."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    """Returns the last line of text in a log since the command that started its run."""
+    with log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+        lines = [text.clean(line) for line in file.read().decode(errors="replace").splitlines()]
     last = next((line for line in reversed(lines) if line), "")
     return "" if last.startswith("$ ") else last.removeprefix("tfmix: ")

@@ -26,6 +26,7 @@ from tfmix.envs.python import EnvError, worker
 from tfmix.envs.python.rows import InProcess, check, make_rows, names_of, room
 from tfmix.networks import in_numpy
 from tfmix.networks.layout import AgentLayout
+from tfmix.text import tell
 from tfmix.types import Episode
 
 LOOKS = 4  # in the time that a step may take, at whether workers have made one
@@ -214,11 +215,9 @@ class Pool:
                 times = f"{most + 1} times" if most else "once"
                 raise EnvError(f"{what}; a worker has failed {times} (--max_worker_restarts)")
             self.restarts += 1
-            print(
+            tell(
                 f"tfmix: {what}; it is replaced ({self.restarts} of at most {most} times) "
-                f"and {len(lost)} unfinished episodes are played again",
-                file=sys.stderr,
-                flush=True,
+                f"and {len(lost)} unfinished episodes are played again"
             )
             hand = self._start(number)
             if trouble := self._ready(hand):
@@ -335,10 +334,9 @@ def open_lane(factory: Callable[[], Any] | None, first: Any, config: Config) -> 
         if parcel := pickled(factory):
             first.close()
             return Pool(parcel, first, config, n_workers)
-        print(
+        tell(
             f"tfmix: {first.spec.name} cannot be built in other processes (a lambda or a local "
-            "name?): its environments are stepped in this one",
-            file=sys.stderr,
+            "name?): its environments are stepped in this one"
         )
     others = [factory() for _ in range(config.n_envs - 1)]
     return InProcess([first, *others], cut_is_terminal)
