@@ -28,6 +28,12 @@ def no_time_for_speed(monkeypatch):
     monkeypatch.setattr(check, "SPEED_SECONDS", 1e-9)
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """A child would import this module, and TensorFlow with it, for every test."""
+    monkeypatch.setattr(check, "pickled", lambda factory: None)
+
+
 class Pair:
     """A ParallelEnv by interface: two agents draw a number and are paid 1; 4 steps an episode."""
 

@@ -23,7 +23,8 @@ from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, rep
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError, own, pool
-from tfmix.envs.python.worker import in_graph
+from tfmix.envs.python.apart import RESET, Progress
+from tfmix.envs.python.worker import build, in_graph
 from tfmix.export import export
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.signals import listening
@@ -80,7 +81,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         crew.close()
         crew = None
     if crew is None:
-        return _open_here(settings, first if factory is None else factory(), factory)
+        return _open_here(settings, first, factory)
     try:
         _check_memory(settings, crew.spec)
         _warn_of_chance(crew.spec, crew.about.repeats)
@@ -94,7 +95,17 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
 def _open_here(
     settings: Config, first: Any, factory: Callable[[], Any] | None
 ) -> tuple[EnvSpec, Callable[..., Any]]:
-    """Opens environments that this process steps or compiles; as `open_env`."""
+    """Opens environments that this process steps or compiles; as `open_env`.
+
+    Args:
+      settings: as `open_env`.
+      first: an environment; None if `factory` makes it.
+      factory: makes an environment; None if there is `first` alone.
+    """
+    told = Progress.of_this_process()
+    if factory is not None:
+        factory = functools.partial(build, factory, settings.env, told)
+        first = factory()
     _check_memory(settings, first.spec)
     if in_graph(first):
         cut = settings.time_limit == "terminal"
@@ -102,7 +113,7 @@ def _open_here(
             first, algorithm.act, algorithm.layout.carry_size, cut
         )
     if hasattr(first, "rehearse"):
-        _warn_of_chance(first.spec, first.rehearse())
+        _warn_of_chance(first.spec, told.call(RESET, first.rehearse))
     if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"

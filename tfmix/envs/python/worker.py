@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tfmix.config import UserError
+from tfmix.envs.python import EnvError
 from tfmix.envs.python.apart import BUILD, RESET, STEP, Line, Progress
 from tfmix.envs.python.rows import Rows, Stepper, close, make_rows, names_of
 from tfmix.networks.in_numpy import NumpyTeam
@@ -102,11 +103,14 @@ def build(make: Callable[[], Any], name: str, told: Progress) -> Any:
     """Builds an environment.
 
     Raises:
-      EnvError: it forked and came back twice.
+      UserError: it forked and came back twice.
     """
     told.begin(BUILD)
     env = told.call(BUILD, make)
-    told.refuse_copies(name)
+    try:
+        told.refuse_copies(name)
+    except EnvError as error:
+        raise UserError(str(error)) from error
     return env
 
 
