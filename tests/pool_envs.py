@@ -161,3 +161,14 @@ class Odd(Walk):
         if self.name:
             given[self.name] = self.value
         return tuple(given.values())
+
+
+class Worsening(Walk):
+    """A `Walk` with NaN in its first episodes that hangs in its third."""
+
+    episode = 0
+
+    def reset(self, seed):
+        self.episode += 1
+        self.fault = "hang" if self.episode == 4 else "nan"  # one reset comes before the play
+        return super().reset(seed)

@@ -48,6 +48,7 @@ CALLS = ("building it", "reset()", "step()", "a call", "close()")
 BUILD_LEASH = 10  # building or timing environments may take this many times as long as a step
 CLOSE_SECONDS = 5.0
 FAREWELL_SECONDS = 5.0
+COPY_SECONDS = 0.1  # after a fork, for a copy that comes back; a later one is noticed later
 LOOK_SECONDS = 1.0  # between looks at a process that says nothing
 SLOT = 64  # bytes of a `Progress`
 KEPT_OUTPUT = 1 << 20  # bytes of what an environment prints, until older output is dropped
@@ -55,6 +56,10 @@ KEPT_OUTPUT = 1 << 20  # bytes of what an environment prints, until older output
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 FILES_EACH = 4  # that this process holds open for every process that it starts
 FILES_ELSE = 128
+
+
+_forks: list[None] = []  # one entry for every fork of this process
+os.register_at_fork(after_in_parent=lambda: _forks.append(None))
 
 
 class Failure(NamedTuple):
@@ -74,7 +79,7 @@ class Progress:
 
     def __init__(self, memory: Any, number: int = 0):
         slot: np.ndarray = np.ndarray([5], np.int64, memory, SLOT * number)
-        self._slot, self._pid = slot, os.getpid()
+        self._slot, self._pid, self._forks = slot, os.getpid(), len(_forks)
 
     @classmethod
     def of_this_process(cls) -> Progress:
@@ -113,6 +118,10 @@ class Progress:
 
     def refuse_copies(self, name: str) -> None:
         """Raises EnvError if a copy of this process came back from the environment `name`."""
+        if self._forks != len(_forks):
+            self._forks, patience = len(_forks), time.monotonic() + COPY_SECONDS
+            while not self._slot[4] and time.monotonic() < patience:
+                time.sleep(0.001)
         if stage := int(self._slot[4]):
             raise EnvError(
                 f"{name}: {CALLS[stage - 1]} returned twice: the environment forked and played on "
