@@ -1,6 +1,7 @@
 """The doctor for environments: what it infers, and that every fault is named."""
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import pool_envs
 import pytest
 from gymnasium import spaces
 
@@ -17,6 +19,7 @@ from tests.test_adapters import Battle, Idle
 from tfmix import config, run
 from tfmix.config import UserError
 from tfmix.envs import check
+from tfmix.envs.python import apart
 
 HERE = __name__
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def no_time_for_speed(monkeypatch):
     monkeypatch.setattr(check, "SPEED_SECONDS", 1e-9)
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """A child would import this module, and TensorFlow with it, for every test."""
+    monkeypatch.setattr(check, "pickled", lambda factory: None)
 
 
 class Pair:
@@ -120,6 +129,12 @@ class Pair:
 
     def close(self):
         self.closed = True
+
+
+@pytest.fixture
+def in_own_process(monkeypatch):
+    """Checks as a user does; for environments whose module imports no TensorFlow."""
+    monkeypatch.setattr(check, "pickled", apart.pickled)
 
 
 def broken(report):
@@ -456,3 +471,72 @@ def test_a_python_environment_is_checked_without_tensorflow(tmp_path):
         text=True,
     )
     assert done.returncode == 0 and "nothing wrong" in done.stdout, done.stderr
+
+
+def walk(*words, **settings):
+    """The report of a `Walk`."""
+    return tfmix.check_env(functools.partial(pool_envs.Walk, *words), **settings)
+
+
+@pytest.mark.parametrize(
+    "fault,rule,text",
+    [
+        ("hang", "hung", "it hung for 1 s in step() (--env_timeout_seconds) [episode 1, step 2]"),
+        ("die", "died", "its process died (SIGKILL) in step() [episode 1, step 2]"),
+        ("abort", "died", "(SIGABRT) in step(); its last output: a board on fire [episode 1"),
+        ("os._exit", "died", "its process ended by itself (exit code 0) in step() [episode 1"),
+        ("interrupt", "died", "its process failed: KeyboardInterrupt [episode 1, step 2]"),
+        ("sys.exit", "raised", "step() raised SystemExit: 0 [episode 1, step 2"),
+        ("fork", "raised", "step() returned twice: the environment forked and played on"),
+    ],
+)
+def test_a_fault_of_the_process_is_a_finding(in_own_process, fault, rule, text):
+    report = walk(fault, env_timeout_seconds=1)
+    assert rule in broken(report) and text in str(report.violations[-1 if rule != "raised" else 0])
+    assert report.rows["agents"] and "nothing wrong" not in str(report)
+
+
+def test_a_fault_keeps_what_was_found_before_it(in_own_process):
+    report = tfmix.check_env(pool_envs.Worsening, env_timeout_seconds=1)
+    assert [finding.rule for finding in report.violations] == ["finite", "hung"]
+    assert report.violations[1].episode == 3 and report.played.startswith("2 episodes")
+
+
+@pytest.mark.parametrize(
+    "fault,at,text",
+    [
+        ("hang", pool_envs.BUILD, "hung for 10 s while it was built"),
+        ("os._exit", pool_envs.BUILD, "ended by itself (exit code 0) while it was built"),
+        ("sys.exit", pool_envs.BUILD, "SystemExit: 0"),
+        ("sys.exit", 0, "reset() raised SystemExit: 0"),
+        ("die", 0, "died (SIGKILL) in reset()"),
+        ("fork", pool_envs.BUILD, "building it returned twice"),
+    ],
+)
+def test_a_fault_before_there_is_a_report_is_one_line(in_own_process, fault, at, text):
+    with pytest.raises(UserError) as caught:
+        walk(fault, at, env_timeout_seconds=1)
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_process_of_its_own_changes_no_report(monkeypatch):
+    here = walk()
+    monkeypatch.setattr(check, "pickled", apart.pickled)
+    there = walk()
+    for report in (here, there):
+        assert "env steps a second" in report.rows.pop("speed")
+    assert here == there
+
+
+@pytest.mark.parametrize("fault", ["sys.exit", "fork"])
+def test_leaving_the_program_is_a_finding_in_this_process_too(fault):
+    report = tfmix.check_env(pool_envs.Walk(fault))
+    assert broken(report) == {"raised"} and not report.ok
+
+
+def test_a_close_that_raises_costs_no_report(in_own_process, monkeypatch, capfd):
+    assert walk("close").ok
+    monkeypatch.setattr(check, "pickled", lambda factory: None)
+    assert walk("close").ok
+    said = capfd.readouterr().err
+    assert said == "tfmix: custom/partial: close() raised OSError: the board is locked\n"

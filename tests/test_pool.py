@@ -1,8 +1,10 @@
 """Python environments in worker processes: same episodes, no loss, no child left."""
 
+import contextlib
 import copy
 import functools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,15 +13,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pool_envs
 import pytest
 import tensorflow as tf
-from pool_envs import Walk
+from pool_envs import BUILD, Odd, Rehearsed, Walk
 
 from tfmix import algos, envs
 from tfmix.collect import PythonCollector
 from tfmix.config import Config, UserError
-from tfmix.envs.python import EnvError
-from tfmix.envs.python.pool import Pool, open_lane, workers_of
+from tfmix.envs.python import EnvError, pool
+from tfmix.envs.python.pool import Pool, workers_of
 from tfmix.envs.python.rows import InProcess
 from tfmix.networks.in_numpy import NumpyTeam
 
@@ -37,11 +40,21 @@ def team():
     return PythonCollector(lane, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
+def open_lane(factory, config):
+    """What plays the environments of a factory."""
+    crew = pool.start(factory, config)
+    if crew is None:
+        return pool.in_process([factory() for _ in range(config.n_envs)], config)
+    crew.open()
+    return crew
+
+
 def make(team, workers, factory=Walk, **settings):
     """The same team over other environments."""
     collector = copy.copy(team)
-    config = Config(n_envs=N_ENVS, env_workers=workers, **SMALL, **settings)
-    collector.lane = open_lane(factory, Walk(), config)
+    names = {"env": "custom/walk", "n_envs": N_ENVS, "env_workers": workers}
+    config = Config(**names, **SMALL, **settings)
+    collector.lane = open_lane(factory, config)
     return collector
 
 
@@ -156,7 +169,7 @@ def test_workers_find_a_module_of_the_current_directory(team, wanted, tmp_path, 
 def test_environments_that_cannot_be_built_are_refused_in_one_line(team):
     with pytest.raises(UserError, match=r"^RuntimeError: no board to walk on$"):
         make(team, 2, factory=faulty("build"))
-    with pytest.raises(UserError, match="a worker was not ready after 1 s"):
+    with pytest.raises(UserError, match="hung for 1 s while it was built"):
         make(team, 1, factory=functools.partial(time.sleep, 60), env_timeout_seconds=0.1)
     assert children() == []
 
@@ -189,10 +202,10 @@ def test_a_script_without_a_guard_is_one_line(tmp_path):
         import os, sys, tfmix
         sys.path.append({str(ROOT / "tests")!r})
         from tfmix.config import Config
-        from tfmix.envs.python.pool import open_lane
+        from tfmix.envs.python import pool
         from pool_envs import Walk
-        train = tfmix.train if tfmix.WORKER in os.environ else open_lane
-        train(Walk, Walk(), Config(n_envs=2))
+        train = tfmix.train if tfmix.WORKER in os.environ else pool.start
+        train(Walk, Config(n_envs=2))
         """,
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -218,11 +231,12 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         import functools, sys, time
         sys.path.append({str(ROOT / "tests")!r})
         from tfmix.config import Config
-        from tfmix.envs.python.pool import open_lane
+        from tfmix.envs.python import pool
         import pool_envs
         if __name__ == "__main__":
             factory = functools.partial(pool_envs.pid_of, {str(pids)!r})
-            lane = open_lane(factory, pool_envs.Walk(), Config(n_envs=2, env_workers=2))
+            lane = pool.start(factory, Config(n_envs=2, env_workers=2))
+            lane.open()
             time.sleep(60)
         """,
     )
@@ -232,3 +246,159 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     parent.kill()
     parent.wait()
     wait_for(lambda: not any(Path("/proc", pid.name).exists() for pid in found), 10)
+
+
+def in_group(name):
+    """Ids of processes with an argument `name`."""
+    found = []
+    for pid in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if pid.name.isdigit() and name.encode() in (pid / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(pid.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind,fault,at,text",
+    [
+        (Walk, "hang", BUILD, "hung for 5 s while it was built (--env_timeout_seconds)"),
+        (Walk, "die", BUILD, "died (SIGKILL) while it was built"),
+        (Walk, "abort", BUILD, "died (SIGABRT) while it was built; its last output: a board on"),
+        (Walk, "os._exit", BUILD, "ended by itself (exit code 0) while it was built"),
+        (Walk, "sys.exit", BUILD, "SystemExit: 0"),
+        (Walk, "interrupt", BUILD, "KeyboardInterrupt"),
+        (Walk, "pipe", BUILD, "BrokenPipeError"),
+        (Walk, "unspeakable", BUILD, "UnspeakableError that cannot be shown"),
+        (Walk, "fork", BUILD, "building it returned twice: the environment forked"),
+        (Rehearsed, "hang", 0, "hung for 0.5 s in reset() (--env_timeout_seconds)"),
+        (Rehearsed, "die", 0, "died (SIGKILL) in reset()"),
+        (Rehearsed, "sys.exit", 0, "SystemExit: 0"),
+    ],
+)
+def test_a_fault_while_an_environment_is_built_is_one_line(kind, fault, at, text):
+    config = Config(env="custom/walk", n_envs=2, env_workers=2, env_timeout_seconds=0.5)
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=re.escape(text)) as caught:
+        open_lane(functools.partial(kind, fault, at), config)
+    assert "\n" not in str(caught.value) and children() == []
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize(
+    "fault,text",
+    [
+        ("sys.exit", "raised SystemExit: 0"),
+        ("os._exit", "ended by itself (exit code 0) in "),
+        ("abort", "died (SIGABRT) in "),
+        ("interrupt", "failed: KeyboardInterrupt"),
+        ("generator", "raised GeneratorExit"),
+        ("pipe", "failed: BrokenPipeError"),
+        ("end of file", "failed: EOFError"),
+        ("unspeakable", "failed: UnspeakableError: <"),
+        ("big", "failed: ValueError: \\x1b[2Jxxx"),
+    ],
+)
+def test_what_a_worker_fails_of_is_reported_as_what_it_is(
+    team, wanted, tmp_path, capfd, fault, text
+):
+    collector = make(team, 1, faulty(fault, once=str(tmp_path / "once")))
+    assert same(play(collector), wanted) and collector.restarts == 1
+    line = capfd.readouterr().err
+    assert text in line and line.count("\n") == 1 and len(line) < 1000 and children() == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at,call", [(0, "reset"), (2, "step")])
+def test_an_environment_that_forks_and_plays_on_is_named(team, workers, at, call):
+    collector = make(team, workers, faulty("fork", at))
+    with pytest.raises(
+        EnvError, match=rf"^walk: {call}\(\) returned twice: the environment forked"
+    ):
+        for _ in range(3):  # a copy that is slow is seen later
+            collector.collect([3, 1], 10, 0.3, EPISODES)
+            time.sleep(0.1)
+    left = children()
+    assert left == [] or workers == 0
+    for pid in left:  # copies that have ended
+        assert os.waitpid(pid, 0)[0] == pid
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "name,value,text",
+    [
+        ("legal", np.full([2, 3], np.nan), "legal at step 1 .* nan.*, expected is 0 or 1"),
+        ("legal", [["True"] * 3] * 2, "legal at step 1 .* it is of <U4"),
+        ("legal", np.full([2, 3], 2), "legal at step 1 .* expected is 0 or 1 everywhere"),
+        ("obs", np.ones([2, 2], complex), "obs at step 1 .* it is of complex128"),
+        ("state", np.array([None] * 4), "state at step 1 .* it is of object"),
+        ("terminated", "False", "terminated at step 1 .* is 'False', expected is one True or"),
+        ("truncated", [False, True], r"truncated at step 1 .* is \[False, True\], expected"),
+        ("terminated", 0.5, "terminated at step 1 .* is 0.5, expected"),
+        ("reward", "1.5", "the reward at step 1 .* is not one number: it is '1.5'"),
+        ("reward", 1 + 2j, r"the reward at step 1 .* is not one number: it is \(1\+2j\)"),
+        ("reward", [1.0, 2.0], r"the reward at step 1 .* is not one number: it is \[1.0, 2.0\]"),
+    ],
+)
+def test_values_of_another_kind_are_refused(team, workers, name, value, text):
+    collector = make(team, workers, functools.partial(Odd, name, value))
+    with pytest.raises(EnvError, match=f"walk: {text}"):
+        play(collector)
+    assert collector.restarts == 0
+
+
+def test_numbers_in_any_fitting_form_are_taken(team):
+    forms = [
+        ("legal", [[1, 1, 0], [1.0, 0, 1]]),
+        ("reward", np.ones([1])),
+        ("reward", np.float32(1)),
+        ("reward", True),
+        ("terminated", np.bool_(True)),
+        ("truncated", np.array([1])),
+        ("obs", [[1, 2], [3, 4]]),
+    ]
+    for name, value in forms:
+        play(make(team, 0, functools.partial(Odd, name, value)), 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_close_that_raises_costs_nothing(team, wanted, capfd, workers):
+    assert same(play(make(team, workers, faulty("close"))), wanted)
+    line = capfd.readouterr().err
+    assert workers or line == "tfmix: walk: close() raised OSError: the board is locked\n"
+
+
+def test_no_files_left_is_one_line_and_no_process_stays():
+    code = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+sys.path.append({str(ROOT / "tests")!r})
+import multiprocessing
+from tfmix.config import Config, UserError
+from tfmix.envs.python import pool
+from pool_envs import Walk
+try:
+    pool.start(Walk, Config(n_envs=64, env_workers=64))
+except UserError as error:
+    print(error)
+print(len(multiprocessing.active_children()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=100
+    )
+    said, left = done.stdout.splitlines()
+    assert "cannot start 64 processes for environments: Too many open files" in said
+    assert "--env_workers" in said and left == "0" and not done.stderr
+
+
+def test_the_longest_timeout_does_not_overflow(team, wanted):
+    assert same(play(make(team, 1, env_timeout_seconds=1e9)), wanted)
+
+
+def test_a_left_child_ends_with_the_worker(team):
+    assert not in_group(pool_envs.CHILD_SECONDS)
+    collector = make(team, 2, faulty("child", BUILD))
+    assert len(in_group(pool_envs.CHILD_SECONDS)) == N_ENVS
+    begin = time.monotonic()
+    collector.close()
+    assert not in_group(pool_envs.CHILD_SECONDS) and time.monotonic() - begin < 4

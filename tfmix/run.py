@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import inspect
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,13 @@ import tfmix
 from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
-from tfmix.envs.python import EnvError, own
-from tfmix.envs.python.pool import open_lane
+from tfmix.envs.python import EnvError, own, pool
+from tfmix.envs.python.apart import RESET, Progress
+from tfmix.envs.python.worker import build, in_graph
 from tfmix.export import export
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.signals import STOPPING, listening, raise_again
-from tfmix.text import show, tell
+from tfmix.text import clean, show, tell
 from tfmix.types import TEAM_REWARD, EnvSpec
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
@@ -65,35 +65,77 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
       UserError: no such environment, or more memory than there is.
     """
     factory: Callable[[], Any] | None = None
+    first: Any = None
     if env is None and envs.is_graph(settings.env):
         first = envs.make_graph(settings.env, settings)
     elif env is None:
         factory = functools.partial(envs.make_python, settings.env, settings)
-        first = factory()
     elif own.is_made(env):
         first = own.adapt(env, settings.env, settings.team_reward, settings.episode_limit)
     else:
         names = (settings.env, settings.team_reward, settings.episode_limit)
         factory = functools.partial(own.call, env, *names)
+    crew = pool.start(factory, settings)
+    if crew is not None and crew.spec is None:  # of the graph, which this process compiles
+        crew.close()
+        crew = None
+    if crew is None:
+        return _open_here(settings, first, factory)
+    try:
+        _check_memory(settings, crew.spec)
+        _tell_notices(crew.spec, crew.about.notices)
+        crew.open()
+    except BaseException:
+        crew.close()
+        raise
+    return crew.spec, _collects(crew)
+
+
+def _open_here(
+    settings: Config, first: Any, factory: Callable[[], Any] | None
+) -> tuple[EnvSpec, Callable[..., Any]]:
+    """Opens environments that this process steps or compiles; as `open_env`.
+
+    Args:
+      settings: as `open_env`.
+      first: an environment; None if `factory` makes it.
+      factory: makes an environment; None if there is `first` alone.
+    """
+    told = Progress.of_this_process()
+    if factory is not None:
+        factory = functools.partial(build, factory, settings.env, told)
         first = factory()
-    replay.check(settings, first.spec)  # before more environments; an EpisodeReplay checks too
-    training.check_playing(first.spec, settings.eval_episodes)
-    if "batch" in inspect.signature(first.reset).parameters:
+    _check_memory(settings, first.spec)
+    if in_graph(first):
         cut = settings.time_limit == "terminal"
         return first.spec, lambda algorithm: GraphCollector(
             first, algorithm.act, algorithm.layout.carry_size, cut
         )
-    # Here, once, and not by every worker: to start a game may take long.
-    for notice in first.rehearse() if hasattr(first, "rehearse") else ():
-        tell(f"tfmix: {first.spec.name} {notice}")
+    if hasattr(first, "rehearse"):
+        _tell_notices(first.spec, told.call(RESET, first.rehearse))
     if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
         )
-    lane = open_lane(factory, first, settings)
-    return lane.spec, lambda algorithm: PythonCollector(
-        lane, lambda: NumpyTeam.of(algorithm.live.agent)
-    )
+    others = [factory() for _ in range(settings.n_envs - 1)] if factory else []
+    return first.spec, _collects(pool.in_process([first, *others], settings))
+
+
+def _check_memory(settings: Config, spec: EnvSpec) -> None:
+    """Raises UserError if the task needs more memory than there is, before more is built."""
+    replay.check(settings, spec)  # an EpisodeReplay checks too
+    training.check_playing(spec, settings.eval_episodes)
+
+
+def _tell_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
+    """Prints what the rehearsal of an environment found worth knowing."""
+    for notice in notices:
+        tell(f"tfmix: {clean(spec.name, 100)} {clean(notice)}")
+
+
+def _collects(lane: Any) -> Callable[..., Any]:
+    """Returns what builds the collector of an `InProcess` or a `Pool` from an algorithm."""
+    return lambda algorithm: PythonCollector(lane, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
 def _folder_name(settings: Config) -> Path:

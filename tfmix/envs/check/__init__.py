@@ -5,13 +5,16 @@ No TensorFlow here, unless the environment is one of the graph.
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import functools
+import pickle
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tfmix import config, envs
+from tfmix import UNGUARDED, config, envs
 from tfmix.config import Config, UserError
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.play import Episode, Player
@@ -19,9 +22,30 @@ from tfmix.envs.check.repeat import check_seed, speed
 from tfmix.envs.check.report import Report
 from tfmix.envs.check.rows import rows
 from tfmix.envs.check.source import Witness
-from tfmix.envs.python import own
+from tfmix.envs.python import EnvError, own
+from tfmix.envs.python.apart import (
+    BUILD,
+    CLOSE_SECONDS,
+    HUNG,
+    MEASURE,
+    REFUSED,
+    RESET,
+    SLOT,
+    STEP,
+    Failure,
+    Hand,
+    Line,
+    Progress,
+    allow_files,
+    new_memory,
+    not_started,
+    pickled,
+)
+from tfmix.envs.python.rows import close
 from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.worker import build, in_graph
 from tfmix.quiet import quiet_import
+from tfmix.text import clean, of_error
 
 EPISODES = 20
 PLAY_SECONDS = 5.0  # then no further episode is started; two are always played
@@ -31,12 +55,18 @@ SPEED_SECONDS = 0.4
 def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Report:
     """Plays a random team in an environment: what it is, and what is wrong with it.
 
+    It runs in a process of its own, so that a hang, a crash or an exit is a
+    finding. An environment that was made already, one of tfmix's own in the
+    graph, and with env_workers=0 any, is checked in this process, and so is a
+    factory that cannot be pickled: a hang there lasts, and a crash ends it all.
+
     Args:
       env: a name of `--mode=list`, or an environment (it is left open) or a
         factory of yours in any interface of docs/environments.md.
       episodes: most episodes to play, at least one; fewer where they take long.
       **settings: settings of docs/settings.md by name. Those of environments
-        count (env_arg, team_reward, time_limit, episode_limit), seed and n_envs.
+        count (env_arg, team_reward, time_limit, episode_limit), seed, n_envs,
+        env_timeout_seconds and env_workers, of which 0 alone matters.
 
     Returns:
       what was found; print it to read it.
@@ -49,95 +79,242 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
         settings["env"] = own.name_of(env)
     elif env is not None:
         settings["env"] = env
-    chosen = config.resolve(settings)
-    is_made = own.is_made(env)
+    chosen, episodes = config.resolve(settings), max(1, episodes)
+    names = (chosen.env, chosen.team_reward, chosen.episode_limit)
+    if is_name and envs.is_graph(chosen.env):
+        return _check(functools.partial(_make_graph, chosen), chosen, episodes)
     if is_name:
-        made = _make(chosen)
+        factory = functools.partial(envs.make_python, chosen.env, chosen)
+    elif own.is_made(env):
+        return _check(lambda: own.adapt(env, *names), chosen, episodes, is_ours=False)
     else:
-        take = own.adapt if is_made else own.call
-        made = take(env, chosen.env, chosen.team_reward, chosen.episode_limit)
-    in_graph: Any = None
-    if "batch" in inspect.signature(made.reset).parameters:
-        from tfmix.envs.check import graph
-
-        in_graph, made = made, graph.Stepped(made)
-    try:
-        return _examine(made, in_graph, chosen, max(1, episodes))
-    finally:
-        if not is_made:
-            made.close()
+        factory = functools.partial(own.call, env, *names)
+    parcel = pickled(factory) if chosen.env_workers else None
+    report = _check_apart(parcel, chosen, episodes) if parcel else None
+    return report or _check(factory, chosen, episodes)
 
 
-def _make(chosen: Config) -> Any:
-    """The environment of a name."""
-    if not envs.is_graph(chosen.env):
-        return envs.make_python(chosen.env, chosen)
+def _make_graph(chosen: Config) -> Any:
+    """Makes an environment of tfmix's own in the graph."""
     quiet_import("tensorflow")
     return envs.make_graph(chosen.env, chosen)
 
 
-def _examine(env: Any, in_graph: Any, chosen: Config, episodes: int) -> Report:
+def _check(
+    factory: Callable[[], Any],
+    chosen: Config,
+    episodes: int,
+    told: Progress | None = None,
+    say: Callable[[Report], None] = lambda report: None,
+    is_ours: bool = True,
+) -> Report:
+    """Makes an environment, examines and closes it.
+
+    Args:
+      factory: makes it.
+      chosen: the settings.
+      episodes: most episodes.
+      told: takes what this process does; None if nobody looks.
+      say: takes the report as it is before and after every episode.
+      is_ours: whether the environment is to be closed.
+    """
+    told = told or Progress.of_this_process()
+    made, compiled = build(factory, chosen.env, told), None
+    try:
+        if in_graph(made):
+            from tfmix.envs.check import graph
+
+            compiled, made = made, graph.Stepped(made)
+        return _examine(made, compiled, chosen, episodes, told, say)
+    finally:
+        if is_ours:
+            close([made], chosen.env, told)
+
+
+# In a process of its own.
+
+
+def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
+    """Checks an environment in a process of its own.
+
+    Returns:
+      the report; None if the script must not be imported there, because it
+      checks or trains as soon as it is imported.
+
+    Raises:
+      UserError: an environment that cannot be made or started.
+    """
+    allow_files(1)
+    try:
+        file, slots = new_memory(SLOT)
+        progress = Progress(slots)
+        hand = Hand(_work, (parcel, chosen, episodes), file, (progress, 0), "check_env")
+    except OSError as error:
+        raise not_started(1, error) from error
+    report: Report | None = None
+    try:
+        while True:
+            answer = hand.wait(chosen.env_timeout_seconds)
+            if isinstance(answer, Failure):
+                return _broken_off(report, answer, progress, chosen)
+            done, report = answer
+            if done:
+                hand.pipe.close()
+                hand.dismiss(time.monotonic() + CLOSE_SECONDS)
+                return report
+    finally:
+        hand.end()
+
+
+def _work(line: Line, parcel: bytes, chosen: Config, episodes: int) -> None:
+    """Checks an environment and sends (whether it is whole, the report) again and again."""
+
+    def say(report: Report) -> None:
+        line.plays = True
+        line.send((False, report))
+
+    factory = line.progress.call(BUILD, pickle.loads, parcel)
+    line.send((True, _check(factory, chosen, episodes, line.progress, say)))
+
+
+def _broken_off(
+    report: Report | None, failure: Failure, progress: Progress, chosen: Config
+) -> Report | None:
+    """Returns the report of an environment that hung or ended its process.
+
+    Raises:
+      UserError: it did so before there was anything to report.
+    """
+    if failure.kind == UNGUARDED:
+        return None
+    if report is None:
+        text = f"{clean(chosen.env, 100)}: the environment's process {failure.text}"
+        raise UserError(failure.text if failure.kind == REFUSED else text)
+    findings = Findings()
+    stage, _, episode, step = progress.now()
+    if stage in (RESET, STEP):
+        findings.episode, findings.step = episode, step
+    findings.add("hung" if failure.kind == HUNG else "died", text=failure.text)
+    return dataclasses.replace(
+        report, violations=[*report.violations, *findings.all(warnings=False)]
+    )
+
+
+class ToldPlayer(Player):
+    """A player that notes every call, and to which leaving the program is a finding.
+
+    Args:
+      told: takes what this process does.
+      *words: as of `Player`.
+    """
+
+    def __init__(self, told: Progress, *words: Any):
+        super().__init__(*words)
+        self._told = told
+
+    def _call(self, episode: Episode, what: str, *words: Any) -> Any:
+        stage = RESET if what == "reset" else STEP
+        self._told.begin(stage, self.findings.episode, self.findings.step)
+        try:
+            given = self._told.call(stage, super()._call, episode, what, *words)
+            self._told.refuse_copies(self.spec.name)
+        except (SystemExit, GeneratorExit) as error:
+            text = f"{what}() raised {of_error(error, 200)}"
+        except EnvError as error:
+            text = clean(error).removeprefix(f"{self.spec.name}: ")
+        else:
+            return given
+        episode.over = "broken"
+        self.findings.add("raised", what=what, text=text)
+        return None
+
+
+def _examine(
+    env: Any,
+    compiled: Any,
+    chosen: Config,
+    episodes: int,
+    told: Progress,
+    say: Callable[[Report], None],
+) -> Report:
     """Plays, plays again, measures, and tells.
 
     Args:
       env: an environment of the Python lane.
-      in_graph: the environment of the graph that `env` steps, or None.
+      compiled: the environment of the graph that `env` steps, or None.
       chosen: the settings.
       episodes: most episodes.
+      told: takes what this process does.
+      say: takes the report as it is before and after every episode.
     """
     findings, watch, limit_from, must_end = Findings(), None, "its spec", True
     if isinstance(env, TeamEnv):
         limit_from, must_end = env.limit_from, env.must_end
         watch = Witness(env, findings)
     else:
-        _try_reset(env)
-    player = Player(env, watch, findings, chosen.seed, limit_from, must_end)
-    played = _play(player, chosen.seed, episodes)
-    told = rows(player, limit_from, chosen.time_limit, played)
+        _try_reset(env, told)
+    player = ToldPlayer(told, env, watch, findings, chosen.seed, limit_from, must_end)
+
+    def shown(played: list[Episode]) -> dict[str, str]:
+        return rows(player, limit_from, chosen.time_limit, played)
+
+    def report(played: list[Episode], shown: dict[str, str], speed: str = "not measured") -> Report:
+        env_steps = sum(len(episode.rewards) for episode in played)
+        return Report(
+            name=env.spec.name,
+            version=env.spec.version if watch else f"version {env.spec.version}",
+            rows={**shown, "speed": speed},
+            violations=findings.all(warnings=False),
+            warnings=findings.all(warnings=True),
+            played=f"{len(played):,} episode{'s' * (len(played) > 1)}, {env_steps:,} env steps",
+        )
+
+    played = _play(player, chosen.seed, episodes, lambda played: say(report(played, shown(played))))
+    whole = shown(played)  # what is played again does not count
     if played[0].over != "broken":
         check_seed(player, played[0], played[1:])
     if watch is not None:
         watch.detach()
-    told["speed"] = _speed(env, in_graph, chosen, findings)
-    env_steps = sum(len(episode.rewards) for episode in played)
-    return Report(
-        name=env.spec.name,
-        version=env.spec.version if watch else f"version {env.spec.version}",
-        rows=told,
-        violations=findings.all(warnings=False),
-        warnings=findings.all(warnings=True),
-        played=f"{len(played):,} episode{'s' * (len(played) > 1)}, {env_steps:,} env steps",
-    )
+    return report(played, whole, _speed(env, compiled, chosen, findings, told))
 
 
-def _try_reset(env: Any) -> None:
-    """Raises UserError where the first reset fails, as `TeamEnv` does."""
+def _try_reset(env: Any, told: Progress) -> None:
+    """Raises UserError if the first reset fails, as `TeamEnv` does."""
+    told.begin(RESET)
     try:
-        env.reset(0)
-    except Exception as error:
-        text = f"{env.spec.name}: reset() raised {type(error).__name__}: {error}"
+        told.call(RESET, env.reset, 0)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        text = f"{clean(env.spec.name, 100)}: reset() raised {of_error(error)}"
         raise UserError(text) from error
 
 
-def _play(player: Player, seed: int, count: int) -> list[Episode]:
-    """Up to `count` episodes; the frames of the first are kept."""
+def _play(
+    player: Player, seed: int, count: int, say: Callable[[list[Episode]], None]
+) -> list[Episode]:
+    """Plays up to `count` episodes; the frames of the first are kept."""
     seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
     begin = time.perf_counter()
     played: list[Episode] = []
+    say(played)
     while len(played) < count:
         if len(played) > 1 and time.perf_counter() - begin > PLAY_SECONDS:
             break
         played.append(player.play(int(seeds[len(played)]), keep=not played))
+        say(played)
     return played
 
 
-def _speed(env: Any, in_graph: Any, chosen: Config, findings: Findings) -> str:
-    """How fast it is, in words."""
-    if in_graph is not None:
+def _speed(env: Any, compiled: Any, chosen: Config, findings: Findings, told: Progress) -> str:
+    """Measures how fast it is, and says it in a text."""
+    told.begin(MEASURE)
+    if compiled is not None:
         from tfmix.envs.check import graph
 
-        return graph.speed(in_graph, chosen, SPEED_SECONDS, findings)
-    found = speed(env, chosen.seed, SPEED_SECONDS)
+        return graph.speed(compiled, chosen, SPEED_SECONDS, findings)
+    try:
+        found = told.call(MEASURE, speed, env, chosen.seed, SPEED_SECONDS)
+    except (SystemExit, GeneratorExit):  # it was told already
+        found = None
     if found is None:
         return "not measured, it broke"
     return f"{found:,.0f} env steps a second (one environment in this process)"

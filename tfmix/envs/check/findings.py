@@ -12,6 +12,15 @@ from tfmix.envs.python.rules import ALWAYS, DOOR, called, fill
 RULES = {
     **DOOR,
     "raised": ("{text}", "mend the environment; the actions were legal by its own masks"),
+    "hung": (
+        "it {text}",
+        "mend what it waits for, or give a greater --env_timeout_seconds; --env_workers=0 checks "
+        "it in the process of a debugger",
+    ),
+    "died": (
+        "its process {text}",
+        "mend what ends the process; --env_workers=0 shows everything that it prints",
+    ),
     "values": (
         "{what}() returned {found}, not {wanted} values",
         "return obs, state, legal, and of a step also reward, terminated, truncated, info",
@@ -81,7 +90,7 @@ class Finding:
     def __str__(self) -> str:
         """What was seen and where at first."""
         text = self.text.replace("{who}", listed(self.who))
-        if self.rule in ANYWHERE:
+        if self.rule in ANYWHERE or not self.episode:
             return text
         step = f"step {self.step}" if self.step else "at its reset"
         more = f", {self.count:,} times in all" if self.count > 1 else ""

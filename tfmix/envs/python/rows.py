@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from tfmix.envs.python import EnvError
+from tfmix.envs.python import EnvError, EnvRaisedError
+from tfmix.envs.python.apart import CLOSE, RESET, STEP, WAIT, Progress
+from tfmix.text import clean, of_error
 from tfmix.types import EnvSpec, Episode
 
 ALIGNMENT = 64  # bytes
+NUMBERS = "buif"  # kinds of arrays that are of real numbers
 
 
 class Rows(NamedTuple):
@@ -86,10 +91,11 @@ class Stepper:
       rows: all rows.
       envs: environments by row.
       cut_is_terminal: a time limit counts as termination.
+      told: what this process does.
     """
 
-    def __init__(self, rows: Rows, envs: Mapping[int, Any], cut_is_terminal: bool):
-        self.rows, self.envs, self.cut_is_terminal = rows, envs, cut_is_terminal
+    def __init__(self, rows: Rows, envs: Mapping[int, Any], cut_is_terminal: bool, told: Progress):
+        self.rows, self.envs, self.cut_is_terminal, self.told = rows, envs, cut_is_terminal, told
 
     def play(self, team: Any) -> None:
         """Plays the episodes of those rows that are being played to their ends.
@@ -98,11 +104,19 @@ class Stepper:
           team: acts, as `tfmix.networks.in_numpy.NumpyTeam`.
 
         Raises:
-          EnvError: an environment gives what its spec does not promise.
+          EnvError: an environment gives what its spec does not promise, or leaves
+            the program.
         """
         for row in self.envs:
             if self.rows.playing[row]:
-                self._play(row, team)
+                name = called(self.envs[row].spec)
+                try:
+                    self._play(row, team)
+                except (SystemExit, GeneratorExit) as error:  # would end the program in silence
+                    what = "reset" if self.rows.clock[row] < 0 else "step"
+                    raise EnvRaisedError(f"{name}: {what}() raised {of_error(error)}") from error
+                self.told.refuse_copies(name)
+        self.told.begin(WAIT)
 
     def _play(self, row: int, team: Any) -> None:
         rows, now = self.rows, slice(row, row + 1)
@@ -111,7 +125,9 @@ class Stepper:
         )
         explores, lottery = rows.explores[now], rows.lottery[now]
         carry: np.ndarray = np.zeros([1, action.shape[-1], team.carry_size], np.float32)
+        self.told.begin(RESET)
         self._reset(row)
+        self.told.begin(STEP)
         t = 0
         while rows.playing[row]:
             action[:, t], carry = team.act(
@@ -123,41 +139,54 @@ class Stepper:
     def _reset(self, row: int) -> None:
         for x in self.rows.episode:
             x[row] = 0
-        given = self.envs[row].reset(int(self.rows.seed[row]))
-        self._look(row, 0, _values(self.envs[row].spec, "reset", given, 3))
+        env = self.envs[row]
+        given = self.told.call(RESET, env.reset, int(self.rows.seed[row]))
+        self._look(row, 0, _values(env.spec, "reset", given, 3))
         self.rows.clock[row] = 0
 
     def _step(self, row: int) -> None:
         episode, clock, spec = self.rows.episode, self.rows.clock, self.envs[row].spec
         t = int(clock[row])
-        given = self.envs[row].step(episode.action[row, t].copy())
+        given = self.told.call(STEP, self.envs[row].step, episode.action[row, t].copy())
         *seen, reward, terminated, truncated, _ = _values(spec, "step", given, 7)
         self._look(row, t + 1, seen)
-        cut = bool(truncated) or t + 1 >= spec.episode_limit
+        terminated = _flag(spec, "terminated", terminated, t + 1)
+        cut = _flag(spec, "truncated", truncated, t + 1) or t + 1 >= spec.episode_limit
         episode.reward[row, t] = _number(spec, reward, t + 1)
         episode.mask[row, t] = 1.0
-        episode.terminated[row, t] = bool(terminated) or (cut and self.cut_is_terminal)
+        episode.terminated[row, t] = terminated or (cut and self.cut_is_terminal)
         clock[row] = t + 1
         self.rows.playing[row] = not (terminated or cut)
 
     def _look(self, row: int, t: int, seen: Sequence[Any]) -> None:
-        """Writes obs, state and legal; numbers themselves are looked at by `check`."""
-        for name, value in zip(("obs", "state", "legal"), seen, strict=True):
-            place = getattr(self.rows.episode, name)[row, t]
-            try:
-                if np.shape(value) != place.shape:
-                    raise ValueError(f"its shape is {list(np.shape(value))}")
-                place[...] = value
-            except (ValueError, TypeError) as error:
-                raise EnvError(
-                    f"{self.envs[row].spec.name}: {name} at step {t} of the episode is not "
-                    f"{list(place.shape)} numbers: {error}"
-                ) from error
+        """Writes obs, state and legal; whether they are finite is looked at by `check`."""
+        obs, state, legal = self.rows.episode[:3]
+        self._write(row, t, "obs", obs[row, t], seen[0])
+        self._write(row, t, "state", state[row, t], seen[1])
+        self._write(row, t, "legal", legal[row, t], seen[2])
+
+    def _write(self, row: int, t: int, name: str, place: np.ndarray, value: Any) -> None:
+        """Writes `value` into `place` if it fits."""
+        array = value if isinstance(value, np.ndarray) else _array(value)
+        kind = array.dtype.kind
+        if array.shape != place.shape:
+            wrong = f"its shape is {list(array.shape)}"
+        elif kind not in NUMBERS:
+            wrong = f"it is of {array.dtype}: {_shown(value)}"
+        elif kind != "b" and name == "legal" and not ((array == 0) | (array == 1)).all():
+            wrong = f"it is {_shown(value)}, expected is 0 or 1 everywhere"
+        else:
+            place[...] = array
+            return
+        raise EnvError(
+            f"{called(self.envs[row].spec)}: {name} at step {t} of the episode is not "
+            f"{list(place.shape)} numbers: {wrong}"
+        )
 
     def close(self) -> None:
-        """Closes the environments."""
-        for env in self.envs.values():
-            env.close()
+        """Closes the environments; what that raises costs nothing, see `close`."""
+        envs = list(self.envs.values())
+        close(envs, called(envs[0].spec), self.told)
 
 
 class InProcess:
@@ -176,7 +205,8 @@ class InProcess:
         self.spec, self.agents, self.n_envs = envs[0].spec, names_of(envs[0]), len(envs)
         self.lost: list[int] = []
         self.rows = make_rows(self.spec, self.n_envs, bytearray(room(self.spec, self.n_envs)))
-        self._stepper = Stepper(self.rows, dict(enumerate(envs)), cut_is_terminal)
+        told = Progress.of_this_process()
+        self._stepper = Stepper(self.rows, dict(enumerate(envs)), cut_is_terminal, told)
         # Threads would cost more than the products of so few rows gain.
         self._libraries = ThreadpoolController()
 
@@ -190,22 +220,80 @@ class InProcess:
         self._stepper.close()
 
 
+def called(spec: EnvSpec) -> str:
+    """Returns the task's name for an error."""
+    return clean(spec.name, 100)
+
+
+def close(envs: Iterable[Any], name: str, told: Progress) -> None:
+    """Closes environments; the first that cannot be closed is reported in one line.
+
+    Whatever a `close` raises, what was learned or found, and an error that came
+    before, count more.
+    """
+    first: BaseException | None = None
+    for env in envs:
+        try:
+            told.call(CLOSE, env.close)
+        except (Exception, SystemExit, GeneratorExit) as error:
+            first = first or error
+    if first is not None:
+        with contextlib.suppress(OSError):  # nobody reads it
+            print(f"tfmix: {clean(name, 100)}: close() raised {of_error(first)}", file=sys.stderr)
+
+
 def _values(spec: EnvSpec, what: str, given: Any, count: int) -> Any:
-    """What `reset` or `step` gave, `count` values."""
-    if not isinstance(given, tuple | list) or len(given) != count:
+    """Returns what `reset` or `step` gave, `count` values."""
+    if (type(given) is not tuple and not isinstance(given, tuple | list)) or len(given) != count:
         found = len(given) if isinstance(given, tuple | list) else type(given).__name__
-        raise EnvError(f"{spec.name}: {what}() must return {count} values, not {found}")
+        raise EnvError(f"{called(spec)}: {what}() must return {count} values, not {found}")
     return given
 
 
-def _number(spec: EnvSpec, reward: Any, t: int) -> float:
-    """The team's reward."""
+def _array(value: Any) -> np.ndarray:
+    """Returns `value` as an array; one of objects if it is ragged or says no to NumPy."""
     try:
-        return float(reward)
-    except (ValueError, TypeError) as error:
+        return np.asarray(value)
+    except Exception:
+        return np.asarray(None)
+
+
+def _shown(value: Any) -> str:
+    """Returns `value` as it is written in Python, clean and short."""
+    try:
+        return clean(repr(value), 100)
+    except Exception:  # of the environment's own class
+        return clean(type(value).__name__, 100)
+
+
+def _single(value: Any) -> Any:
+    """Returns the one real number in `value`, None if it is anything else."""
+    array = _array(value)
+    return array.item() if array.size == 1 and array.dtype.kind in NUMBERS else None
+
+
+def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
+    """Returns `terminated` or `truncated` as one bool."""
+    if value is True or value is False:
+        return value
+    found = _single(value)
+    if found is None or found not in (0, 1):
         raise EnvError(
-            f"{spec.name}: the reward at step {t} of the episode is not one number: {error}"
-        ) from error
+            f"{called(spec)}: {name} at step {t} of the episode is {_shown(value)}, "
+            "expected is one True or False"
+        )
+    return bool(found)
+
+
+def _number(spec: EnvSpec, reward: Any, t: int) -> float:
+    """Returns the team's reward."""
+    found = reward if isinstance(reward, float) else _single(reward)
+    if found is None:
+        raise EnvError(
+            f"{called(spec)}: the reward at step {t} of the episode is not one number: it is "
+            f"{_shown(reward)}"
+        )
+    return float(found)
 
 
 def check(spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndarray) -> None:
@@ -229,11 +317,11 @@ def check(spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndar
     ):
         if wrong.any():
             _, t, *agent = min(np.argwhere(wrong).tolist(), key=lambda place: place[1])
-            name = f"agent {agents[agent[0]]}" if agent else ""
+            name = f"agent {clean(agents[agent[0]], 60)}" if agent else ""
             faults.append((t, words.format(agent=name)))
     if faults:
         t, words = min(faults)
-        raise EnvError(f"{spec.name}: {words} at step {t} of the episode")
+        raise EnvError(f"{called(spec)}: {words} at step {t} of the episode")
 
 
 def names_of(env: Any) -> Sequence[Any]:

@@ -3,118 +3,162 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
+import dataclasses
+import inspect
+import mmap
 import pickle
-import signal
-import threading
-import time
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
-from tfmix import WORKER
 from tfmix.config import UserError
-from tfmix.envs.python import EnvError, EnvRaisedError
-from tfmix.envs.python.rows import Stepper, make_rows
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.apart import BUILD, RESET, STEP, Line, Progress
+from tfmix.envs.python.rows import Rows, Stepper, close, make_rows, names_of
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.layout import AgentLayout
+from tfmix.text import clean
 from tfmix.types import EnvSpec
 
-PLAY, PLAYED, READY, FAILED = range(4)  # bytes to and from the parent
-# Kinds of failure. After the first three another try may go better; a BROKEN environment gives
-# what its spec does not promise, a REFUSED one could not be built.
-DIED, HUNG, RAISED, BROKEN, REFUSED = range(5)
-FAREWELL_SECONDS = 5.0
+PLAY, PLAYED, READY = range(3)  # messages to and from the parent
 
 
-def work(
-    pipe: Connection,
-    memory: Any,
-    spec: EnvSpec,
-    count: int,
-    weights: Any,
-    layout: AgentLayout,
-    own: Sequence[int],
-    factory: bytes,
-    folder: str,
-    cut_is_terminal: bool,
-) -> None:
-    """Builds the environments of the rows `own` and obeys until the pipe closes.
+class About(NamedTuple):
+    """What the first environment is.
 
-    Args:
-      pipe: PLAY comes and, when this worker's rows are played, PLAYED goes back.
-      memory: of the rows.
+    Attributes:
+      spec: what is played; None if it is an environment of the graph.
+      agents: names of the agents.
+      notices: what a user should know before a training, a sentence each.
+    """
+
+    spec: EnvSpec | None
+    agents: Sequence[Any] = ()
+    notices: Sequence[str] = ()
+
+
+class Job(NamedTuple):
+    """What a worker does.
+
+    Attributes:
       spec: what every environment's must be.
-      count: of all rows.
-      weights: memory of the team's weights.
+      n_envs: rows in all.
       layout: of the team's networks.
-      own: this worker's rows.
-      factory: pickled; makes an environment.
-      folder: the current directory.
+      at: offsets of the rows and of the weights in the shared memory.
+      size: bytes of the shared memory.
       cut_is_terminal: a time limit counts as termination.
     """
-    _leave_home()
-    fd = pipe.fileno()
-    stepper: Stepper | None = None
-    try:
-        os.chdir(folder)
-        rows, team = make_rows(spec, count, memory), NumpyTeam(layout, weights)
-        stepper = Stepper(rows, _build(factory, spec, own), cut_is_terminal)
-        os.write(fd, bytes([READY]))
-        while os.read(fd, 1):
-            stepper.play(team)
-            os.write(fd, bytes([PLAYED]))
-    except BrokenPipeError:
-        pass  # nobody is left to tell
-    except (Exception, SystemExit) as error:
-        with contextlib.suppress(OSError):
-            os.write(fd, bytes([FAILED]))
-            pipe.send(_failure(error, stepper is None))
-    if stepper is not None:
-        with contextlib.suppress(Exception):
-            stepper.close()
+
+    spec: EnvSpec
+    n_envs: int
+    layout: AgentLayout
+    at: tuple[int, int]
+    size: int
+    cut_is_terminal: bool
 
 
-def _leave_home() -> None:
-    """Makes the worker the parent's alone to stop.
+def work(line: Line, name: str, factory: bytes, own: Sequence[int]) -> None:
+    """Builds the environments of the rows `own` and obeys until the line is closed.
 
-    A session of its own keeps Ctrl-C at the terminal from it and from whatever
-    its environments start, and lets the parent kill them all together.
+    A `Job` comes, or None first, which asks for an `About` of the first
+    environment before. READY goes back. Then PLAY comes and, when this worker's
+    rows are played, PLAYED goes back.
+
+    Args:
+      line: to the parent.
+      name: of the environment, for errors.
+      factory: pickled; makes an environment.
+      own: this worker's rows.
     """
-    os.environ.pop(WORKER, None)
-    os.setsid()
-    # Functions, not SIG_IGN: what the environments start would inherit that.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    told = line.progress
+    envs: list[Any] = []
+    line.last.callback(close, envs, name, told)
+    job = line.receive()
+    make = told.call(BUILD, pickle.loads, factory)
+    if job is None:
+        envs.append(build(make, name, told))
+        line.send(rehearsed(envs[0], name, told))
+        job = line.receive()
+    for _ in own[len(envs) :]:
+        envs.append(build(make, name, told))
+    for env in envs:
+        if (spec := plain(env.spec)) != job.spec:
+            raise UserError(f"{name} is not the same when it is built again: {spec}")
+    rows, team = views(job, mmap.mmap(line.memory, job.size))
+    stepper = Stepper(rows, dict(zip(own, envs, strict=True)), job.cut_is_terminal, told)
+    line.plays = True
+    line.send(READY)
+    while line.receive() == PLAY:
+        stepper.play(team)
+        line.send(PLAYED)
 
 
-def _outlive_nobody() -> None:
-    """Ends this process, hanging or not, some seconds behind its parent's end."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        time.sleep(FAREWELL_SECONDS)
-        os.killpg(0, signal.SIGKILL)
+def views(job: Job, memory: Any) -> tuple[Rows, NumpyTeam]:
+    """Returns the rows and the team that lie in the shared memory."""
+    view = memoryview(memory)
+    rows = make_rows(job.spec, job.n_envs, view[job.at[0] :])
+    return rows, NumpyTeam(job.layout, view[job.at[1] :])
 
 
-def _build(factory: bytes, spec: EnvSpec, own: Sequence[int]) -> dict[int, Any]:
-    """An environment for each row."""
-    make = pickle.loads(factory)
-    envs = {row: make() for row in own}
-    for env in envs.values():
-        if env.spec != spec:
-            raise UserError(f"{spec.name} is not the same when it is built again: {env.spec}")
-    return envs
+def build(make: Callable[[], Any], name: str, told: Progress) -> Any:
+    """Builds an environment.
+
+    Raises:
+      UserError: it forked and came back twice.
+    """
+    told.begin(BUILD)
+    env = told.call(BUILD, make)
+    try:
+        told.refuse_copies(name)
+    except EnvError as error:
+        raise UserError(str(error)) from error
+    return env
 
 
-def _failure(error: BaseException, building: bool) -> tuple[int, str]:
-    """Kind and words, in one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, EnvError) and not isinstance(error, EnvRaisedError):
-        return (REFUSED if building else BROKEN), text
-    if not isinstance(error, UserError | EnvError):
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return (REFUSED, text) if building else (RAISED, f"failed: {text}")
+def rehearsed(env: Any, name: str, told: Progress) -> About:
+    """Starts episodes of the first environment and returns what it is.
+
+    Raises:
+      UserError: it cannot be played.
+    """
+    if in_graph(env):
+        return About(None)
+    notices: Sequence[str] = ()
+    if hasattr(env, "rehearse"):
+        with _telling(env, told):
+            notices = env.rehearse()
+        told.refuse_copies(name)
+        told.begin(BUILD)
+    return About(plain(env.spec), [_said(agent) for agent in names_of(env)], notices)
+
+
+def in_graph(env: Any) -> bool:
+    """Whether an environment is one of the graph, of many episodes side by side."""
+    return "batch" in inspect.signature(env.reset).parameters
+
+
+def plain(spec: EnvSpec) -> EnvSpec:
+    """Returns `spec` as an EnvSpec itself; a subclass would have the parent import its module."""
+    return EnvSpec(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(EnvSpec)})
+
+
+def _said(agent: Any) -> Any:
+    """Returns an agent's name as a number or a short text."""
+    return agent if type(agent) is int else clean(agent, 60)
+
+
+@contextlib.contextmanager
+def _telling(env: Any, told: Progress) -> Iterator[None]:
+    """Notes every reset and step of a `TeamEnv` inside."""
+
+    def noted(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any) -> Any:
+            told.begin(stage)
+            return told.call(stage, function, *words)
+
+        return call
+
+    env.reset, env.step = noted(RESET, env.reset), noted(STEP, env.step)
+    try:
+        yield
+    finally:
+        del env.reset, env.step
