@@ -236,8 +236,9 @@ def main(arguments: list[str]) -> int:
         return complain(error, WRONG_REQUEST, values)
     except StoppedError as error:
         return complain(error, STOPPED, values)
-    except KeyboardInterrupt:
-        return complain(KeyboardInterrupt("interrupted"), signals.INTERRUPTED, values)
+    except KeyboardInterrupt as error:
+        told = KeyboardInterrupt("interrupted").with_traceback(error.__traceback__)
+        return complain(told, signals.INTERRUPTED, values)
     except SystemExit as error:
         left = RunFailedError(
             f"sys.exit({text.clean(error.code, 100)}) was called by the environment's code or a "

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,27 @@ def test_settings_from_python_are_judged_by_the_same_parser():
     for wrong in ({"gama": 0.5}, {"gamma": "high"}, {"gamma": 7}, {"double_q": 3}):
         with pytest.raises(UserError):
             config.resolve(wrong)
+
+
+def test_flagfiles_in_flagfiles_are_read_in_their_place(tmp_path):
+    inner = write(tmp_path, "inner", "// a comment\n\n  --seed=2\n--algo=iql\n")
+    lines = f"--seed=1\n--gamma=0.1\n--flagfile={inner}\n-flagfile\n{inner}\n--algo=vdn\n"
+    outer = write(tmp_path, "outer", lines)
+    found = config.parse(["--gamma=0.5", "--flagfile=", "--flagfile", str(outer)])
+    assert found == {"seed": 2, "gamma": 0.5, "algo": "vdn"}
+
+
+def test_parsing_leaves_the_streams_of_other_threads_alone(tmp_path, monkeypatch):
+    found = []
+    parse = flags.FlagValues.__call__
+
+    def watched(self, *words):
+        found.append(sys.stderr)
+        return parse(self, *words)
+
+    monkeypatch.setattr(flags.FlagValues, "__call__", watched)
+    config.parse([f"--flagfile={write(tmp_path, 'x', '--seed=1')}"])
+    assert found == [sys.stderr]
 
 
 def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):

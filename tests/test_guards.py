@@ -359,6 +359,13 @@ def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
         (["--seed=\x1b[2J"], r"--seed=\x1b[2J: "),
         (["--mode=benchmark", "--jobs=100000"], "to 10,000 at a time"),
         (["--env=two_step", "--algo=qmix", "--updates_per_episode=1e300"], "updates_per_episode"),
+        (["--flagfile={chain}"], "more than 100 flagfiles in one another"),
+        (["--flagfile=x\0y"], r"cannot read a flagfile, 'x\x00y'"),
+        (["--flagfile=~nobody-of-that-name/x"], "cannot read a flagfile"),
+        (["--run_dir=x\0y"], r"--run_dir='x\x00y': there is a NUL character in it"),
+        (["--compile_cache=x\0y"], r"--compile_cache='x\x00y': there is a NUL character in it"),
+        (["--compile_cache=~nobody-of-that-name/x"], "--compile_cache=~nobody-of-that-name/x: "),
+        (["--env_timeout_seconds=300000"], "86400.0"),
     ],
 )
 def test_numbers_names_and_files_out_of_all_measure_are_one_line(
@@ -366,7 +373,13 @@ def test_numbers_names_and_files_out_of_all_measure_are_one_line(
 ):
     circle = tmp_path / "circle"
     circle.write_text(f"--flagfile={circle}\n")
-    assert fuzz.command_line.main([w.replace("{circle}", str(circle)) for w in words]) == 2
+    for number in range(1_400):
+        following = f"--flagfile={tmp_path / str(number + 1)}\n"
+        (tmp_path / str(number)).write_text(following)
+    files = {"{circle}": str(circle), "{chain}": str(tmp_path / "0")}
+    for name, file in files.items():
+        words = [word.replace(name, file) for word in words]
+    assert fuzz.command_line.main(words) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and message in err and "\x1b" not in err
 

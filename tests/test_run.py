@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import main
 import tfmix
 from tests.test_collect import PythonCountdown
 from tfmix import checkpoint, config, folders, run, training
@@ -616,6 +618,81 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(words, message):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["--help", "--mode=list", "--mode=resume"])
+@pytest.mark.parametrize("streams", ["| true", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
+def test_streams_that_are_gone_are_no_traceback(words, streams, tmp_path):
+    """Exit code 0 or 2 as ever; 1 and a line if the disk is full beneath the answer."""
+    script = f'"$0" "$1" {words} {streams}; echo "code ${{PIPESTATUS[0]}}" > code'
+    command = ["bash", "-c", script, sys.executable, str(ROOT / "main.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    wrong, full = words == "--mode=resume", streams == ">/dev/full"
+    code = 2 if wrong else 1 if full else 0
+    assert (tmp_path / "code").read_text() == f"code {code}\n"
+    if code and "2>&-" not in streams:
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith("tfmix: ")
+        assert wrong or "standard output: No space left on device" in done.stderr
+    else:
+        assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "streams", ["2>&1 | true", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"], ids=["pipe", "full", "&-"]
+)
+def test_a_training_whose_streams_are_gone_is_saved_and_exported(streams, tmp_path):
+    words = "--algo=vdn --env=two_step --env_steps=200 --hidden_size=8 --run_dir=run"
+    script = f'"$0" "$1" {words} {streams}; echo "code ${{PIPESTATUS[0]}}" > code'
+    command = ["bash", "-c", script, sys.executable, str(ROOT / "main.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (tmp_path / "code").read_text() == "code 0\n" and done.stderr == ""
+    assert folders.is_finished(tmp_path / "run", 200)
+    assert len(rows_of(tmp_path / "run")) > 10
+
+
+FLAGGED = """
+from absl import flags
+flags.DEFINE_integer("seed", 1, "mine")
+flags.DEFINE_integer("size", 2, "mine")
+def make(**arguments):
+    from pettingzoo.mpe import simple_spread_v3
+    return simple_spread_v3.parallel_env(N=flags.FLAGS.size, max_cycles=flags.FLAGS.seed + 4)
+"""
+
+
+def test_flags_of_the_users_module_do_not_matter_and_have_their_defaults(tmp_path):
+    (tmp_path / "flagged.py").write_text(FLAGGED)
+    words = ["--mode=check_env", "--env=flagged:make", "--seed=3", "--env_workers=0"]
+    done = main_py(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "agents        2: " in done.stdout
+
+
+def test_sys_exit_on_the_way_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    def leave(*_):
+        sys.exit(0)
+
+    monkeypatch.setattr(main, "dispatch", leave)
+    assert main.main(["--env=two_step"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "tfmix: sys.exit(0) was called" in err
+
+
+def test_what_an_error_says_obeys_no_terminal_with_its_traceback_either(monkeypatch, capsys):
+    class UnspeakableError(Exception):
+        def __str__(self):
+            raise ValueError
+
+    for error in (KeyError("\x1b[2J\r\n" * 10**6), UnspeakableError(), KeyboardInterrupt()):
+        monkeypatch.setattr(main, "dispatch", mock.Mock(side_effect=error))
+        code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        assert main.main(["--env=two_step"]) == code
+        plain = capsys.readouterr().err
+        assert main.main(["--env=two_step", "--debug"]) == code
+        traced = capsys.readouterr().err
+        assert plain.startswith("tfmix: ") and plain.count("\n") == 1
+        assert traced.startswith("Traceback") and traced.endswith(plain)
+        assert "\x1b" not in traced and "\r" not in traced and len(traced) < 10**6
 
 
 def test_help_and_list_show_what_there_is():

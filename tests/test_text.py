@@ -1,6 +1,11 @@
 """tfmix.text: what is printed of errors, names and files."""
 
-from tfmix import text
+import io
+import sys
+
+import pytest
+
+from tfmix import monitor, text
 
 
 class UnspeakableError(Exception):
@@ -29,3 +34,37 @@ def test_of_error_names_the_type_with_and_without_a_message():
         text.of_error(UnspeakableError())
         == "UnspeakableError: <UnspeakableError that cannot be shown>"
     )
+
+
+class Gone(io.StringIO):
+    """A stream whose reader has gone away."""
+
+    def write(self, *_):
+        raise BrokenPipeError
+
+    flush = write
+
+
+@pytest.mark.parametrize("kind", ["none", "gone", "closed"])
+def test_what_cannot_be_printed_is_dropped(kind, monkeypatch):
+    stream = {"none": None, "gone": Gone(), "closed": io.StringIO()}[kind]
+    if kind == "closed":
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(sys, "stdout", stream)
+    text.tell("unheard")
+    text.show("unheard")
+    assert not text.Lossy(stream).isatty()
+    bar = monitor.progress_bar()
+    bar.start()
+    bar.console.print("unheard")
+    bar.stop()
+    with monitor.Progress(10, 0) as progress:
+        progress.update(10, {"env_steps_per_second": 1.0, "epsilon": 0.5})
+
+
+def test_what_an_encoding_lacks_is_written_by_its_number(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
+    text.show("r\u00e9sum\u00e9 \udcff")
+    assert raw.getvalue() == b"r\\xe9sum\\xe9 \\udcff\n"

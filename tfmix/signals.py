@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import select
 import signal
@@ -87,10 +86,11 @@ class Stop:
         elif (
             number == signal.SIGINT
             and now - self._first > ONE_PRESS_SECONDS
-            and not self._unsaved  # `interrupt_main` is heard here too
+            and not self._unsaved  # the signal that is sent below is heard here too
         ):
             self._unsaved, self._deadline = True, now + PATIENCE_SECONDS
-            _thread.interrupt_main()
+            # A signal to that thread, so that it wakes up where it waits.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _give_up(self) -> None:
         """Ends a process whose main thread is deep in a call that takes long.
