@@ -1,6 +1,7 @@
 """Runs as a user has them: train, look at the folder, load, evaluate, export, resume."""
 
 import csv
+import dataclasses
 import functools
 import hashlib
 import json
@@ -23,6 +24,7 @@ from tests.test_collect import PythonCountdown
 from tfmix import checkpoint, config, folders, run, training
 from tfmix.config import UserError
 from tfmix.envs.python import EnvError
+from tfmix.export import ExportedPolicy
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
@@ -121,6 +123,140 @@ def test_a_loaded_run_acts_and_evaluates_like_the_trained_one(trained):
         loaded.act(np.zeros([3, 17]))
     with pytest.raises(UserError, match="legal has shape"):
         loaded.act(obs[0], np.ones([2, 5], bool))
+
+
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (
+            {"obs": (1, 4, np.nan)},
+            "agent 1 of episode 1 has an observation that is NaN or infinite",
+        ),
+        ({"obs": (2, 0, 1e300)}, "agent 2 of episode 1 has an observation that is NaN or infinite"),
+        ({"obs": "text"}, "obs holds values of type <U"),
+        ({"obs": [[1.0], [1.0, 2.0]]}, "obs is not an array"),
+        ({"legal": (1, slice(None), 0)}, "agent 1 of episode 1 cannot act: none of its own"),
+        ({"legal": (2, 4, np.nan)}, "agent 2 of episode 1 has a mask of legal actions with nan"),
+        ({"legal": (0, 4, -np.inf)}, "agent 0 of episode 1 .* with -inf in it: it takes true or"),
+        ({"legal": (0, 4, 0.5)}, "agent 0 of episode 1 has a mask of legal actions with 0.5"),
+        ({"legal": np.full([3, 5], "yes")}, "legal holds values of type <U"),
+        ({"legal": [[0, 1], [1]]}, "legal is not an array"),
+        ({"legal": np.ones([3, 1])}, r"legal has shape \[3, 1\], not \[2, 3, 5\]"),
+    ],
+)
+def test_act_refuses_what_is_no_observation_or_no_mask(trained, changes, message):
+    given = {"obs": np.ones([2, 3, 18]), "legal": np.ones([2, 3, 5])}
+    trained.reset()
+    trained.act(**given)
+    before = trained._carry.numpy()
+    for name, change in changes.items():
+        if isinstance(change, tuple):
+            *place, value = change
+            given[name][(1, *place)] = value
+        else:
+            given[name] = change
+    with pytest.raises(UserError, match=message):
+        trained.act(**given)
+    np.testing.assert_array_equal(trained._carry, before)
+
+
+@pytest.fixture(scope="module")
+def unequal(tmp_path_factory):
+    """A team whose agents have 3 and 2 of 3 actions, all padding better than any action."""
+    folder = tmp_path_factory.mktemp("runs") / "unequal"
+    settings = {**SMALL, "algo": "vdn", "env_steps": 24, "n_envs": 2, "eval_episodes": 1}
+    done = tfmix.train(Unequal, run_dir=folder, env_workers=0, **settings)
+    done.algorithm.live.agent.networks[0].head_bias.assign([0.0, 0.0, 99.0])
+    done.export()
+    return done
+
+
+class Unequal(PythonCountdown):
+    spec = dataclasses.replace(PythonCountdown.spec, agent_n_actions=(3, 2))
+
+    def __init__(self):
+        super().__init__(3)
+
+    def _look(self):
+        obs, state, _ = super()._look()
+        return obs, state, np.asarray([[True, True, True], [True, True, False]])
+
+
+def signatures_of(folder):
+    return tf.saved_model.load(str(folder / "export")).signatures
+
+
+def test_no_policy_takes_an_action_that_an_agent_does_not_have(unequal):
+    everything = np.ones([2, 3], bool)
+    for legal in (None, everything, everything.astype(int)):
+        unequal.reset()
+        first, second = unequal.act(np.ones([2, 1]), legal)
+        assert first == 2 and second in (0, 1)
+    unequal.reset()
+    with pytest.raises(UserError, match="agent 1 cannot act: none of its own actions is legal"):
+        unequal.act(np.ones([2, 1]), [[1, 1, 1], [0, 0, 1]])
+    signatures = signatures_of(unequal.folder)
+    hidden = signatures["initial_state"](batch_size=tf.constant(1))["hidden"]
+    out = signatures["act"](obs=tf.ones([1, 2, 1]), legal=tf.fill([1, 2, 3], True), hidden=hidden)
+    np.testing.assert_array_equal(out["action"], [[first, second]])
+    for agent, action in enumerate((first, second)):
+        alone = signatures["act_agent"](
+            obs=tf.ones([1, 1]),
+            legal=tf.fill([1, 3], True),
+            hidden=hidden[:, agent],
+            agent=tf.constant([agent]),
+        )
+        assert alone["action"].numpy() == [action]
+
+
+def cannot_act(out, given, rows):
+    """Action -1, no value and the hidden state unchanged in `rows` and in no others."""
+    stuck = np.zeros(out["action"].shape, bool)
+    stuck[rows] = True
+    np.testing.assert_array_equal(out["action"].numpy() == -1, stuck)
+    np.testing.assert_array_equal(np.isnan(out["q"]).all(-1), stuck)
+    np.testing.assert_array_equal(np.isnan(out["q"]).any(-1), stuck)
+    same = (out["hidden"].numpy() == given) | np.isnan(given)
+    np.testing.assert_array_equal(same.all(-1), stuck)
+
+
+def test_the_export_says_who_cannot_act_and_keeps_its_hidden_state(unequal):
+    act = signatures_of(unequal.folder)["act"]
+    size = unequal.algorithm.layout.carry_size
+    obs, legal = np.ones([6, 2, 1], np.float32), np.ones([6, 2, 3], bool)
+    hidden = np.full([6, 2, size], 0.5, np.float32)
+    obs[0, 1], obs[1, 0], obs[2] = np.nan, np.inf, [[3e38], [-3e38]]  # the last are numbers
+    legal[3, 0], legal[4, 1] = False, [False, False, True]  # the last has padding alone
+    hidden[5, 1, 0] = np.nan
+    out = act(obs=tf.constant(obs), legal=tf.constant(legal), hidden=tf.constant(hidden))
+    cannot_act(out, hidden, ([0, 1, 3, 4, 5], [1, 0, 0, 1, 1]))
+
+
+def test_values_that_overflow_are_no_reason_to_act(unequal):
+    weight = unequal.algorithm.live.agent.networks[0].head
+    kept, hidden = weight.numpy(), np.ones([1, 2, unequal.algorithm.layout.carry_size], np.float32)
+    try:
+        weight.assign(tf.fill(weight.shape, 3e38))
+        unequal._carry = tf.constant(hidden)
+        with pytest.raises(UserError, match="agent 0 has values that are not finite"):
+            unequal.act(np.zeros([2, 1]))
+        policy = ExportedPolicy(unequal.algorithm.layout, unequal.algorithm.live.agent.read())
+        out = policy.signatures()["act"](
+            obs=tf.zeros([1, 2, 1]), legal=tf.fill([1, 2, 3], True), hidden=tf.constant(hidden)
+        )
+        cannot_act(out, hidden, ([0, 0], [0, 1]))
+    finally:
+        weight.assign(kept)
+
+
+def test_the_exports_act_agent_refuses_an_index_that_is_no_agents(unequal):
+    act = signatures_of(unequal.folder)["act_agent"]
+    agent = tf.constant([-1, 0, 1, 2, 2**31 - 1])
+    hidden = np.full([5, unequal.algorithm.layout.carry_size], 0.5, np.float32)
+    obs = np.asarray([[1.0], [np.nan], [1.0], [1.0], [1.0]], np.float32)
+    legal = tf.fill([5, 3], True)
+    out = act(obs=tf.constant(obs), legal=legal, hidden=tf.constant(hidden), agent=agent)
+    cannot_act(out, hidden, [0, 1, 3, 4])
 
 
 LONE_READER = """
@@ -350,6 +486,21 @@ def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path):
             tfmix.resume(tmp_path / "x", env_steps=wrong)
 
 
+def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys):
+    settings = {"algo": "vdn", "env_steps": 200, "n_envs": 2, **SMALL}
+    settings |= {"learning_rate": 1e-2, "learning_rate_decay": "linear"}
+    tfmix.train("two_step", run_dir=tmp_path / "x", **settings)
+    assert float(rows_of(tmp_path / "x")[-1]["learning_rate"]) == 0.0
+    capsys.readouterr()
+    tfmix.resume(tmp_path / "x", env_steps=400)
+    told = capsys.readouterr().err
+    assert "linear ends at 400 env steps, not at 200: the step size at 200 is 0.005 inst" in told
+    rates = [float(row["learning_rate"]) for row in rows_of(tmp_path / "x")]
+    assert 0.0 == rates[-1] < max(rates[-5:]) < 5e-3
+    tfmix.resume(tmp_path / "x", env_steps=400)
+    assert "step size" not in capsys.readouterr().err
+
+
 def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again(
     tmp_path, monkeypatch
 ):
@@ -391,21 +542,24 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before_whole(copied):
     assert checkpoint.latest(place) == before and not (place / ".writing").exists()
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
     kept = trained.trainer
     types = [tf.float32] * 2 + [tf.bool, tf.int32] + [tf.float32] * 3 + [tf.int64] * 2
     variables = kept.replay.variables()
+    types = [x.dtype for x in variables] if number == 3 else types
     rows = [tf.Variable(tf.cast(x, old)) for x, old in zip(variables, types, strict=True)]
+    scale = kept.learner.reward_scale
+    kept_of_scale = {name: getattr(scale, name) for name in ("count", "mean", "square")}
     old = tf.train.Checkpoint(
         live=kept.algorithm.live,
         target=kept.algorithm.target,
         optimizer=kept.learner.optimizer,
-        reward_scale=kept.learner.reward_scale,
+        reward_scale=tf.train.Checkpoint(**kept_of_scale),
         counters=kept.counters,
         seed=kept.seed,
         **{f"replay_{i}": v for i, v in enumerate(rows)},
-        **({"sums": kept.sums} if number == 2 else {}),
+        **({"sums": kept.sums} if number > 1 else {}),
     )
     newest = checkpoint.latest(copied / "checkpoints")
     for file in newest.iterdir():
@@ -416,7 +570,7 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
     text = (
         json.dumps(manifest, indent=1)
         if number == 1
-        else checkpoint._text({"format": 2, **manifest})
+        else checkpoint._text({"format": number, **manifest})
     )
     (newest / "manifest.json").write_text(text)
     loaded = tfmix.load(copied)
@@ -427,6 +581,21 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
             np.testing.assert_array_equal(a, b)
     for a, b in zip(loaded.trainer.replay.variables(), kept.replay.variables(), strict=True):
         np.testing.assert_array_equal(a, b)
+    read = loaded.trainer.learner.reward_scale
+    assert float(read.count) == 4000.0 and float(read.square) == float(scale.square) > 0.0
+    # What the smallest and largest reward were is not known: no floor.
+    np.testing.assert_allclose(read.apply(read.mean + tf.sqrt(read.square / read.count)), 1.0)
+
+
+def test_a_checkpoint_of_format_3_of_other_networks_is_refused(copied):
+    newest = checkpoint.latest(copied / "checkpoints")
+    manifest = checkpoint.read_manifest(newest) | {"format": 3}
+    (newest / "manifest.json").write_text(checkpoint._text(manifest))
+    about = json.loads((copied / "run.json").read_text())
+    about["config"]["algo"] = "qplex"
+    (copied / "run.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="does not fit this run's settings"):
+        tfmix.load(copied)
 
 
 def rows_text(folder, env_steps):

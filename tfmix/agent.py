@@ -15,6 +15,11 @@ from tfmix.types import Episode
 _tf_agent = quiet_import("tf_agents.agents.tf_agent")
 _StepType = quiet_import("tf_agents.trajectories.time_step").StepType
 
+NOTHING_OBSERVED = (
+    "standardise_rewards needs the rewards that were collected: give agent.observe to the driver, "
+    "observers=[replay.add_batch, agent.observe]"
+)
+
 
 def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> Episode:
     """Reads whole episodes out of TF-Agents' frames.
@@ -56,7 +61,9 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
     """Any algorithm and its learner as a TF-Agents agent; it learns nothing by itself.
 
     `train` takes T+1 frames a row, see `episodes_from_trajectory`; `initialize`
-    copies the live networks to the targets. The schedules of `Config` count
+    copies the live networks to the targets. With `standardise_rewards` rewards are
+    shifted and scaled by all that `observe` was given: let every driver that
+    collects call it, `observers=[replay.add_batch, agent.observe]`. The schedules of `Config` count
     environment steps, which TF-Agents' loops count for themselves: give
     something to call where epsilon or the step size should change.
 
@@ -100,11 +107,29 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         for follower, leader in zip(target, live, strict=True):
             follower.assign(leader)
 
+    def observe(self, trajectory: Any) -> tf.Tensor:
+        """Counts rewards that were collected in; `standardise_rewards` reads nothing else.
+
+        Give each collected frame once, as a driver does that has this among its observers.
+
+        Args:
+          trajectory: frames of TF-Agents, [B, ...] or [B, T, ...]. Those that lead from
+            an episode's end to the next start have no reward and are left out.
+
+        Returns:
+          how many rewards were counted so far, [] float64.
+        """
+        scale, real = self.learner.reward_scale, ~trajectory.is_boundary()
+        scale.observe(trajectory.reward, tf.cast(real, tf.float32))
+        return scale.count.read_value()
+
     def _train(self, experience: Any, weights: Any = None) -> Any:
-        """One update.
+        """Does one update.
 
         Raises:
           ValueError: rows that are not T+1 frames long, or weights.
+          tf.errors.InvalidArgumentError: a row that is no whole episode, or rewards
+            are to be standardised and `observe` was given none.
         """
         frames, needed = experience.step_type.shape[1], self.train_sequence_length
         if frames != needed:
@@ -115,7 +140,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         rate = self._learning_rate() if callable(self._learning_rate) else self._learning_rate
         episodes = episodes_from_trajectory(experience, config.time_limit == "terminal")
         if config.standardise_rewards:
-            self.learner.reward_scale.observe(episodes.reward, episodes.mask)
+            tf.debugging.assert_positive(self.learner.reward_scale.count, NOTHING_OBSERVED)
         metrics = self.learner.update(
             episodes, tf.cast(self.updates, tf.int64), tf.cast(rate, tf.float32)
         )

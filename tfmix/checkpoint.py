@@ -27,7 +27,8 @@ KEEP = 3
 MANIFEST = "manifest.json"
 # 1 had no sums since the last row: those checkpoints stood at a row, where they are 0.
 # 2 had actions as int32 in the replay, and what is true or false as float32.
-FORMAT = 3
+# 3 had no smallest and largest of the rewards, which the floor of their deviation is made of.
+FORMAT = 4
 
 
 def _sha256(file: Path) -> str:
@@ -202,8 +203,11 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     """
     try:
         path = str(checkpoint / "tensors")
-        if read_manifest(checkpoint)["format"] == FORMAT:
+        number = read_manifest(checkpoint)["format"]
+        if number == FORMAT:
             tensors.read(path).assert_consumed()
+        elif number == 3:
+            _as_format_3(tensors).read(path).assert_consumed()
         else:
             _restore_older(path, tensors)
     except Exception as error:  # TensorFlow's reader raises many kinds on bytes that fit their sums
@@ -213,8 +217,18 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
         ) from error
 
 
+def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
+    """Returns the same variables without those that checkpoints of format 3 lack."""
+    import tensorflow as tf
+
+    parts = {name: part for name, part in vars(tensors).items() if not name.startswith("_")}
+    scale = parts["reward_scale"]
+    kept = {name: getattr(scale, name) for name in ("count", "mean", "square")}
+    return tf.train.Checkpoint(**{**parts, "reward_scale": tf.train.Checkpoint(**kept)})
+
+
 def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
-    """Reads tensors of an earlier format: what is of another type now is cast."""
+    """Reads tensors of format 1 or 2: what has another type there is cast."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(path)

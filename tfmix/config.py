@@ -171,15 +171,17 @@ class Config:
     learning_rate: float = _setting(5e-4, "Step size at the start.", "learning", low=0.0)
     learning_rate_decay: str = _setting(
         "none",
-        "Way of the step size over env_steps: constant, or linearly to 0.",
+        "Way of the step size over env_steps: constant, or linearly to 0. A resume with another "
+        "env_steps draws the line to the new end, and says so: a finished run's step size rises "
+        "from 0 again.",
         "learning",
         choices=("none", "linear"),
     )
     optimizer: str = _setting("adam", "Optimiser.", "learning", choices=("adam", "rmsprop"))
     optimizer_epsilon: float = _setting(
         0.0,
-        "Added to the optimiser's root, outside of it as in PyTorch; 0: 1e-8 for adam, 1e-5 "
-        "for rmsprop.",
+        "Added to the root that a step is divided by, outside of the root as in PyTorch (for adam "
+        "after the correction of its bias); 0: 1e-8 for adam, 1e-5 for rmsprop.",
         "learning",
         low=0.0,
     )
@@ -214,7 +216,9 @@ class Config:
     )
     standardise_rewards: bool = _setting(
         False,
-        "Shift and scale rewards by the mean and deviation of all that were collected.",
+        "Shift and scale rewards by the mean and deviation of all that were collected, to at most "
+        "10 while few differ from the others. The shift changes the task where the team's actions "
+        "decide how long an episode is.",
         "learning",
     )
 

@@ -10,17 +10,32 @@ import tensorflow as tf
 
 from tfmix import checkpoint, ops
 from tfmix.algos.base import Algorithm
-from tfmix.networks.agent import Weights, policy_carry, policy_step
+from tfmix.networks.agent import Weights, own_legal, policy_carry, policy_step
 from tfmix.networks.layout import AgentLayout
 
 CHECK_STEPS = 25
 TOLERANCE = 1e-4  # of q, in units of value
+NO_ACTION = -1
 
 
 class ExportedPolicy(tf.Module):
     """Greedy policy with signatures `act`, `act_agent` and `initial_state`.
 
     Holds plain variables and graphs, no class of tfmix, Keras or TF-Agents.
+
+    `act` takes obs [B, N, O] float32, legal [B, N, A] bool and hidden [B, N, K]
+    float32; `act_agent` takes the same of one agent a row, obs [B, O], legal
+    [B, A] and hidden [B, K], with agent [B] int32, its index in the team. Both
+    return `action` [B, N] or [B] int32, `q` as legal, float32, and `hidden`, which
+    the next step is given. `initial_state` makes the `hidden` of an episode's
+    start, zeros [B, N, K].
+
+    A graph cannot raise an error for one row. An agent that cannot act gets
+    action -1 (`NO_ACTION`), q of NaN, and its `hidden` back unchanged, and the
+    others act. It cannot act where none of its own actions is legal, where its
+    observation or its `hidden` holds NaN or infinity, where its values overflow
+    (an observation far too large), and where its index is not from 0 to N - 1.
+    Actions that an agent does not have are never taken, whatever `legal` says.
     """
 
     def __init__(self, layout: AgentLayout, weights: list[Weights]):
@@ -31,10 +46,19 @@ class ExportedPolicy(tf.Module):
     def _step(
         self, obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
     ) -> dict[str, tf.Tensor]:
+        """One step; `legal` holds own actions alone. Returns what the class says."""
         weights = [[tf.convert_to_tensor(w) for w in network] for network in self.weights]
         q, state = policy_step(weights, self.layout, obs, hidden, agent)
         action = ops.legal_argmax(q, legal)
-        return {"action": action, "q": q, "hidden": policy_carry(self.layout, state, action)}
+        acts = tf.reduce_any(legal, -1)
+        for x in (obs, hidden, q):
+            acts &= tf.reduce_all(tf.math.is_finite(x), -1)
+        carry, row = policy_carry(self.layout, state, action), acts[..., None]
+        return {
+            "action": tf.where(acts, action, NO_ACTION),
+            "q": tf.where(row, q, float("nan")),
+            "hidden": tf.where(row, carry, hidden),
+        }
 
     def signatures(self) -> dict[str, Any]:
         """The three functions, traced with B free and all else fixed."""
@@ -50,7 +74,7 @@ class ExportedPolicy(tf.Module):
         )
         def act(obs, legal, hidden):
             agent = tf.broadcast_to(tf.range(n), tf.shape(obs)[:-1])
-            return self._step(obs, legal, hidden, agent)
+            return self._step(obs, own_legal(self.layout, legal), hidden, agent)
 
         @tf.function(
             input_signature=[
@@ -61,7 +85,7 @@ class ExportedPolicy(tf.Module):
             ]
         )
         def act_agent(obs, legal, hidden, agent):
-            return self._step(obs, legal, hidden, agent)
+            return self._step(obs, own_legal(self.layout, legal, agent), hidden, agent)
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "batch_size")])
         def initial_state(batch_size):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfmix.algos.base import Algorithm
 from tfmix.envs.tf_agents import action_spec, time_step_spec
+from tfmix.networks.agent import own_legal
 from tfmix.quiet import quiet_import
 
 _tf_policy = quiet_import("tf_agents.policies.tf_policy")
@@ -20,12 +21,34 @@ Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
 _STREAM = 7
 
 
+def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
+    """Fails with the places of agents that have a `fault` before they act.
+
+    Args:
+      time_step: of B episodes.
+      fits: [B, N] bool, False where an agent has the fault.
+      fault: what it is.
+
+    Raises:
+      tf.errors.InvalidArgumentError: an agent has it in a step that is no episode's last.
+    """
+    fits |= time_step.is_last()[:, None]
+    places = ["rows of the batch and agents that have", fault, tf.where(~fits)]
+    tf.debugging.Assert(tf.reduce_all(fits), places)
+
+
 class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
     """All agents of a team, each acting on its own observation, as one TF-Agents policy.
 
     Observations and actions are those of `tfmix.envs.tf_agents`; the policy
     state [B, N, K] is what `Algorithm.act` carries, and zero where an episode
     starts. The variables are the agents' network's, not the mixer's.
+
+    Actions that an agent does not have are never taken, whatever `legal` says. A
+    step that no agent can act on is an error, in a `tf.function` too (but for one
+    with jit_compile, where TensorFlow drops it): an observation with NaN or
+    infinity, or an agent without a legal action of its own. An episode's last steps
+    are not checked: nobody acts after them.
 
     Args:
       algorithm: whose live agents act.
@@ -43,7 +66,7 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
             policy_state_spec=tf.TensorSpec([spec.n_agents, layout.carry_size], tf.float32),
             automatic_state_reset=False,  # TF-Agents' own traces a function at every call
         )
-        self._network, self._act = algorithm.live.agent, algorithm.act
+        self._network, self._act, self._layout = algorithm.live.agent, algorithm.act, layout
         self._epsilon = epsilon
         self._seed = tf.Variable([seed, _STREAM], dtype=tf.int32, trainable=False)
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -60,6 +83,7 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
 
         Raises:
           TypeError: no policy state; `get_initial_state` makes the first.
+          tf.errors.InvalidArgumentError: an agent that cannot act, see the class.
         """
         return self._choose(
             time_step,
@@ -73,6 +97,10 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
             raise TypeError("a JointPolicy needs a policy_state: get_initial_state(batch_size)")
         carry = tf.where(time_step.is_first()[:, None, None], tf.zeros_like(carry), carry)
         seen = time_step.observation
+        legal = own_legal(self._layout, seen["legal"])
+        sees = tf.reduce_all(tf.math.is_finite(seen["obs"]), -1)
+        _assert_for_all(time_step, sees, "an observation that is NaN or infinite")
+        _assert_for_all(time_step, tf.reduce_any(legal, -1), "none of its own actions legal")
         action, _, carry = self._act(seen["obs"], seen["legal"], carry, epsilon, seed)
         return _policy_step.PolicyStep(action, carry)
 

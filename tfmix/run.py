@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, training
+from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, text, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError, own, pool
@@ -210,6 +210,69 @@ def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
+def _refuse(wrong: np.ndarray, what: str) -> None:
+    """Raises UserError that names the first agent for which `wrong` [B, N] is True."""
+    if wrong.any():
+        episode, agent = np.argwhere(wrong)[0]
+        place = f" of episode {episode}" if len(wrong) > 1 else ""
+        raise UserError(f"agent {agent}{place} {what}")
+
+
+def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
+    """Returns what a caller gave as `name` as an array of one of NumPy's `kinds` of numbers.
+
+    Raises:
+      UserError: it is something else, such as text or rows of several lengths.
+    """
+    try:
+        found = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} is not an array: {text.clean(error, 200)}") from error
+    if found.dtype.kind not in kinds:
+        raise UserError(f"{name} holds values of type {found.dtype}: {wanted}")
+    return found
+
+
+def _read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
+    """Returns the observations that a caller gave as [B, N, O] float32.
+
+    Raises:
+      UserError: they have another shape or are no finite numbers.
+    """
+    found = _read_array("obs", obs, "biuf", "it takes numbers")
+    with np.errstate(over="ignore"):  # what is too large for float32 is refused below
+        found = found.astype(np.float32)
+    found = found[None] if found.ndim == 2 else found
+    if found.ndim != 3 or found.shape[1:] != (spec.n_agents, spec.obs_size):
+        raise UserError(
+            f"obs has shape {list(found.shape)}, not [B, {spec.n_agents}, {spec.obs_size}]"
+        )
+    _refuse(~np.isfinite(found).all(-1), "has an observation that is NaN or infinite")
+    return found
+
+
+def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
+    """Returns the agents' own legal actions, [B, N, A] bool, of a caller's mask.
+
+    Raises:
+      UserError: it has another shape, other values than true and false (or 1 and 0),
+        or leaves an agent without an action.
+    """
+    own, shape = np.asarray(spec.own_actions), (batch, spec.n_agents, spec.n_actions)
+    wanted = "it takes true or false (or 1 or 0) for each action"
+    mask = own if legal is None else _read_array("legal", legal, "biuf", wanted)
+    if mask.shape not in (shape, shape[1:]):
+        raise UserError(f"legal has shape {list(mask.shape)}, not {list(shape)}")
+    mask = np.broadcast_to(mask, shape)
+    odd = (mask != 0) & (mask != 1)
+    if odd.any():
+        found = mask[odd][0]
+        _refuse(odd.any(-1), f"has a mask of legal actions with {found} in it: {wanted}")
+    allowed = mask.astype(bool) & own
+    _refuse(~allowed.any(-1), "cannot act: none of its own actions is legal")
+    return allowed
+
+
 class Run:
     """A run folder opened: the trained team, its task and its settings.
 
@@ -246,38 +309,30 @@ class Run:
     def act(self, obs: Any, legal: Any = None) -> np.ndarray:
         """The team's greedy actions; remembers the episode until `reset`.
 
+        An action that an agent does not have is never taken, whatever `legal` says.
+
         Args:
           obs: [N, O], or [B, N, O] for B episodes side by side.
-          legal: [N, A] or [B, N, A] bool; None where every own action is allowed.
+          legal: [N, A] or [B, N, A], True or 1 for an action that is allowed, False or
+            0 for one that is not; None where every own action is allowed.
 
         Returns:
           [N] or [B, N] int32.
 
         Raises:
-          UserError: a shape that is not the task's.
+          UserError: a shape that is not the task's, an observation that is no finite
+            number, a mask of other values, or an agent without a legal action of its
+            own; the agent is named, and the episode is as it was before the call.
         """
-        spec = self.spec
-        obs = np.asarray(obs, np.float32)
-        single = obs.ndim == 2
-        obs = obs[None] if single else obs
-        if obs.ndim != 3 or obs.shape[1:] != (spec.n_agents, spec.obs_size):
-            raise UserError(
-                f"obs has shape {list(obs.shape)}, not [B, {spec.n_agents}, {spec.obs_size}]"
-            )
-        batch = obs.shape[0]
-        if legal is None:
-            legal = spec.own_actions
-        shape = [batch, spec.n_agents, spec.n_actions]
-        try:
-            legal = np.broadcast_to(np.asarray(legal, bool), shape)
-        except ValueError as error:
-            raise UserError(f"legal has shape {list(np.shape(legal))}, not {shape}") from error
-        if self._carry is None or self._carry.shape[0] != batch:
-            self._carry = tf.zeros([batch, spec.n_agents, self.algorithm.layout.carry_size])
-        action, _, self._carry = self.algorithm.act(
-            tf.constant(obs), tf.constant(legal), self._carry
-        )
-        return action.numpy()[0] if single else action.numpy()
+        seen = _read_obs(self.spec, obs)
+        mask = _read_legal(self.spec, legal, seen.shape[0])
+        if self._carry is None or self._carry.shape[0] != seen.shape[0]:
+            self._carry = tf.zeros([*seen.shape[:2], self.algorithm.layout.carry_size])
+        action, q, carry = self.algorithm.act(tf.constant(seen), tf.constant(mask), self._carry)
+        overflows = ~np.isfinite(q.numpy()).all(-1)
+        _refuse(overflows, "has values that are not finite: its observation is too large")
+        self._carry = carry
+        return action.numpy()[0] if np.ndim(obs) == 2 else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
         """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team.
@@ -425,6 +480,17 @@ def _store(folder: Path, env_steps: int | None = None, finished: int | None = No
         ) from error
 
 
+def _report_decay(run: Run, old_end: int) -> None:
+    """Prints what a new end makes of a step size that goes down to the end of the run."""
+    trainer, end = run.trainer, run.config.env_steps
+    before, after = (float(trainer.learning_rate(x)) for x in (old_end, end))
+    if run.env_steps and before != after:
+        tell(
+            f"tfmix: --learning_rate_decay=linear ends at {end:,} env steps, not at {old_end:,}: "
+            f"the step size at {run.env_steps:,} is {after:.3g} instead of {before:.3g}"
+        )
+
+
 def resume(
     run_dir: str | os.PathLike[str],
     env: Any = None,
@@ -440,7 +506,9 @@ def resume(
       env: the environment or factory where the run was given one, or the run's
         name of code of yours, which a run folder alone does not import.
       verbose: print the device, the seed and the folder first.
-      env_steps: a new end, None for the run's own.
+      env_steps: a new end, None for the run's own. A linear decay of the step size
+        reaches 0 there, which is reported on standard error: at a finished run it
+        rises from 0 again.
 
     Raises:
       UserError: no run there, one with symbolic links in it, or one whose
@@ -453,8 +521,11 @@ def resume(
         run, newest = _open(run_dir, env, env_steps)
         if env_steps is not None and run.env_steps > env_steps:
             raise UserError(
-                f"{run.folder} is at {run.env_steps:,} env steps, behind --env_steps={env_steps}"
+                f"{run.folder} is at {run.env_steps:,} env steps, "
+                f"which is more than --env_steps={env_steps}"
             )
+        if env_steps is not None:
+            _report_decay(run, folders.read(run_dir).config.env_steps)
         finished = run.finished and folders.is_finished(run.folder, run.config.env_steps)
         if env_steps is not None or not finished:
             _store(run.folder, env_steps)

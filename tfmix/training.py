@@ -246,11 +246,15 @@ class Trainer:
         )
 
     @_as_it_stands
-    def learning_rate(self) -> tf.Tensor:
-        """The optimiser's step size now, [] float."""
-        c = self.config
-        end = 0.0 if c.learning_rate_decay == "linear" else c.learning_rate
-        return ops.linear_schedule(c.learning_rate, end, c.env_steps, self.counters.env_steps)
+    def learning_rate(self, end_env_steps: int | None = None) -> tf.Tensor:
+        """Returns the optimiser's step size at this point, [] float.
+
+        Args:
+          end_env_steps: where a decay ends; None for the run's own end.
+        """
+        c, end = self.config, end_env_steps or self.config.env_steps
+        lowest = 0.0 if c.learning_rate_decay == "linear" else c.learning_rate
+        return ops.linear_schedule(c.learning_rate, lowest, end, self.counters.env_steps)
 
     def _failure(self) -> NotFiniteError:
         """Says what is not finite, behind a stretch of the loop that ended early."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfmix import ops
 from tfmix.config import Config
-from tfmix.networks.agent import AgentTeam, policy_carry
+from tfmix.networks.agent import AgentTeam, own_legal, policy_carry
 from tfmix.networks.layers import Networks, reset_weights
 from tfmix.networks.layout import AgentLayout
 from tfmix.types import EnvSpec, Episode
@@ -100,7 +100,8 @@ class Algorithm(tf.Module, abc.ABC):
 
         Args:
           obs: [B, N, O].
-          legal: [B, N, A] bool.
+          legal: [B, N, A] bool; actions that are not an agent's own are never taken.
+            Where nothing is legal the answer is 0.
           carry: [B, N, K], zeros at the start of an episode.
           epsilon: [] float, the chance of a random legal action.
           seed: [2] int.
@@ -109,5 +110,5 @@ class Algorithm(tf.Module, abc.ABC):
           action [B, N] int32, q [B, N, A], carry [B, N, K].
         """
         q, hidden = self.live.agent(obs, carry)
-        action = ops.select_actions(q, legal, epsilon, seed)
+        action = ops.select_actions(q, own_legal(self.layout, legal), epsilon, seed)
         return action, q, policy_carry(self.layout, hidden, action)

@@ -100,6 +100,26 @@ def policy_step(
     return q, hidden
 
 
+def own_legal(layout: AgentLayout, legal: tf.Tensor, agent: tf.Tensor | None = None) -> tf.Tensor:
+    """Takes away from `legal` the actions that an agent does not have.
+
+    Args:
+      layout: with the agents' own counts of actions.
+      legal: [..., N, A] bool, or [..., A] with `agent`.
+      agent: [...] int32, each row's agent; a row whose index is no agent of the team
+        has no action at all. None where `legal` has an axis of agents.
+
+    Returns:
+      as `legal`.
+    """
+    if agent is None:
+        own = layout.own_actions
+        return legal if own is None else legal & tf.constant(own)
+    own = layout.own_actions or [[True] * layout.n_actions] * layout.n_agents
+    chosen = tf.one_hot(agent, layout.n_agents, on_value=True, off_value=False, dtype=tf.bool)
+    return legal & tf.reduce_any(chosen[..., None] & tf.constant(own), -2)
+
+
 def policy_carry(layout: AgentLayout, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """What a policy carries on, [..., K].
 

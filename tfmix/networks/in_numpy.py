@@ -37,6 +37,8 @@ class NumpyTeam:
         self._layers = list(zip(self.weights[::2], self.weights[1::2], strict=True))
         self._ids: np.ndarray = np.eye(layout.n_agents, dtype=np.float32)
         self._one_hot: np.ndarray = np.eye(layout.n_actions, dtype=np.float32)
+        own = layout.own_actions
+        self._own: np.ndarray | None = None if own is None else np.asarray(own)
 
     @classmethod
     def of(cls, team: Any) -> NumpyTeam:
@@ -47,7 +49,7 @@ class NumpyTeam:
             own[...] = np.stack(given).reshape(own.shape)
         return copy
 
-    @np.errstate(all="ignore")  # a NaN of the environment's is told of where its episode ends
+    @np.errstate(all="ignore")  # a NaN of the environment's is reported when its episode ends
     def act(
         self,
         obs: np.ndarray,
@@ -60,7 +62,7 @@ class NumpyTeam:
 
         Args:
           obs: [B, N, O] float32.
-          legal: [B, N, A] bool.
+          legal: [B, N, A] bool; actions that are not an agent's own are never taken.
           carry: [B, N, K] float32, zeros at the start of an episode.
           explores: [B, N] bool, who takes a random legal action: the one that
             drew the highest number.
@@ -71,6 +73,8 @@ class NumpyTeam:
         """
         q, hidden = self.step(obs, carry)
         value = np.where(explores[..., None], lottery, q)
+        if self._own is not None:
+            legal = legal & self._own
         action = np.where(legal, value, -np.inf).argmax(-1)
         parts = [hidden] if self.layout.recurrent else []
         if self.layout.last_action:

@@ -13,7 +13,9 @@ class SeededLayer(tf_keras.layers.Layer):
 
     That is what PyTorch does for Linear (weights and biases) and for GRU
     cells (where the fan is H), and so what the field's published results
-    started from. `reset_weights` of this module draws them.
+    started from. With no inputs (a task without a state) biases are drawn as
+    with one: zero, as in PyTorch, would leave a hypernetwork of one layer without
+    gradients. `reset_weights` of this module draws them.
     """
 
     def __init__(self, name: str):
@@ -22,7 +24,7 @@ class SeededLayer(tf_keras.layers.Layer):
 
     def add_uniform(self, name: str, shape: list[int], fan_in: int) -> tf.Variable:
         """A weight of this layer; zero until `reset_weights` is called."""
-        self.bounds.append(fan_in**-0.5)
+        self.bounds.append(max(fan_in, 1) ** -0.5)
         return self.add_weight(name=name, shape=shape, initializer="zeros")
 
 

@@ -23,6 +23,8 @@ class AgentLayout:
       recurrent: whether the network has a GRU; else it is feed-forward.
       layers: hidden layers of a feed-forward network.
       shared: whether one network serves all agents.
+      agent_n_actions: every agent's own count of actions; from that count on, actions
+        are padding, which no policy takes. Empty where every agent has all A.
     """
 
     obs_size: int
@@ -34,6 +36,14 @@ class AgentLayout:
     recurrent: bool = True
     layers: int = 2
     shared: bool = True
+    agent_n_actions: tuple[int, ...] = ()
+
+    @property
+    def own_actions(self) -> list[list[bool]] | None:
+        """True where an action is an agent's own and not padding, [N, A]; None without padding."""
+        if all(own == self.n_actions for own in self.agent_n_actions):
+            return None
+        return [[a < own for a in range(self.n_actions)] for own in self.agent_n_actions]
 
     @property
     def n_inputs(self) -> int:
@@ -64,6 +74,7 @@ class AgentLayout:
             recurrent=config.recurrent,
             layers=config.agent_layers,
             shared=config.share_parameters,
+            agent_n_actions=spec.agent_n_actions,
         )
 
     @property
