@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module imports only from rooms that stand before its own.
 ROOMS = [
     ["quiet", "signals", "text", "types", "config"],
-    ["ops", "checkpoint", "memory", "monitor"],
+    ["files", "memory"],
+    ["ops", "checkpoint", "monitor"],
     ["folders"],
     ["networks"],
     ["envs"],

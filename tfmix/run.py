@@ -20,7 +20,19 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, training
+from tfmix import (
+    algos,
+    checkpoint,
+    config,
+    envs,
+    files,
+    folders,
+    memory,
+    monitor,
+    replay,
+    text,
+    training,
+)
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError, own
@@ -271,7 +283,7 @@ class Run:
         trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
         reward = TEAM_REWARD[self.spec.team_reward]
         return (
-            f"{self.config.algo} on {self.config.env}, seed {self.config.seed}, "
+            f"{self.config.algo} on {text.clean(self.config.env)}, seed {self.config.seed}, "
             f"{self.env_steps:,} env steps\n"
             f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
             f"a random team {random.mean():.2f}"
@@ -351,11 +363,9 @@ class MissingEnv:
 
 def _store_env_steps(folder: Path, env_steps: int) -> None:
     """Writes a run's new end into its run.json, whole or not at all."""
-    about = json.loads((folder / "run.json").read_text())
+    about = folders.read(folder).about
     about["config"]["env_steps"] = env_steps
-    spare = folder / ".run.json"
-    spare.write_text(json.dumps(about, indent=1) + "\n")
-    spare.replace(folder / "run.json")
+    files.write_text(folder / "run.json", json.dumps(about, indent=1) + "\n")
 
 
 def resume(
@@ -374,12 +384,12 @@ def resume(
       env_steps: a new end, None for the run's own.
 
     Raises:
-      UserError: no run there, one with symbolic links in it, or one whose
-        checkpoint does not fit.
+      UserError: no run there, one with links, pipes or devices in it, or one
+        whose checkpoint does not fit.
       RunFailedError: the environment broke its word.
     """
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
-    folders.refuse_links(Path(run_dir))
+    folders.refuse_links(Path(run_dir), to_write=True)
     with folders.locked(Path(run_dir), IN_USE):
         run, newest = _open(run_dir, env, env_steps)
         if env_steps is not None:
@@ -397,9 +407,25 @@ def resume(
             return run
         if verbose and newest and not run.config.checkpoint_replay:
             print("the replay is not in the checkpoint: it is filled anew before learning")
-        monitor.cut_metrics(run.folder / "metrics.csv", run.env_steps)
-        monitor.cut_events(run.folder, run.env_steps)
+        _cut(run.folder, run.env_steps)
         return _go_on(run, checkpoint.seconds_of(newest) if newest else 0.0)
+
+
+def _cut(folder: Path, env_steps: int) -> None:
+    """Drops what metrics.csv and TensorBoard's files hold after `env_steps`.
+
+    Raises:
+      RunFailedError: they cannot be read or written.
+    """
+    try:
+        monitor.cut_metrics(folder / "metrics.csv", env_steps)
+        monitor.cut_events(folder, env_steps)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or text.clean(error, 200)
+        raise RunFailedError(
+            f"{getattr(error, 'filename', None) or folder} cannot be cut back to "
+            f"{env_steps:,} env steps: {reason}"
+        ) from error
 
 
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
@@ -411,8 +437,8 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
         name of code of yours, which a run folder alone does not import.
 
     Raises:
-      UserError: no run there, one not trained yet, or one whose checkpoint
-        does not fit.
+      UserError: no run there, one with symbolic links, pipes or devices in it,
+        one not trained yet, or one whose checkpoint does not fit.
     """
     run, newest = _open(run_dir, env)
     if newest is None:
@@ -425,6 +451,7 @@ def _open(
 ) -> tuple[Run, Path | None]:
     """The run of a folder and the checkpoint that it was restored from."""
     folder, (settings, spec, _) = Path(run_dir), folders.read(run_dir)
+    folders.refuse_links(folder)
     if env_steps is not None:
         config.resolve({"env_steps": env_steps})  # is it in bounds?
         settings = dataclasses.replace(settings, env_steps=env_steps)
@@ -445,6 +472,11 @@ def _open(
     trainer = training.Trainer(settings, make_collector, found)
     if newest is not None:
         checkpoint.restore(newest, trainer.tensors)
+        if newest.name != str(trainer.env_steps()):
+            raise UserError(
+                f"checkpoint {newest} is of another moment of a run, or of another run: it was "
+                f"written at {trainer.env_steps():,} env steps"
+            )
     return Run(folder, trainer), newest
 
 

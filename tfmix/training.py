@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, checkpoint, guard, memory, ops
+from tfmix import algos, checkpoint, folders, guard, memory, ops
 from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
@@ -324,7 +324,7 @@ class Trainer:
 
 
 class Session:
-    """A trainer writing into a run folder.
+    """A trainer that writes into a run folder.
 
     Args:
       trainer: what trains.
@@ -346,6 +346,7 @@ class Session:
             *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
         ]
+        self.held = folders.Held(folder)
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
         self.board = TensorBoard(folder)
         self.began, self.before = time.monotonic(), seconds
@@ -396,10 +397,12 @@ class Session:
         except NotFiniteError as error:
             about = {"env_steps": trainer.env_steps(), "updates": int(trainer.counters.updates)}
             try:
+                self.held.check()
                 guard.dump(path, error.batch, about)
                 kept = f"its episodes are in {path}"
-            except OSError as fault:
-                kept = f"its episodes could not be written: {fault.strerror}"
+            except (OSError, RunFailedError) as fault:
+                reason = getattr(fault, "strerror", None) or fault
+                kept = f"its episodes could not be written: {reason}"
             text = f"{error}; {kept}; the last checkpoint is kept"
             raise RunFailedError(text) from error
 
@@ -411,6 +414,9 @@ class Session:
 
         Returns:
           the row, with the newest greedy return there is.
+
+        Raises:
+          RunFailedError: the run folder or its lock is gone, or another is in its place.
         """
         trainer, config = self.trainer, self.config
         row: dict[str, Any] = dict(trainer.take_means())
@@ -431,6 +437,7 @@ class Session:
         )
         if not trainer.collector.compiled:
             row["worker_restarts"] = trainer.collector.restarts
+        self.held.check()
         self.metrics.write(row)
         self.board.write(done, row)
         self.reported = done, time.monotonic()
@@ -449,10 +456,9 @@ class Session:
 
         Raises:
           RunFailedError: weights are not finite; the last checkpoint is kept. Or
-            the run folder is gone.
+            the run folder or its lock is gone, or another is in its place.
         """
-        if not self.folder.is_dir():
-            raise RunFailedError(f"{self.folder} was removed or renamed while its run went on")
+        self.held.check()
         if spoilt := self.trainer.spoilt():
             raise RunFailedError(
                 f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(spoilt)}; "
@@ -472,3 +478,4 @@ class Session:
         """Closes the files."""
         self.metrics.close()
         self.board.close()
+        self.held.close()

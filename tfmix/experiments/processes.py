@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from tfmix import files, text
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
 from tfmix.signals import listening
@@ -21,6 +22,7 @@ from tfmix.signals import listening
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 POLL_SECONDS = 0.2
+LOG_END = 1 << 16  # bytes of a log in which its last line is looked for
 
 
 class Process(Protocol):
@@ -55,7 +57,7 @@ class RunProcess:
         command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)
-        with cell.log.open("a") as log:
+        with os.fdopen(files.open_own(cell.log, os.O_WRONLY | os.O_APPEND), "a") as log:
             print("$", shlex.join(command), file=log, flush=True)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(LAUNCH), *place, *command],
@@ -151,11 +153,13 @@ def _reason(cell: Cell, code: int, told: bool) -> str:
     if code == 0:
         return "stopped by a signal that did not come from here; what it learned is saved"
     name = signal.strsignal(-code) or f"signal {-code}"
-    return f"ended by the system ({name})" + (f"; its last words: {last}" if last else "")
+    return f"ended by the system ({name})" + (f"; its last line: {last}" if last else "")
 
 
 def last_line(log: Path) -> str:
-    """The last words in a log since the command that started its run."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    """Returns the last line in a log since the command that started its run, safe to print."""
+    with files.open_regular(log) as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - LOG_END, 0))
+        lines = [line.strip() for line in file.read(LOG_END).decode(errors="replace").splitlines()]
     last = next((line for line in reversed(lines) if line), "")
-    return "" if last.startswith("$ ") else last.removeprefix("tfmix: ")
+    return "" if last.startswith("$ ") else text.clean(last.removeprefix("tfmix: "))
