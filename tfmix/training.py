@@ -17,7 +17,7 @@ from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
-from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_bytes, episode_spec, plan
+from tfmix.replay import NOT_UINT8, EpisodeReplay, check, episode_bytes, episode_spec, plan
 from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
@@ -26,6 +26,8 @@ WEIGHTS, COLLECT, REPLAY, EVALUATE, SUMMARY, RANDOM_TEAM = range(6)
 CALL_SECONDS = 1.0
 # The share of a run's time that checkpoints may take, unless --checkpoint_period_env_steps asks.
 SAVING_SHARE = 0.02
+COPIES = 4  # of the weights: live, target and what an optimiser keeps
+SMALLER_NETWORKS = "set a smaller --hidden_size, or the size of whatever else was made large"
 
 
 # The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
@@ -73,6 +75,20 @@ def check_playing(spec: EnvSpec, episodes: int) -> None:
     )
 
 
+def check_networks(config: Config, spec: EnvSpec) -> None:
+    """Refuses networks that the machine cannot hold, before they take any memory.
+
+    In a graph that is never run variables have shapes and no contents.
+
+    Raises:
+      UserError: less memory is available.
+    """
+    with tf.Graph().as_default():
+        networks = algos.make(config.algo, spec, config).live
+        weights = sum(w.shape.num_elements() * w.dtype.size for w in networks.variables)
+    memory.check_room(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
+
+
 class Trainer:
     """One run in memory.
 
@@ -89,12 +105,13 @@ class Trainer:
 
     def __init__(self, config: Config, make_collector: Callable[..., Any], spec: EnvSpec):
         self.config, self.spec = config, spec
+        check(config, spec)  # of a stranger's run.json nothing else has looked at the sizes
+        check_networks(config, spec)
         try:
             self.algorithm = algos.make(config.algo, spec, config)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise UserError(
-                "the networks need more memory than there is: set a smaller --hidden_size, or "
-                "the size of whatever else was made large"
+                f"the networks need more memory than there is: {SMALLER_NETWORKS}"
             ) from error
         self.collector = make_collector(self.algorithm)
         room = plan(config, spec)
