@@ -128,7 +128,8 @@ def cut_metrics(path: Path, env_steps: int) -> None:
       OSError: it is no regular file, or cannot be written.
     """
     try:
-        if not os.lstat(path).st_size:
+        found = os.lstat(path)
+        if not found.st_size and not files.kind_of(found):
             path.unlink()  # stopped before its first line was written
             return
         with (
