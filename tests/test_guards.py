@@ -1,9 +1,14 @@
 """What goes wrong stops with one line: NaN, memory, wrong words and damaged files."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import random
 import shutil
+import signal
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +17,21 @@ import tensorflow as tf
 import tfmix
 from benchmarks import fuzz, repeat
 from tests.test_collect import Countdown, PythonCountdown
-from tfmix import checkpoint, config, envs, guard, memory, replay, run, training
+from tfmix import (
+    checkpoint,
+    config,
+    envs,
+    files,
+    folders,
+    guard,
+    memory,
+    monitor,
+    replay,
+    run,
+    training,
+)
 from tfmix.config import RunFailedError, UserError
+from tfmix.types import EnvSpec
 
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
 NAN = float("nan")
@@ -349,7 +367,7 @@ def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
         (["--hidden_size=1000000"], "65536"),
         (["--double_q=perhaps"], "--double_q=perhaps: write true or false"),
         (["--flagfile={circle}"], "a flagfile includes itself"),
-        (["--env=mpe/simple_spread", "--env_arg=n=" + "9" * 20], "from 1 to 1,000,000"),
+        (["--env=mpe/simple_spread", "--env_arg=n=" + "9" * 20], "from 1 to 500"),
         (["--env=matrix/custom", "--env_arg=payoff=" + "9" * 400], "cannot be made: Overflow"),
         (["--env=two_step", "--run_dir=" + "x" * 5000], "File name too long"),
         (["--mode=benchmark", "--seeds=0:999999999999"], "more than 10,000 seeds"),
@@ -400,3 +418,313 @@ def test_no_run_json_has_settings_that_no_command_line_could_have(trained, tmp_p
         (tmp_path / "run.json").write_text(json.dumps(spoilt))
         with pytest.raises(UserError, match=r"run\.json"):
             tfmix.load(tmp_path)
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """Fails what takes longer, such as the open of a pipe."""
+
+    def late(*_):
+        raise TimeoutError("waited for too long")
+
+    old = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@pytest.fixture
+def theirs(trained, tmp_path):
+    """A copy of the run, as a stranger would hand it over."""
+    return Path(shutil.copytree(trained, tmp_path / "theirs"))
+
+
+OURS = (
+    *("metrics.tmp", ".run.json", ".cut", ".lock", "run.json", "metrics.csv", ".export-writing"),
+    *("checkpoints/.writing", "offending_batch.npz", "events.out.tfevents.1.x"),
+)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_resume_writes_through_no_hard_link(name, theirs, tmp_path):
+    letter, place = tmp_path / "letter", theirs / name
+    letter.write_bytes(place.read_bytes() if place.is_file() else b"dear")
+    before = letter.read_bytes()
+    place.unlink(missing_ok=True)
+    os.link(letter, place)
+    with pytest.raises(UserError, match=rf"{name} is a hard link, and a run is not resumed"):
+        tfmix.resume(theirs, env_steps=128)
+    assert letter.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["metrics.tmp", ".run.json", ".cut", "checkpoints/.writing"])
+def test_each_writer_leaves_a_hard_link_that_has_the_name_of_its_spare_file(name, theirs, tmp_path):
+    letter = tmp_path / "letter"
+    letter.write_text("dear")
+    os.link(letter, theirs / name)
+    monitor.cut_metrics(theirs / "metrics.csv", 30)
+    monitor.cut_events(theirs, 30)
+    run._store_env_steps(theirs, 128)
+    checkpoint.save(theirs / "checkpoints", tf.train.Checkpoint(x=tf.Variable(1.0)), 99, 1.0)
+    assert letter.read_text() == "dear" and not (theirs / name).exists()
+    assert checkpoint.latest(theirs / "checkpoints").name == "99"
+
+
+def test_metrics_are_not_appended_to_a_hard_link(theirs, tmp_path):
+    before = (theirs / "metrics.csv").read_text()
+    os.link(theirs / "metrics.csv", tmp_path / "letter")
+    with pytest.raises(OSError, match="hard link"):
+        monitor.MetricsFile(theirs / "metrics.csv", list(monitor.COLUMNS))
+    monitor.cut_metrics(theirs / "metrics.csv", 64)  # a new file
+    monitor.MetricsFile(theirs / "metrics.csv", list(monitor.COLUMNS)).close()
+    assert (tmp_path / "letter").read_text() == before == (theirs / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("run.json", ".lock", "metrics.csv", "checkpoints/64/manifest.json"),
+        *("checkpoints/64/tensors.index", "checkpoints/64/tensors.data-00000-of-00001"),
+    ],
+)
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_one_line(kind, name, theirs):
+    place = theirs / name
+    place.unlink(missing_ok=True)
+    os.mkfifo(place) if kind == "pipe" else place.symlink_to("/dev/zero")
+    named = "a named pipe" if kind == "pipe" else "a symbolic link"
+    for use in (tfmix.resume, tfmix.load):
+        with within(20), pytest.raises(UserError, match=named) as caught:
+            use(theirs)
+        assert str(caught.value).isprintable()
+    with within(20):
+        if "checkpoints" in name:
+            assert named in checkpoint.verify(theirs / "checkpoints" / "64")
+        if name == ".lock":
+            with pytest.raises(UserError, match=named), folders.locked(theirs, "a test"):
+                pass
+        if name == "metrics.csv":
+            with pytest.raises(OSError, match=named):
+                monitor.cut_metrics(place, 64)
+
+
+def test_a_new_run_does_not_wait_for_a_pipe_that_is_its_lock(tmp_path):
+    os.mkfifo(tmp_path / ".lock")
+    with within(20), pytest.raises(UserError, match="a named pipe"):
+        tfmix.train("two_step", algo="vdn", env_steps=64, run_dir=tmp_path, **fuzz.SMALL)
+
+
+@pytest.mark.parametrize(
+    "name,value,message",
+    [
+        ("seconds", "much", "seconds are no time"),
+        ("seconds", NAN, "not finite"),
+        ("seconds", -1.0, "seconds are no time"),
+        ("seconds", 1e308, "seconds are no time"),
+        ("seconds", True, "seconds are no time"),
+        ("env_steps", 65, "of another checkpoint"),
+        ("env_steps", "64", "of another checkpoint"),
+        ("sha256", {}, "names no files"),
+        ("sha256", {"../../letter": "0" * 64}, "no file of a checkpoint"),
+        ("sha256", {"tensors.index": ["0"]}, "no file of a checkpoint"),
+        ("sha256", {f"{'/' * n}tensors.index": "0" for n in range(999)}, "no file of a check"),
+        ("sha256", {"tensors.data-00000-of-00001": "0"}, "does not name tensors.index"),
+        ("format", True, "damaged"),
+    ],
+)
+def test_a_manifest_that_is_not_this_checkpoints_is_refused(name, value, message, theirs):
+    newest = theirs / "checkpoints" / "64"
+    manifest = checkpoint.read_manifest(newest) | {name: value}
+    (newest / "manifest.json").write_text(checkpoint._text(manifest))
+    assert message in checkpoint.verify(newest)
+    with pytest.raises(UserError, match="no checkpoint"):
+        tfmix.load(theirs)
+
+
+def test_each_file_of_a_checkpoint_is_hashed_once(theirs, monkeypatch):
+    hashed, kept = [], checkpoint._sha256
+    monkeypatch.setattr(checkpoint, "_sha256", lambda f: hashed.append(f.name) or kept(f))
+    assert checkpoint.verify(theirs / "checkpoints" / "64") == ""
+    assert sorted(hashed) == ["tensors.data-00000-of-00001", "tensors.index"]
+
+
+def test_names_that_no_checkpoint_has_are_not_looked_at(theirs):
+    place = theirs / "checkpoints"
+    for name in ("0064", "9" * 250, "١٢", "64.x"):
+        shutil.copytree(place / "64", place / name)
+    assert checkpoint.saved(place) == [place / "64"]
+
+
+def test_a_checkpoint_of_another_moment_of_the_run_is_refused(theirs):
+    place = theirs / "checkpoints"
+    shutil.copytree(place / "64", place / "80")
+    manifest = checkpoint.read_manifest(place / "64") | {"env_steps": 80}
+    (place / "80" / "manifest.json").write_text(checkpoint._text(manifest))
+    with pytest.raises(UserError, match=r"of another moment .* written at 64 env steps"):
+        tfmix.load(theirs)
+
+
+def test_a_checkpoint_larger_than_the_memory_is_refused_before_it_is_read(theirs, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    os.truncate(theirs / "checkpoints" / "64" / "tensors.data-00000-of-00001", 10**13)
+    with within(20), pytest.raises(UserError, match=r"10,000\.0 GB of memory and 1\.0 GB are"):
+        tfmix.load(theirs)
+
+
+def test_an_event_that_says_it_is_giant_is_cut_before_tensorflow_believes_it(tmp_path):
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    board = monitor.TensorBoard(tmp_path)
+    for env_steps in (10, 20, 30):
+        board.write(env_steps, {"loss": 1.0})
+    board.close()
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    head = struct.pack("<Q", 20_000_000_000)
+    file.write_bytes(whole + head + struct.pack("<I", masked_crc32c(head)) + whole)
+    os.truncate(file, 20_000_100_000)
+    monitor.cut_events(tmp_path, 30)
+    assert file.read_bytes() == whole
+    monitor.cut_events(tmp_path, 20)
+    assert len(file.read_bytes()) < len(whole)
+
+
+def test_a_line_of_metrics_without_end_is_set_aside_and_takes_no_memory(theirs):
+    path = theirs / "metrics.csv"
+    os.truncate(path, 10**11)
+    with within(20):
+        monitor.cut_metrics(path, 64)
+    assert not path.exists() and (theirs / "metrics.damaged.csv").exists()
+
+
+@pytest.mark.parametrize("row", ["1,1,0.5,1", "1,1,,1", "1,1,1,", "-1,1,1,1", "9" * 30 + ",1,1,1"])
+def test_a_row_of_metrics_whose_counts_are_none_is_left_out(row, theirs):
+    path = theirs / "metrics.csv"
+    columns = len(path.read_text().splitlines()[0].split(","))
+    with path.open("a") as file:
+        file.write(row + "," * (columns - 4) + "\n")
+    cell = fuzz.Cell(config.resolve({"env": "two_step", "run_dir": str(theirs)}), ())
+    assert fuzz.table.row_of(cell)["env_steps"] == 64
+
+
+@pytest.mark.parametrize("fault", ["folder", "lock", "lock replaced"])
+def test_a_run_whose_folder_or_lock_is_replaced_stops_and_writes_nothing_there(
+    fault, fresh, tmp_path
+):
+    place = tmp_path / "run"
+    with folders.locked(place, "a test"):
+        session = training.Session(fresh, place, 0.0, lambda: False)
+        session.report(evaluate=False)
+        session.save()
+        if fault == "folder":
+            place.rename(tmp_path / "own")
+            place.mkdir()
+        else:
+            (place / ".lock").unlink()
+        if fault == "lock replaced":
+            (place / ".lock").touch()
+        before = {p: p.lstat().st_mtime_ns for p in place.rglob("*")}
+        for write in (lambda: session.report(evaluate=False), session.save):
+            with pytest.raises(RunFailedError, match="was removed or renamed while its run"):
+                write()
+        session.close()
+        assert {p: p.lstat().st_mtime_ns for p in place.rglob("*")} == before
+
+
+def test_a_lock_that_is_replaced_while_it_is_taken_holds_nothing(tmp_path, monkeypatch):
+    def late(path, flags, kept=files.open_own):
+        handle = kept(path, flags)
+        path.unlink()
+        path.touch()
+        return handle
+
+    monkeypatch.setattr(files, "open_own", late)
+    with pytest.raises(UserError, match="in use"), folders.locked(tmp_path, "a test"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "env,argument",
+    [
+        ("mpe/simple_spread", "n=100000"),
+        ("mpe/simple_spread", "local_ratio=true"),
+        ("mpe/simple_reference", "max_cycles=1000000"),
+        ("gaussian_squeeze/k1", "n=1000000"),
+        ("predator_prey/qtran", "size=100000"),
+        ("predator_prey/qtran", "penalty=1e308"),
+        ("predator_prey/qtran", "penalty=" + "9" * 400),
+        ("predator_prey/stag_hunt", "n_stags=100000"),
+        ("predator_prey/stag_hunt", "punishment=false"),
+        ("matrix/climbing", "max_cycles=" + "9" * 4000),
+        ("matrix/climbing", 'max_cycles="' + "x" * 50_000 + '"'),
+        ("matrix/custom", "payoff=[[true,1],[1,1]]"),
+        ("matrix/custom", 'payoff=[["1","2"],["3","4"]]'),
+        ("matrix/custom", "payoff=[[1e30,1],[1,1]]"),
+    ],
+)
+def test_what_sizes_an_environment_is_bounded_before_it_is_built(env, argument, tmp_path):
+    asked = {"env": env, "algo": "vdn", "env_arg": [argument], "run_dir": tmp_path / "x"}
+    with within(5), pytest.raises(UserError) as caught:
+        run.open_env(config.resolve(asked))
+    assert (len(str(caught.value)) < 300 and argument.partition("=")[0] in str(caught.value)) or (
+        "of memory" in str(caught.value)
+    )
+
+
+@pytest.mark.parametrize(
+    "spec,settings,message",
+    [
+        ({"obs_size": 2**31 - 1}, {"buffer_episodes": 16}, "a replay of 16 episodes needs"),
+        ({"state_size": 2**31 - 1}, {"buffer_episodes": 16}, "a replay of 16 episodes needs"),
+        ({"n_actions": 2**31 - 1}, {"buffer_episodes": 16}, "a replay of 16 episodes needs"),
+        ({"episode_limit": 2**31 - 1}, {"buffer_episodes": 16}, "a replay of 16 episodes needs"),
+        ({"obs_size": 10**6}, {"hidden_size": 65536}, "the networks for .* need.* of memory"),
+        ({"episode_limit": 0}, {}, "episode_limit is 0"),
+        ({"name": "\x1b[2Jx"}, {}, "no name"),
+        ({"version": "x" * 10**5}, {}, "no name"),
+    ],
+)
+def test_a_run_json_cannot_ask_for_more_than_there_is(spec, settings, message, theirs, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    about = json.loads((theirs / "run.json").read_text())
+    about["config"].update(env="custom/X", batch_episodes=4, **settings)
+    about["spec"].update(spec)
+    (theirs / "run.json").write_text(json.dumps(about))
+    shutil.rmtree(theirs / "checkpoints")
+    with within(20), pytest.raises(UserError, match=message) as caught:
+        tfmix.load(theirs)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+def test_own_actions_take_a_byte_each():
+    large = EnvSpec("x", 1000, 10_000, 1, 1, 1, (10_000,) * 999 + (3,))
+    assert large.own_actions.nbytes == 10**7 and large.own_actions[-1].sum() == 3
+
+
+def changed(text, **values):
+    """run.json with other values at its top."""
+    return json.dumps({**json.loads(text), **values})
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda t: t.replace("{", '{"format": 1, ', 1), "twice"),
+        (lambda t: t.replace('"gamma": 0', '"gamma": NaN, "x": 0', 1), "not finite"),
+        (lambda t: t.replace('"seed": 0', '"seed": 1e999', 1), "not finite"),
+        (lambda t: t.encode("utf-16"), "utf-8"),
+        (lambda t: changed(t, x="x" * 2**20), "at most 1,048,576 are read"),
+        (lambda t: changed(t, format=9, versions={"tfmix": "\x1b[2J" + "9" * 10**5}), "newer"),
+        (lambda t: t.replace('"config": {', '"config": {"\\u001b[2J%s": 1, ' % ("x" * 10**5)), "x"),
+        (lambda t: t.replace('"env": "two_step"', '"env": "custom/\\u001b[2J"'), "no name"),
+    ],
+)
+def test_what_a_run_json_says_is_printable_and_short(change, message, theirs):
+    found = change((theirs / "run.json").read_text())
+    (theirs / "run.json").write_bytes(found if isinstance(found, bytes) else found.encode())
+    with pytest.raises(UserError, match=message) as caught:
+        tfmix.load(theirs)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700

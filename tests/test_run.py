@@ -722,7 +722,9 @@ def copied(trained, tmp_path):
 def test_damaged_checkpoints_are_noticed_and_the_one_before_is_used(copied, capsys):
     checkpoints = copied / "checkpoints"
     newest = checkpoint.latest(checkpoints)
-    older = shutil.copytree(newest, checkpoints / "2000")
+    older = Path(shutil.copytree(newest, checkpoints / "2000"))
+    manifest = checkpoint.read_manifest(newest) | {"env_steps": 2000}
+    (older / "manifest.json").write_text(checkpoint._text(manifest))
     data = newest / "tensors.data-00000-of-00001"
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
     ["quiet", "text"],
     ["signals", "types", "config"],
-    ["ops", "checkpoint", "memory", "monitor"],
+    ["files", "memory"],
+    ["ops", "checkpoint", "monitor"],
     ["folders"],
     ["networks"],
     ["envs"],

@@ -2,7 +2,8 @@
 
 Each is a folder `checkpoints/<env_steps>`, written beside, flushed to the disk
 and renamed into place, so that a folder of that name is whole. The last three
-are kept. Nothing that is read is unpickled or evaluated.
+are kept. Nothing that is read is unpickled or evaluated, and TensorFlow reads
+only regular files that the manifest names and whose sums fit.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tfmix import files, memory, text
 from tfmix.config import UserError
 from tfmix.text import tell
 
@@ -29,11 +33,15 @@ MANIFEST = "manifest.json"
 # 2 had actions as int32 in the replay, and what is true or false as float32.
 # 3 had no smallest and largest of the rewards, which the floor of their deviation is made of.
 FORMAT = 4
+# The files that TensorFlow writes, and reads again: an index and the data, in parts.
+TENSORS = re.compile(r"tensors\.(index|data-[0-9]{5}-of-[0-9]{5})")
+MOST_SECONDS = 1e10  # 300 years
+MOST_DIGITS = 19  # of env steps, an int64
 
 
 def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with files.open_regular(file) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -49,40 +57,63 @@ def _flush(path: Path) -> None:
 
 
 def _text(manifest: dict[str, Any]) -> str:
-    """A manifest as it is written: with a checksum of its own, in one fixed form."""
+    """Returns a manifest as it is written: with its own checksum, in one fixed form."""
     body = json.dumps(manifest, indent=1, sort_keys=True)
     own = hashlib.sha256(body.encode()).hexdigest()
     return json.dumps({**manifest, "manifest_sha256": own}, indent=1, sort_keys=True) + "\n"
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
+    """Reads a checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
 
     Raises:
       UserError: it is whole, and of a newer tfmix.
-      ValueError: it is damaged.
+      ValueError: it is damaged, or not this checkpoint's.
       OSError: it cannot be read.
     """
-    text = (checkpoint / MANIFEST).read_text()
-    manifest = json.loads(text)
-    damaged = ValueError(f"{MANIFEST} is damaged")
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
-        raise damaged
+    written = files.read_text(checkpoint / MANIFEST)
+    manifest = files.read_json(written)
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{MANIFEST} is damaged")
     if set(manifest) == {"env_steps", "seconds", "sha256"}:  # had no checksum of its own
-        return {"format": 1, **manifest}
-    manifest.pop("manifest_sha256", None)
-    if _text(manifest) != text or not isinstance(manifest.get("format"), int):
-        raise damaged
+        manifest = {"format": 1, **manifest}
+    else:
+        manifest.pop("manifest_sha256", None)
+        if _text(manifest) != written or type(manifest.get("format")) is not int:
+            raise ValueError(f"{MANIFEST} is damaged")
     if manifest["format"] > FORMAT:
         raise UserError(f"{checkpoint} was written by a newer tfmix; update tfmix")
+    _check_manifest(manifest, checkpoint.name)
     return manifest
 
 
+def _check_manifest(manifest: dict[str, Any], name: str) -> None:
+    """Raises ValueError where a manifest is not that of the checkpoint `name`."""
+    env_steps, sums = manifest.get("env_steps"), manifest.get("sha256")
+    seconds: Any = manifest.get("seconds")
+    if type(env_steps) is not int or name != str(env_steps):
+        raise ValueError(f"{MANIFEST} is of another checkpoint: its env_steps are not {name}")
+    if type(seconds) not in (int, float) or not 0 <= seconds < MOST_SECONDS:
+        raise ValueError(f"{MANIFEST} is damaged: its seconds are no time")
+    if not sums or not isinstance(sums, dict):
+        raise ValueError(f"{MANIFEST} is damaged: it names no files")
+    for file, digest in sums.items():
+        if not TENSORS.fullmatch(file) or not isinstance(digest, str):
+            raise ValueError(f"{MANIFEST} is damaged: {file[:40]!r} is no file of a checkpoint")
+
+
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints below `folder`, oldest first."""
+    """Returns the checkpoints below `folder`, oldest first."""
     if not folder.is_dir():
         return []
-    names = (p for p in folder.iterdir() if p.name.isdecimal() and p.name.isascii())
+    names = (
+        p
+        for p in folder.iterdir()
+        if p.name.isdecimal()
+        and p.name.isascii()
+        and len(p.name) <= MOST_DIGITS
+        and p.name == str(int(p.name))
+    )
     return sorted(names, key=lambda p: int(p.name))
 
 
@@ -90,31 +121,34 @@ def saved(folder: Path) -> list[Path]:
 def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
     """Lets a folder be written as `spare`, then flushes it and renames it to `final`.
 
+    What is there by either name is removed, and of a link the link alone.
+
     Raises:
       OSError: it cannot be written (TensorFlow's own errors included); `spare`
         is gone, and `final` is as it was.
     """
     import tensorflow as tf  # here: what only looks for checkpoints starts without it
 
-    shutil.rmtree(spare, ignore_errors=True)  # of a process that was killed
     try:
+        files.remove(spare)  # of a process that was killed
         spare.mkdir(parents=True)
         yield
         for path in (*spare.rglob("*"), spare):
             _flush(path)
         replaced = spare.with_name(f"{spare.name}-replaced")
-        shutil.rmtree(replaced, ignore_errors=True)
-        if final.exists():
+        files.remove(replaced)
+        with contextlib.suppress(FileNotFoundError):
             final.rename(replaced)  # to delete it takes longer, and there is none meanwhile
         spare.rename(final)
         _flush(final.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
-        shutil.rmtree(spare, ignore_errors=True)  # room for what is still to be written
+        with contextlib.suppress(OSError):
+            files.remove(spare)  # its disk space is for what is still to be written
         if isinstance(error, OSError):
             raise
-        text = str(error.message).partition("\n")[0]
-        raise OSError(None, text.rpartition("; ")[2]) from error  # without the file's name
+        first = str(error.message).partition("\n")[0]
+        raise OSError(None, first.rpartition("; ")[2]) from error  # without the file's name
 
 
 def save(
@@ -151,38 +185,58 @@ def save(
         about = {"format": FORMAT, "env_steps": env_steps, "seconds": seconds, **counts}
         (spare / MANIFEST).write_text(_text({**about, "sha256": sums}))
     for old in saved(folder)[:-KEEP]:
-        shutil.rmtree(old)
+        files.remove(old)
 
 
 def verify(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's files, or an empty string."""
+    """Says what is wrong with a checkpoint's files; returns an empty string where nothing is.
+
+    Each file is read once, and only those that TensorFlow will read.
+    """
     try:
-        for name, digest in read_manifest(checkpoint)["sha256"].items():
-            if _sha256(checkpoint / Path(name).name) != digest:
+        if (kind := files.kind_of(os.lstat(checkpoint))) != "a folder":
+            return f"it is {kind or 'a file'}, not a folder"
+        sums = read_manifest(checkpoint)["sha256"]
+        there = {p.name for p in checkpoint.iterdir() if p.name.startswith("tensors")}
+        if unknown := there - set(sums):
+            return text.clean(f"{MANIFEST} does not name {min(unknown)}")
+        for name, digest in sums.items():
+            if _sha256(checkpoint / name) != digest:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
-        return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
-    except (ValueError, RecursionError) as error:
-        return " ".join(str(error).split())
+        return text.clean(f"{Path(error.filename or checkpoint).name}: {error.strerror}")
+    except ValueError as error:
+        return text.clean(error, 200)
     return ""
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint, None where the run has none yet.
+def _check_memory(checkpoint: Path) -> None:
+    """Raises UserError where a checkpoint's tensors are larger than the memory there is."""
+    size = 0
+    with contextlib.suppress(OSError):
+        size = sum(p.lstat().st_size for p in checkpoint.iterdir() if TENSORS.fullmatch(p.name))
+    memory.check_room(size, f"checkpoint {checkpoint}", "end what else takes memory")
 
-    A damaged one behind it is named on standard error.
+
+def latest(folder: Path) -> Path | None:
+    """Returns the newest whole checkpoint, None where the run has none yet.
+
+    Newer ones that are damaged are named on standard error, the first three.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged; or one is of a newer tfmix.
+      UserError: there are checkpoints, and all are damaged; or one is of a
+        newer tfmix, or does not fit into memory.
     """
     candidates = saved(folder)
-    for checkpoint in reversed(candidates):
+    for number, checkpoint in enumerate(reversed(candidates)):
+        _check_memory(checkpoint)
         fault = verify(checkpoint)
         if not fault:
             return checkpoint
-        tell(f"tfmix: checkpoint {checkpoint} cannot be used ({fault}); trying the one before")
+        if number < KEEP:
+            tell(f"tfmix: checkpoint {checkpoint} cannot be used ({fault}); trying the one before")
     if candidates:
         raise UserError(
             f"no checkpoint in {folder} is whole: delete that folder and --mode=resume starts "
@@ -195,7 +249,7 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     """Reads a checkpoint into `tensors`.
 
     Args:
-      checkpoint: one of `saved`.
+      checkpoint: one of `saved` that `verify` finds whole.
       tensors: the like of what `save` was given.
 
     Raises:
@@ -203,6 +257,7 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     """
     try:
         path = str(checkpoint / "tensors")
+        _check_index(path)
         number = read_manifest(checkpoint)["format"]
         if number == FORMAT:
             tensors.read(path).assert_consumed()
@@ -213,7 +268,7 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     except Exception as error:  # TensorFlow's reader raises many kinds on bytes that fit their sums
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"checkpoint {checkpoint} does not fit this run's settings: {first}"
+            f"checkpoint {checkpoint} does not fit this run's settings: {text.clean(first)}"
         ) from error
 
 
@@ -227,8 +282,28 @@ def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(**{**parts, "reward_scale": tf.train.Checkpoint(**kept)})
 
 
+def _check_index(path: str) -> None:
+    """Raises ValueError if an index asks for more numbers than its data files hold.
+
+    It may name the same bytes for many tensors, all of which are in memory at
+    once when they are read.
+    """
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(path)
+    kinds = reader.get_variable_to_dtype_map()
+    asked = sum(
+        math.prod(shape) * kinds[name].size
+        for name, shape in reader.get_variable_to_shape_map().items()
+        if kinds[name] != tf.string
+    )
+    held = sum(p.stat().st_size for p in Path(path).parent.iterdir() if TENSORS.fullmatch(p.name))
+    if asked > held:
+        raise ValueError("its index asks for more than its data files hold")
+
+
 def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
-    """Reads tensors of format 1 or 2: what has another type there is cast."""
+    """Reads tensors of format 1 or 2; what has another type there is cast."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(path)
@@ -243,7 +318,7 @@ def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
 
 
 def seconds_of(checkpoint: Path) -> float:
-    """Time that the run had taken when `checkpoint` was written."""
+    """Returns the seconds that the run had taken when `checkpoint` was written."""
     return float(read_manifest(checkpoint)["seconds"])
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfmix import checkpoint, config
-from tfmix.config import Config, UserError
+from tfmix import checkpoint, config, files, text
+from tfmix.config import Config, RunFailedError, UserError
 from tfmix.types import TEAM_REWARD, EnvSpec
 
 FORMAT = 1  # of run.json
 LOCK = ".lock"
+MOST_NAME = 500  # characters of a task's name, which is printed
 
 
 def safe(name: str) -> str:
@@ -34,7 +34,7 @@ class RunFile(NamedTuple):
 
 
 def _spec_of(stored: dict[str, Any]) -> EnvSpec:
-    """A task's shape as run.json holds it.
+    """Returns a task's shape as run.json holds it.
 
     Raises:
       ValueError, KeyError, TypeError, AttributeError: it is none.
@@ -44,48 +44,79 @@ def _spec_of(stored: dict[str, Any]) -> EnvSpec:
     own = spec["agent_n_actions"] = tuple(spec["agent_n_actions"])
     for name, value in spec.items():
         kind = {"int": int, "str": str}.get(fields[name], tuple)
-        if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**31):
-            raise ValueError(f"the task's {name} is {value!r}")
+        least = 0 if name in ("obs_size", "state_size") else 1
+        if type(value) is not kind or (isinstance(value, int) and not least <= value < 2**31):
+            raise ValueError(f"the task's {name} is {text.clean(value, 60)}")
     found = EnvSpec(**spec)
     fits = all(type(n) is int and 0 < n <= found.n_actions for n in own)
     if not (own and fits) or len(own) != found.n_agents or found.team_reward not in TEAM_REWARD:
         raise ValueError("the task's agents, actions or reward do not fit together")
+    _check_name("name", found.name)
+    _check_name("version", found.version)
     return found
 
 
+def _check_name(what: str, name: str) -> None:
+    """Raises ValueError where a name cannot be printed as it is."""
+    if not name.isprintable() or len(name) > MOST_NAME:
+        raise ValueError(f"the task's {what} is {text.clean(name, 60)}, which is no name")
+
+
 def read(folder: str | os.PathLike[str]) -> RunFile:
-    """The run.json of a run folder.
+    """Reads the run.json of a run folder.
 
     Raises:
       UserError: there is no run, or its run.json cannot be read.
     """
     path = Path(folder)
     try:
-        about = json.loads((path / "run.json").read_text())
+        about = files.read_json(files.read_text(path / "run.json"))
         if about["format"] > FORMAT:
-            raise UserError(
-                f"{path} was written by a newer tfmix ({about['versions']['tfmix']}); update tfmix"
-            )
-        return RunFile(config.from_dict(about["config"]), _spec_of(about["spec"]), about)
+            newer = text.clean(about["versions"]["tfmix"], 40)
+            raise UserError(f"{path} was written by a newer tfmix ({newer}); update tfmix")
+        found = RunFile(config.from_dict(about["config"]), _spec_of(about["spec"]), about)
+        _check_name("name", found.config.env)
+        return found
+    except UserError as error:
+        raise UserError(text.clean(error)) from error
     except FileNotFoundError as error:
         raise UserError(f"there is no run in {path}: it has no run.json") from error
     except OSError as error:
         raise UserError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path / 'run.json'} is damaged: {error}") from error
+        raise UserError(f"{path / 'run.json'} is damaged: {text.clean(error, 200)}") from error
 
 
-def refuse_links(folder: Path) -> None:
-    """A run is gone on with in files of its own: a link may lead to anything else's.
+def refuse_links(folder: Path, to_write: bool = False) -> None:
+    """Refuses a folder in which something is not a plain file or folder.
+
+    A symbolic link may lead to anything else's file, and to open a pipe may
+    wait for ever. The folder itself may be a link.
+
+    Args:
+      folder: a run's.
+      to_write: refuse hard links too, through which a file elsewhere would be written.
 
     Raises:
-      UserError: there are symbolic links below `folder` (which may be one itself).
+      UserError: there is one; the first by name is named.
     """
-    if link := min(filter(Path.is_symlink, folder.rglob("*")), default=None):
-        raise UserError(
-            f"{link} is a symbolic link, and a run is not resumed through one: put what it "
-            "leads to in its place"
-        )
+    use = "resumed" if to_write else "opened"
+    found: dict[Path, str] = {}
+    try:
+        for path, about in files.entries(folder):
+            kind = files.kind_of(about)
+            if kind == "a symbolic link":
+                advice = f"a run is not {use} through one: put what it leads to in its place"
+                found[path] = f"{kind}, and {advice}"
+            elif kind and kind != "a folder":
+                found[path] = f"{kind}, and no run has one: remove it"
+            elif to_write and not kind and about.st_nlink > 1:
+                found[path] = f"a hard link, and a run is not {use} through one: put a copy there"
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or folder}: {error.strerror}") from error
+    if found:
+        first = min(found)
+        raise UserError(f"{first} is {found[first]}")
 
 
 def is_finished(folder: Path, env_steps: int) -> bool:
@@ -120,7 +151,7 @@ def _newest(checkpoints: Path) -> tuple[Path, int] | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[int]:
-    """Holds a folder, which is made where it does not stand; yields the lock's file descriptor.
+    """Holds a folder, which is made where there is none; yields the lock's file descriptor.
 
     Processes that inherit it hold the folder too. A lock ends with the last of
     its processes, however they end.
@@ -134,12 +165,60 @@ def locked(folder: Path, in_use: str) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a")
+        lock = files.open_own(folder / LOCK, os.O_RDWR)
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    with file:
+        raise UserError(f"cannot write to {error.filename or folder}: {error.strerror}") from error
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"{folder} is in use: {in_use}") from error
-        yield file.fileno()
+        if not _is_still(folder / LOCK, lock):  # removed or replaced before it was locked
+            raise UserError(f"{folder} is in use: {in_use}")
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether `path` names the file or folder that is open as `handle`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except OSError:
+        return False
+
+
+class Held:
+    """A run's folder and its lock as they are now, to notice when others take their names.
+
+    Both are kept open: the system gives a number of a file that is gone to
+    another one, but not while it is open.
+
+    Args:
+      folder: the run's.
+
+    Raises:
+      OSError: the folder cannot be opened.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._open = {folder: os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
+        with contextlib.suppress(FileNotFoundError):  # a session that nobody locked
+            self._open[folder / LOCK] = os.open(
+                folder / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+
+    def check(self) -> None:
+        """Raises RunFailedError where the folder or its lock is gone or another."""
+        for path, handle in self._open.items():
+            if not _is_still(path, handle):
+                raise RunFailedError(
+                    f"{path} was removed or renamed while its run trained; nothing was written "
+                    "there since, and the checkpoints in the run's own folder are whole"
+                )
+
+    def close(self) -> None:
+        """Closes what was kept open."""
+        while self._open:
+            os.close(self._open.popitem()[1])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import ops
+from tfmix import files, ops
 from tfmix.config import RunFailedError
 from tfmix.types import Episode
 
@@ -48,6 +48,5 @@ def dump(path: Path, batch: Episode, about: Mapping[str, Any]) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    path.unlink(missing_ok=True)
-    with path.open("xb") as file:
+    with files.create(path) as file:
         np.savez(file, **{name: np.asarray(x) for name, x in {**batch._asdict(), **about}.items()})

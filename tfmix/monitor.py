@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
+import os
+import secrets
+import struct
 import sys
 import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
+from tfmix import files
 from tfmix.text import Lossy, tell
 
 # The first columns of metrics.csv, in this order; the algorithm's follow.
 COLUMNS = ("env_steps", "episodes", "updates", "seconds", "train_return", "greedy_return")
+WHOLE_COLUMNS = 3  # the first of them are whole numbers
+MOST_LINE = 1 << 16  # characters of a line of metrics.csv, which has some 300
+# Of a record in TensorBoard's files, which takes some 80 bytes; TensorFlow's reader
+# takes as much memory as the record says that it has.
+MOST_RECORD = 1 << 26
 # Where TensorBoard shows a metric; what is not named here goes under `learner/`.
 TAGS = {
     "train_return": "return/train",
@@ -35,14 +46,18 @@ class MetricsFile:
     Args:
       path: the file; an existing one is appended to.
       columns: header of a new file.
+
+    Raises:
+      OSError: it is no regular file, is a hard link, or cannot be written.
     """
 
     def __init__(self, path: Path, columns: list[str]):
-        exists = path.exists()
-        self._file = path.open("a", newline="")
+        handle = files.open_own(path, os.O_WRONLY | os.O_APPEND)
+        self._file = os.fdopen(handle, "a", newline="", encoding="utf-8")
+        exists = os.fstat(handle).st_size > 0
         if exists:
-            with path.open(newline="") as file:
-                columns = next(csv.reader(file))
+            with contextlib.closing(metrics_rows(path)) as rows:
+                columns = next(rows, columns)
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
         if not exists:
             self._writer.writeheader()
@@ -57,74 +72,126 @@ class MetricsFile:
         self._file.close()
 
 
-def read_metrics(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the whole rows of a metrics.csv; a last line cut short is left out.
+class NotMetricsError(ValueError):
+    """A file that is no metrics.csv."""
 
-    Of a file that is no metrics.csv at all both are empty.
+
+def metrics_rows(path: Path) -> Generator[list[str], None, None]:
+    """Yields the header of a metrics.csv, then its whole rows, one in memory at a time.
+
+    What is no row is left out, such as a last line cut short.
+
+    Raises:
+      NotMetricsError: it has no header, or a line of more than `MOST_LINE` characters.
+      OSError: it cannot be read, or is no regular file.
     """
-    try:
-        with path.open(newline="", errors="replace") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except csv.Error:
-        return [], []
-    if tuple(header[: len(COLUMNS)]) != COLUMNS:
-        return [], []
-    return header, [r for r in rows if len(r) == len(header) and _is_row(r)]
+    with files.open_regular(path) as raw:
+        file = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline="")
+        reader = csv.reader(_lines(file))
+        try:
+            header = next(reader, [])
+            if tuple(header[: len(COLUMNS)]) != COLUMNS:
+                raise NotMetricsError("it has no header")
+            yield header
+            for cells in reader:
+                if len(cells) == len(header) and _is_row(cells):
+                    yield cells
+        except csv.Error as error:
+            raise NotMetricsError(str(error)) from error
+
+
+def _lines(file: io.TextIOWrapper) -> Iterator[str]:
+    """Yields lines; raises NotMetricsError where one has more than `MOST_LINE` characters."""
+    while line := file.readline(MOST_LINE):
+        if len(line) == MOST_LINE:
+            raise NotMetricsError("a line is too long")
+        yield line
 
 
 def _is_row(cells: list[str]) -> bool:
-    """Whether all cells are numbers or empty; the first, env steps, is a whole number."""
+    """Whether all cells are numbers or empty, the first ones whole numbers and seconds."""
     try:
-        int(cells[0])
+        whole = [int(cell) for cell in cells[:WHOLE_COLUMNS]]
+        float(cells[WHOLE_COLUMNS])
         for cell in cells:
             float(cell or 0)
     except ValueError:
         return False
-    return True
+    return all(0 <= number < 2**63 for number in whole)
 
 
 def cut_metrics(path: Path, env_steps: int) -> None:
-    """Drops the rows of metrics.csv behind `env_steps`, and lines that are none.
+    """Drops the rows of metrics.csv after `env_steps`, and lines that are none.
 
     A file without its header is set aside beside it, and a line says so.
+
+    Raises:
+      OSError: it is no regular file, or cannot be written.
     """
-    if not path.exists():
-        return
-    header, rows = read_metrics(path)
-    if not header:
-        if path.stat().st_size:
-            aside = path.with_suffix(".damaged.csv")
-            path.replace(aside)
-            tell(f"tfmix: {path} is damaged and set aside as {aside.name}")
-        else:
+    try:
+        found = os.lstat(path)
+        if not found.st_size and not files.kind_of(found):
             path.unlink()  # stopped before its first line was written
+            return
+        with (
+            contextlib.closing(metrics_rows(path)) as rows,
+            files.replacing(path, path.with_suffix(".tmp")) as raw,
+        ):
+            file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+            writer = csv.writer(file)
+            writer.writerow(next(rows))
+            writer.writerows(row for row in rows if int(row[0]) <= env_steps)
+            file.detach()  # flushes
+    except FileNotFoundError:
         return
-    kept = [r for r in rows if int(r[0]) <= env_steps]
-    spare = path.with_suffix(".tmp")
-    with spare.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *kept])
-    spare.replace(path)
+    except NotMetricsError:
+        aside = path.with_suffix(".damaged.csv")
+        path.replace(aside)
+        tell(f"tfmix: {path} is damaged and set aside as {aside.name}")
+
+
+def _whole_records(path: Path) -> int:
+    """Counts the records at the start of one of TensorBoard's files that may be read.
+
+    A record is its length (8 bytes) and a checksum (4), its bytes and another
+    checksum. The count ends before one that is empty, too long or cut short.
+    """
+    with files.open_regular(path) as file:
+        left, count = os.fstat(file.fileno()).st_size, 0
+        while len(head := file.read(8)) == 8:
+            (length,) = struct.unpack("<Q", head)
+            left -= length + 16
+            if not 0 < length <= MOST_RECORD or left < 0:
+                break
+            file.seek(length + 8, os.SEEK_CUR)
+            count += 1
+    return count
 
 
 def cut_events(folder: Path, env_steps: int) -> None:
-    """Drops what TensorBoard's files in `folder` hold behind `env_steps`, broken ends too."""
+    """Drops what TensorBoard's files in `folder` hold after `env_steps`, broken ends too.
+
+    Raises:
+      OSError: a file is no regular one, or cannot be written.
+    """
     import tensorflow as tf
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        records: list[bytes] = []
-        with contextlib.suppress(tf.errors.DataLossError):  # the end of a killed process's file
-            for record in tf.data.TFRecordDataset(str(path)):
-                records.append(record.numpy())
-        kept = []
-        for found in records:
-            with contextlib.suppress(DecodeError):  # a record that is no event
-                if tf.compat.v1.Event.FromString(found).step <= env_steps:
-                    kept.append(found)
+        # No more than were counted: the reader believes the length of what follows.
+        records = tf.data.TFRecordDataset(str(path)).take(_whole_records(path))
         spare = folder / ".cut"  # a name that TensorBoard does not look at
-        with tf.io.TFRecordWriter(str(spare)) as writer:
-            for record in kept:
-                writer.write(record)
+        files.remove(spare)
+        with (
+            tf.io.TFRecordWriter(str(spare)) as writer,
+            contextlib.suppress(tf.errors.DataLossError),
+        ):
+            # The error: the end of the file of a process that was killed.
+            for record in records:
+                found = record.numpy()
+                with contextlib.suppress(DecodeError):  # a record that is no event
+                    if tf.compat.v1.Event.FromString(found).step <= env_steps:
+                        writer.write(found)
         spare.replace(path)
 
 
@@ -206,13 +273,15 @@ def describe(row: dict[str, Any]) -> str:
 
 
 class TensorBoard:
-    """Scalars against env steps in the run folder's events file."""
+    """Scalars against env steps in a new events file of the run folder."""
 
     def __init__(self, folder: Path):
         import tensorflow as tf
 
         self._tf = tf
-        self._writer = tf.summary.create_file_writer(str(folder))
+        # TensorFlow empties a file that has the name already, through a link too.
+        suffix = f".{secrets.token_hex(8)}.v2"
+        self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
 
     def write(self, env_steps: int, row: dict[str, Any]) -> None:
         """Adds what `row` holds."""

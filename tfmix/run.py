@@ -18,7 +18,19 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, folders, memory, monitor, replay, text, training
+from tfmix import (
+    algos,
+    checkpoint,
+    config,
+    envs,
+    files,
+    folders,
+    memory,
+    monitor,
+    replay,
+    text,
+    training,
+)
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError, own, pool
@@ -368,7 +380,7 @@ class Run:
         trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
         reward = TEAM_REWARD[self.spec.team_reward]
         return (
-            f"{self.config.algo} on {self.config.env}, seed {self.config.seed}, "
+            f"{self.config.algo} on {text.clean(self.config.env)}, seed {self.config.seed}, "
             f"{self.env_steps:,} env steps\n"
             f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
             f"a random team {random.mean():.2f}"
@@ -466,14 +478,12 @@ def _store(folder: Path, env_steps: int | None = None, finished: int | None = No
     Raises:
       RunFailedError: it cannot be written.
     """
-    about = json.loads((folder / "run.json").read_text())
+    about = folders.read(folder).about
     if env_steps is not None:
         about["config"]["env_steps"] = env_steps
     about["finished"] = about.get("finished", 0) if finished is None else finished
-    spare = folder / ".run.json"
     try:
-        spare.write_text(json.dumps(about, indent=1) + "\n")
-        spare.replace(folder / "run.json")
+        files.write_text(folder / "run.json", json.dumps(about, indent=1) + "\n")
     except OSError as error:
         raise RunFailedError(
             f"{folder / 'run.json'} cannot be written: {error.strerror or error}"
@@ -511,12 +521,12 @@ def resume(
         rises from 0 again.
 
     Raises:
-      UserError: no run there, one with symbolic links in it, or one whose
-        checkpoint does not fit.
+      UserError: no run there, one with links, pipes or devices in it, or one
+        whose checkpoint does not fit.
       RunFailedError, KeyboardInterrupt: as `train`.
     """
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
-    folders.refuse_links(Path(run_dir))
+    folders.refuse_links(Path(run_dir), to_write=True)
     with folders.locked(Path(run_dir), IN_USE):
         run, newest = _open(run_dir, env, env_steps)
         if env_steps is not None and run.env_steps > env_steps:
@@ -540,12 +550,27 @@ def resume(
         seconds = checkpoint.seconds_of(newest) if newest else 0.0
         reported = checkpoint.count_of(newest, training.REPORTED) if newest else None
         # Rows that a later checkpoint would have held are written again.
-        last = run.env_steps if reported is None else reported
-        monitor.cut_metrics(run.folder / "metrics.csv", last)
-        monitor.cut_events(run.folder, last)
+        _cut(run.folder, run.env_steps if reported is None else reported)
         heard = _go_on(run, seconds, reported)
     raise_again(heard)
     return run
+
+
+def _cut(folder: Path, env_steps: int) -> None:
+    """Drops what metrics.csv and TensorBoard's files hold after `env_steps`.
+
+    Raises:
+      RunFailedError: they cannot be read or written.
+    """
+    try:
+        monitor.cut_metrics(folder / "metrics.csv", env_steps)
+        monitor.cut_events(folder, env_steps)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or text.clean(error, 200)
+        raise RunFailedError(
+            f"{getattr(error, 'filename', None) or folder} cannot be cut back to "
+            f"{env_steps:,} env steps: {reason}"
+        ) from error
 
 
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
@@ -557,8 +582,8 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
         name of code of yours, which a run folder alone does not import.
 
     Raises:
-      UserError: no run there, one not trained yet, or one whose checkpoint
-        does not fit.
+      UserError: no run there, one with symbolic links, pipes or devices in it,
+        one not trained yet, or one whose checkpoint does not fit.
     """
     run, newest = _open(run_dir, env)
     if newest is None:
@@ -571,6 +596,7 @@ def _open(
 ) -> tuple[Run, Path | None]:
     """The run of a folder and the checkpoint that it was restored from."""
     folder, (settings, spec, _) = Path(run_dir), folders.read(run_dir)
+    folders.refuse_links(folder)
     if env_steps is not None:
         config.resolve({"env_steps": env_steps})  # is it in bounds?
         settings = dataclasses.replace(settings, env_steps=env_steps)
@@ -591,6 +617,11 @@ def _open(
     trainer = training.Trainer(settings, make_collector, found)
     if newest is not None:
         checkpoint.restore(newest, trainer.tensors)
+        if newest.name != str(trainer.env_steps()):
+            raise UserError(
+                f"checkpoint {newest} is of another moment of a run, or of another run: it was "
+                f"written at {trainer.env_steps():,} env steps"
+            )
     return Run(folder, trainer), newest
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, checkpoint, guard, memory, ops
+from tfmix import algos, checkpoint, folders, guard, memory, ops
 from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
-from tfmix.replay import NOT_UINT8, EpisodeReplay, episode_bytes, episode_spec, plan
+from tfmix.replay import NOT_UINT8, EpisodeReplay, check, episode_bytes, episode_spec, plan
 from tfmix.types import EnvSpec, Episode
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
@@ -29,6 +29,8 @@ CALL_SECONDS = 1.0
 SAVING_SHARE = 0.02
 # The name in a checkpoint's manifest of the env steps at the last row of metrics.
 REPORTED = "reported_env_steps"
+COPIES = 4  # of the weights: live, target and what an optimiser keeps
+SMALLER_NETWORKS = "set a smaller --hidden_size, or the size of whatever else was made large"
 
 
 # The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
@@ -76,6 +78,20 @@ def check_playing(spec: EnvSpec, episodes: int) -> None:
     )
 
 
+def check_networks(config: Config, spec: EnvSpec) -> None:
+    """Refuses networks that the machine cannot hold, before they take any memory.
+
+    In a graph that is never run variables have shapes and no contents.
+
+    Raises:
+      UserError: less memory is available.
+    """
+    with tf.Graph().as_default():
+        networks = algos.make(config.algo, spec, config).live
+        weights = sum(w.shape.num_elements() * w.dtype.size for w in networks.variables)
+    memory.check_room(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
+
+
 class Trainer:
     """One run in memory.
 
@@ -92,12 +108,13 @@ class Trainer:
 
     def __init__(self, config: Config, make_collector: Callable[..., Any], spec: EnvSpec):
         self.config, self.spec = config, spec
+        check(config, spec)  # of a stranger's run.json nothing else has looked at the sizes
+        check_networks(config, spec)
         try:
             self.algorithm = algos.make(config.algo, spec, config)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise UserError(
-                "the networks need more memory than there is: set a smaller --hidden_size, or "
-                "the size of whatever else was made large"
+                f"the networks need more memory than there is: {SMALLER_NETWORKS}"
             ) from error
         self.collector = make_collector(self.algorithm)
         room = plan(config, spec)
@@ -372,7 +389,7 @@ class Trainer:
 
 
 class Session:
-    """A trainer writing into a run folder.
+    """A trainer that writes into a run folder.
 
     Args:
       trainer: what trains.
@@ -400,6 +417,7 @@ class Session:
             *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
         ]
+        self.held = folders.Held(folder)
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
         self.board = TensorBoard(folder)
         self.began, self.before = time.monotonic(), seconds
@@ -471,10 +489,12 @@ class Session:
         except NotFiniteError as error:
             about = {"env_steps": trainer.env_steps(), "updates": int(trainer.counters.updates)}
             try:
+                self.held.check()
                 guard.dump(path, error.batch, about)
                 kept = f"its episodes are in {path}"
-            except OSError as fault:
-                kept = f"its episodes could not be written: {fault.strerror}"
+            except (OSError, RunFailedError) as fault:
+                reason = getattr(fault, "strerror", None) or fault
+                kept = f"its episodes could not be written: {reason}"
             text = f"{error}; {kept}; the last checkpoint is kept"
             raise RunFailedError(text) from error
 
@@ -487,6 +507,9 @@ class Session:
         Returns:
           the row, with the newest greedy return there is; None if it was
           stopped before anything was written.
+
+        Raises:
+          RunFailedError: the run folder or its lock is gone, or another is in its place.
         """
         trainer = self.trainer
         done, now = trainer.env_steps(), time.monotonic()
@@ -509,6 +532,7 @@ class Session:
         )
         if not trainer.collector.compiled:
             row["worker_restarts"] = trainer.collector.restarts
+        self.held.check()
         self.metrics.write(row)
         self.board.write(done, row)
         self.reported, self.paced = done, (done, time.monotonic())
@@ -542,10 +566,9 @@ class Session:
 
         Raises:
           RunFailedError: weights are not finite; the last checkpoint is kept. Or
-            the run folder is gone.
+            the run folder or its lock is gone, or another is in its place.
         """
-        if not self.folder.is_dir():
-            raise RunFailedError(f"{self.folder} was removed or renamed while its run went on")
+        self.held.check()
         if spoilt := self.trainer.spoilt():
             raise RunFailedError(
                 f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(spoilt)}; "
@@ -566,3 +589,4 @@ class Session:
         """Closes the files."""
         self.metrics.close()
         self.board.close()
+        self.held.close()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
+
 # `tf.Tensor` while graphs are built, `np.ndarray` in the Python lane.
 Tensor = Any
 
@@ -51,9 +53,9 @@ class EnvSpec:
     version: str = "1"
 
     @property
-    def own_actions(self) -> list[list[bool]]:
-        """True where an action is an agent's own and not padding, [N, A]."""
-        return [[a < own for a in range(self.n_actions)] for own in self.agent_n_actions]
+    def own_actions(self) -> np.ndarray:
+        """True where an action is an agent's own and not padding, [N, A] bool."""
+        return np.arange(self.n_actions) < np.asarray(self.agent_n_actions)[:, None]
 
 
 class Step(NamedTuple):

@@ -141,10 +141,11 @@ def refuse_others(cell: Cell) -> None:
     """Refuses a folder that holds a run of other settings than the grid's.
 
     Raises:
-      UserError: the first setting that differs, or a run.json that cannot be read.
+      UserError: the first setting that differs, or a file that cannot be read.
     """
     if not (cell.folder / "run.json").exists():
         return
+    folders.refuse_links(cell.folder)
     stored = folders.read(cell.folder).config
     for name in config.FIELDS:
         was, asked = getattr(stored, name), getattr(cell.config, name)

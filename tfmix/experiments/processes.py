@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tfmix import text
+from tfmix import files, text
 from tfmix.config import STOPPED
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
@@ -23,7 +23,7 @@ from tfmix.signals import listening
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 POLL_SECONDS = 0.2
-LOG_BYTES = 65_536  # of a log's end, where its last line is looked for
+LOG_END = 1 << 16  # bytes of a log in which its last line is looked for
 
 
 class Process(Protocol):
@@ -58,7 +58,7 @@ class RunProcess:
         command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)
-        with cell.log.open("a") as log:
+        with os.fdopen(files.open_own(cell.log, os.O_WRONLY | os.O_APPEND), "a") as log:
             print("$", shlex.join(command), file=log, flush=True)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(LAUNCH), *place, *command],
@@ -157,13 +157,13 @@ def _reason(cell: Cell, code: int, told: bool) -> str:
     if code == 0:
         return "ended before its end, with exit code 0"
     name = signal.strsignal(-code) or f"signal {-code}"
-    return f"ended by the system ({name})" + (f"; its last words: {last}" if last else "")
+    return f"ended by the system ({name})" + (f"; its last line: {last}" if last else "")
 
 
 def last_line(log: Path) -> str:
-    """Returns the last line of text in a log since the command that started its run."""
-    with log.open("rb") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
-        lines = [text.clean(line) for line in file.read().decode(errors="replace").splitlines()]
+    """Returns the last line in a log since the command that started its run, safe to print."""
+    with files.open_regular(log) as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - LOG_END, 0))
+        lines = [line.strip() for line in file.read(LOG_END).decode(errors="replace").splitlines()]
     last = next((line for line in reversed(lines) if line), "")
-    return "" if last.startswith("$ ") else last.removeprefix("tfmix: ")
+    return "" if last.startswith("$ ") else text.clean(last.removeprefix("tfmix: "))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, TypedDict
 
-from tfmix import folders, monitor
+from tfmix import files, folders, monitor, text
 from tfmix.experiments.grid import Cell, Grid, is_finished
 from tfmix.types import TEAM_REWARD
 
 DASH = "-"
+MOST_TOLD = 200  # characters of one thing that a run.json tells
 
 
 class Row(TypedDict):
@@ -39,12 +40,18 @@ class Row(TypedDict):
 
 
 def row_of(cell: Cell, reason: str = "") -> Row:
-    """The row of a run; `reason` says why it broke."""
-    file = cell.folder / "metrics.csv"
-    header, lines = monitor.read_metrics(file) if file.exists() else ([], [])
-    metrics = [dict(zip(header, line, strict=True)) for line in lines]
-    greedy = [float(m["greedy_return"]) for m in metrics if m["greedy_return"]]
-    last = metrics[-1] if metrics else {"env_steps": "0", "updates": "0", "seconds": "0"}
+    """Returns the row of a run; `reason` says why it broke."""
+    last = {"env_steps": "0", "updates": "0", "seconds": "0"}
+    newest: float | None = None
+    best: float | None = None
+    with contextlib.suppress(FileNotFoundError, monitor.NotMetricsError):
+        rows = monitor.metrics_rows(cell.folder / "metrics.csv")
+        header = next(rows)
+        for cells in rows:
+            last = dict(zip(header, cells, strict=True))
+            if last["greedy_return"]:
+                newest = float(last["greedy_return"])
+                best = newest if best is None else max(best, newest)
     return {
         "env": cell.config.env,
         "algo": cell.config.algo,
@@ -53,21 +60,21 @@ def row_of(cell: Cell, reason: str = "") -> Row:
         "env_steps": int(last["env_steps"]),
         "updates": int(last["updates"]),
         "seconds": float(last["seconds"]),
-        "last_greedy_return": greedy[-1] if greedy else None,
-        "best_greedy_return": max(greedy) if greedy else None,
+        "last_greedy_return": newest,
+        "best_greedy_return": best,
         "eval_episodes": cell.config.eval_episodes,
         "folder": str(cell.folder),
-        "reason": reason,
+        "reason": text.clean(reason),
     }
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """table.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(Row.__annotations__), lineterminator="\n")
+    """Returns the text of table.csv."""
+    page = io.StringIO()
+    writer = csv.DictWriter(page, list(Row.__annotations__), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue()
+    return page.getvalue()
 
 
 def as_markdown(grid: Grid, rows: list[Row]) -> str:
@@ -105,7 +112,7 @@ def as_markdown(grid: Grid, rows: list[Row]) -> str:
 
 
 def _made_by(cells: list[Cell]) -> list[str]:
-    """How rewards became the team's, and what the runs ran with, from their run.json."""
+    """Says how rewards became the team's, and what the runs ran with, from their run.json."""
     rewards: dict[str, dict[str, None]] = {}
     versions: Counter[str] = Counter()
     for cell in cells:
@@ -113,15 +120,22 @@ def _made_by(cells: list[Cell]) -> list[str]:
             continue
         stored = folders.read(cell.folder)
         rewards.setdefault(TEAM_REWARD[stored.spec.team_reward], {})[cell.config.env] = None
-        about, made = stored.about, stored.about["versions"]
-        commit = f" at {about['git_commit']}" if about["git_commit"] else ""
-        hardware = about["hardware"]
+        python, tensorflow, tfmix = _told(stored, "versions", "python", "tensorflow", "tfmix")
+        system, device = _told(stored, "hardware", "system", "device")
+        commit = text.clean(stored.about.get("git_commit") or "", MOST_TOLD)
         versions[
-            f"Python {made['python']}, TensorFlow {made['tensorflow']}, "
-            f"tfmix {made['tfmix']}{commit}; {hardware['system']}, {hardware['device']}"
+            f"Python {python}, TensorFlow {tensorflow}, "
+            f"tfmix {tfmix}{commit and f' at {commit}'}; {system}, {device}"
         ] += 1
     lines = [f"- returns on {', '.join(tasks)}: {word}" for word, tasks in rewards.items()]
     return lines + [f"- {count} runs: {version}" for version, count in versions.items()]
+
+
+def _told(stored: folders.RunFile, part: str, *names: str) -> list[str]:
+    """Returns what a run.json, which anybody may have written, tells of its machine."""
+    found = stored.about.get(part)
+    found = found if isinstance(found, dict) else {}
+    return [text.clean(found.get(name, "unknown"), MOST_TOLD) for name in names]
 
 
 def _group_line(rows: list[Row]) -> str:
@@ -159,7 +173,5 @@ def _group_line(rows: list[Row]) -> str:
 
 def write(grid: Grid, rows: list[Row]) -> None:
     """Writes table.csv and table.md into the benchmark's folder, whole or not at all."""
-    for name, text in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
-        spare: Path = grid.run_dir / f".{name}"
-        spare.write_text(text)
-        spare.replace(grid.run_dir / name)
+    for name, page in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
+        files.write_text(grid.run_dir / name, page)

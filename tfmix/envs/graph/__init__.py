@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tfmix import text
 from tfmix.config import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -36,14 +37,43 @@ class GraphEnv(Protocol):
         ...
 
 
-def check_count(name: str, argument: str, value: Any, low: int = 1, high: int = 1_000_000) -> int:
-    """`value` if it is a whole number from `low` to `high`.
+# What an argument may be at most. An environment builds tables of these numbers (of every
+# two agents, of every cell) and parts of its graph (a turn of every body) before memory is
+# predicted.
+MOST_PARTICLES = 500
+MOST_SQUEEZERS = 1000
+MOST_BODIES = 100
+MOST_SIDE = 100
+MOST_STEPS = 1_000_000
+MOST_REWARD = 1e9
+
+
+def check_count(name: str, argument: str, value: Any, low: int = 1, high: int = MOST_STEPS) -> int:
+    """Returns `value` if it is a whole number from `low` to `high`.
 
     Raises:
       UserError: it is not.
     """
     if type(value) is not int or not low <= value <= high:
         raise UserError(
-            f"{name}: {argument}={value!r} must be a whole number from {low} to {high:,}"
+            f"{name}: {argument}={shown(value)} must be a whole number from {low} to {high:,}"
         )
     return value
+
+
+def check_number(name: str, argument: str, value: Any, low: float, high: float) -> float:
+    """Returns `value` as a float if it is a number from `low` to `high`.
+
+    Raises:
+      UserError: it is not.
+    """
+    if type(value) not in (int, float) or not low <= value <= high:
+        raise UserError(
+            f"{name}: {argument}={shown(value)} must be a number between {low:,g} and {high:,g}"
+        )
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """Returns an argument's value for an error: quoted where it is text, cut where it is long."""
+    return text.clean(repr(value) if isinstance(value, str) else value, 60)

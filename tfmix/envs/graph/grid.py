@@ -7,15 +7,8 @@ of them wraps around the edge. No two bodies share a cell.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import tensorflow as tf
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def padded_cells(size: int, pad: int) -> np.ndarray:

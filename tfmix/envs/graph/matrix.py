@@ -9,8 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
-from tfmix.envs.graph import check_count
+from tfmix.envs.graph import MOST_REWARD, check_count
 from tfmix.types import EnvSpec, Step
+
+NOT_A_TABLE = (
+    "payoff must be a full array of numbers with one axis an agent, such as "
+    "[[8,-12],[-12,0]]; its rows differ in length or hold something else"
+)
 
 
 class MatrixGame:
@@ -35,17 +40,20 @@ class MatrixGame:
     ):
         try:
             table = np.asarray(payoff, np.float64)
+            kinds = {type(x) for x in np.asarray(payoff, object).flat}
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{name}: payoff must be a full array of numbers with one axis an agent, such as "
-                "[[8,-12],[-12,0]]; its rows differ in length or hold something else"
-            ) from error
+            raise UserError(f"{name}: {NOT_A_TABLE}") from error
+        # NumPy takes text and true for numbers too.
+        if not all(issubclass(k, int | float | np.number) and k is not bool for k in kinds):
+            raise UserError(f"{name}: {NOT_A_TABLE}")
         if table.ndim < 2 or 0 in table.shape:
             raise UserError(
                 f"{name}: payoff has {table.ndim} axes; it needs one for each of two or more agents"
             )
-        if not (np.abs(table) < np.finfo(np.float32).max).all():
-            raise UserError(f"{name}: payoff holds a number that is not finite")
+        if not (np.abs(table) <= MOST_REWARD).all():
+            raise UserError(
+                f"{name}: payoff holds a number that is not finite, or beyond {MOST_REWARD:,g}"
+            )
         self.table = table.astype(np.float32)
         self.sight = np.asarray(sight, np.float32)
         self.spec = EnvSpec(
@@ -65,7 +73,7 @@ class MatrixGame:
         return Step(
             obs=tf.tile(self.sight[None, None], [batch, spec.n_agents, 1]),
             state=tf.tile(self.sight[None], [batch, 1]),
-            legal=tf.tile(tf.constant([spec.own_actions]), [batch, 1, 1]),
+            legal=tf.tile(tf.constant(spec.own_actions[None]), [batch, 1, 1]),
             reward=reward,
             terminated=over & once,
             truncated=over & (not once),

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
-from tfmix.envs.graph import check_count
+from tfmix.envs.graph import MOST_PARTICLES, check_count, check_number
 from tfmix.types import EnvSpec, Step
 
 TIME_STEP = 0.1  # seconds
@@ -158,7 +158,7 @@ class ParticleTask(abc.ABC):
         return Step(
             obs=tf.stack(padded, 1),
             state=tf.concat(views, 1),
-            legal=tf.tile(tf.constant([spec.own_actions]), [batch, 1, 1]),
+            legal=tf.tile(tf.constant(spec.own_actions[None]), [batch, 1, 1]),
             reward=reward,
             terminated=tf.fill([batch], False),
             truncated=world.clock >= spec.episode_limit,
@@ -192,14 +192,12 @@ class ParticleTask(abc.ABC):
 
 
 def check_ratio(name: str, local_ratio: float) -> float:
-    """The weight of an agent's own reward.
+    """Returns the weight of an agent's own reward.
 
     Raises:
-      UserError: it does not lie between 0 and 1.
+      UserError: it is no number from 0 to 1.
     """
-    if not isinstance(local_ratio, int | float) or not 0 <= local_ratio <= 1:
-        raise UserError(f"{name}: local_ratio={local_ratio!r} must lie between 0 and 1")
-    return float(local_ratio)
+    return check_number(name, "local_ratio", local_ratio, 0, 1)
 
 
 class SimpleSpread(ParticleTask):
@@ -233,7 +231,7 @@ class SimpleSpread(ParticleTask):
         local_ratio: float = 0.5,
         max_cycles: int = 25,
     ):
-        check_count(name, "n", n)
+        check_count(name, "n", n, high=MOST_PARTICLES)
         self.local_ratio = check_ratio(name, local_ratio)
         super().__init__(
             name,

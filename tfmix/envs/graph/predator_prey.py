@@ -8,7 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
-from tfmix.envs.graph import check_count, grid
+from tfmix.envs.graph import (
+    MOST_BODIES,
+    MOST_REWARD,
+    MOST_SIDE,
+    check_count,
+    check_number,
+    grid,
+)
 from tfmix.types import EnvSpec, Step
 
 
@@ -61,20 +68,17 @@ class ModifiedPredatorPrey:
         penalty: float = 1.5,
         max_cycles: int = 100,
     ):
-        check_count(name, "size", size, 2)
-        check_count(name, "n_predators", n_predators, 2)
-        check_count(name, "n_prey", n_prey)
+        check_count(name, "size", size, 2, MOST_SIDE)
+        check_count(name, "n_predators", n_predators, 2, MOST_BODIES)
+        check_count(name, "n_prey", n_prey, high=MOST_BODIES)
         check_count(name, "max_cycles", max_cycles)
         if n_predators + n_prey >= size * size:
             raise UserError(
                 f"{name}: {n_predators} predators and {n_prey} prey leave no free cell of "
                 f"{size}x{size}"
             )
-        if not grid.is_number(penalty) or penalty < 0:
-            raise UserError(
-                f"{name}: penalty={penalty!r} must be a number from 0; it is subtracted"
-            )
-        self.size, self.n_prey, self.penalty = size, n_prey, float(penalty)
+        self.penalty = check_number(name, "penalty", penalty, 0, MOST_REWARD)  # is subtracted
+        self.size, self.n_prey = size, n_prey
         self.share = 1.0 if team_reward == "sum" else 1.0 / n_predators
         bodies = n_predators + n_prey
         self.spec = EnvSpec(

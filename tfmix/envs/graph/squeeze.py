@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfmix.envs.graph import check_count
+from tfmix.envs.graph import MOST_SQUEEZERS, check_count
 from tfmix.types import EnvSpec, Step
 
 
@@ -34,7 +34,7 @@ class GaussianSqueeze:
     def __init__(
         self, name: str, team_reward: str, peaks: Sequence[tuple[float, float]], n: int = 10
     ):
-        check_count(name, "n", n)
+        check_count(name, "n", n, high=MOST_SQUEEZERS)
         self.peaks = peaks
         self.spec = EnvSpec(
             name=name,

@@ -8,7 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.config import UserError
-from tfmix.envs.graph import check_count, grid
+from tfmix.envs.graph import (
+    MOST_BODIES,
+    MOST_REWARD,
+    MOST_SIDE,
+    check_count,
+    check_number,
+    grid,
+)
 from tfmix.types import EnvSpec, Step
 
 
@@ -62,19 +69,16 @@ class StagHunt:
         size: int = 10,
         max_cycles: int = 200,
     ):
-        check_count(name, "n_agents", n_agents, 2)
-        check_count(name, "n_stags", n_stags)
-        check_count(name, "size", size, 2)
+        check_count(name, "n_agents", n_agents, 2, MOST_BODIES)
+        check_count(name, "n_stags", n_stags, high=MOST_BODIES)
+        check_count(name, "size", size, 2, MOST_SIDE)
         check_count(name, "max_cycles", max_cycles)
         if n_agents + n_stags > size * size:
             raise UserError(
                 f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} cells"
             )
-        if not grid.is_number(punishment) or punishment > 0:
-            raise UserError(
-                f"{name}: punishment={punishment!r} must be a number of at most 0; it is added"
-            )
-        self.punishment = float(punishment)
+        # It is added.
+        self.punishment = check_number(name, "punishment", punishment, -MOST_REWARD, 0)
         self.spec = EnvSpec(
             name=name,
             n_agents=n_agents,
