@@ -595,6 +595,26 @@ def test_a_class_serves_as_a_factory(tmp_path):
     assert done.env_steps == 12 and done.config.env == "custom/Threes"
 
 
+class Stateless(PythonCountdown):
+    spec = dataclasses.replace(PythonCountdown.spec, state_size=0)
+
+    def __init__(self):
+        super().__init__(3)
+
+    def _look(self):
+        obs, _, legal = super()._look()
+        return obs, np.zeros([0]), legal
+
+
+def test_a_task_without_a_state_trains_is_loaded_and_acts(tmp_path):
+    settings = {**SMALL, "algo": "qmix", "env_steps": 120, "n_envs": 2, "env_workers": 0}
+    done = tfmix.train(Stateless, run_dir=tmp_path / "x", **settings)
+    assert done.spec.state_size == 0 and int(done.trainer.counters.updates) > 0
+    loaded = tfmix.load(tmp_path / "x", env=Stateless)
+    assert loaded.finished and loaded.act(np.zeros([2, 1])).shape == (2,)
+    assert (tmp_path / "x" / "export").is_dir()
+
+
 def test_an_environment_of_another_library_is_taken_as_it_is(tmp_path):
     from pettingzoo.mpe import simple_spread_v3
 
