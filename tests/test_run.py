@@ -438,6 +438,17 @@ def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys):
     assert "step size" not in capsys.readouterr().err
 
 
+def test_a_run_with_a_new_end_is_the_run_that_had_it_from_its_start(tmp_path):
+    settings = {"algo": "vdn", "n_envs": 2, "learning_rate_decay": "none", **SMALL}
+    tfmix.train("two_step", run_dir=tmp_path / "x", env_steps=200, **settings)
+    longer = tfmix.resume(tmp_path / "x", env_steps=400)
+    whole = tfmix.train("two_step", run_dir=tmp_path / "whole", env_steps=400, **settings)
+    for name in ("algorithm", "learner"):
+        found, wanted = (getattr(r.trainer, name).variables for r in (longer, whole))
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again(
     tmp_path, monkeypatch
 ):
