@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from tests.conftest import make_batch
-from tfmix.networks.agent import AgentTeam, policy_carry, policy_step
+from tfmix.networks.agent import AgentTeam, own_legal, policy_carry, policy_step
 from tfmix.networks.gru import RecurrentWeights, recurrent_step
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
@@ -143,6 +143,32 @@ def test_the_team_in_numpy_acts_as_the_compiled_one(spec, kind):
         np.testing.assert_allclose(
             carry, policy_carry(agent.layout, hidden, tf.constant(action, tf.int32)), atol=1e-6
         )
+
+
+def test_the_team_in_numpy_takes_no_action_that_an_agent_does_not_have(spec):
+    agent = AgentTeam(layout(spec, agent_n_actions=spec.agent_n_actions))
+    agent.networks[0].head_bias.assign([0.0, 0.0, 0.0, 99.0])  # padding of agent 2
+    team, dice = NumpyTeam.of(agent), np.random.default_rng(0)
+    assert spec.agent_n_actions == (4, 4, 3)
+    obs = dice.normal(size=[50, 3, spec.obs_size]).astype(np.float32)
+    legal, carry = np.ones([50, 3, 4], bool), np.zeros([50, 3, team.carry_size], np.float32)
+    for explores in (np.zeros([50, 3], bool), np.ones([50, 3], bool)):
+        action, _ = team.act(obs, legal, carry, explores, dice.random([50, 3, 4]))
+        assert action[:, :2].max() == 3 and action[:, 2].max() <= 2
+    assert legal.all()  # the caller's mask is as it was
+
+
+def test_own_legal_actions_are_those_of_the_agent_and_none_of_a_stranger(spec):
+    size = layout(spec, agent_n_actions=spec.agent_n_actions)
+    own = np.asarray(spec.own_actions)
+    legal = np.random.default_rng(0).random([6, 3, 4]) < 0.7
+    np.testing.assert_array_equal(own_legal(size, tf.constant(legal)), legal & own)
+    alone = own_legal(size, tf.constant(legal[:, 0]), tf.constant([0, 1, 2, 3, -1, 2]))
+    known = np.asarray([True, True, True, False, False, True])[:, None]
+    np.testing.assert_array_equal(alone, legal[:, 0] & own[[0, 1, 2, 0, 0, 2]] & known)
+    for everything in (layout(spec), layout(spec, agent_n_actions=(4, 4, 4))):
+        assert everything.own_actions is None
+        np.testing.assert_array_equal(own_legal(everything, tf.constant(legal)), legal)
 
 
 def test_agents_with_networks_of_their_own_share_no_weight(spec):

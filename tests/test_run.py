@@ -501,6 +501,17 @@ def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys):
     assert "step size" not in capsys.readouterr().err
 
 
+def test_a_run_with_a_new_end_is_the_run_that_had_it_from_its_start(tmp_path):
+    settings = {"algo": "vdn", "n_envs": 2, "learning_rate_decay": "none", **SMALL}
+    tfmix.train("two_step", run_dir=tmp_path / "x", env_steps=200, **settings)
+    longer = tfmix.resume(tmp_path / "x", env_steps=400)
+    whole = tfmix.train("two_step", run_dir=tmp_path / "whole", env_steps=400, **settings)
+    for name in ("algorithm", "learner"):
+        found, wanted = (getattr(r.trainer, name).variables for r in (longer, whole))
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again(
     tmp_path, monkeypatch
 ):
@@ -656,6 +667,26 @@ def test_a_class_serves_as_a_factory(tmp_path):
         **SMALL,
     )
     assert done.env_steps == 12 and done.config.env == "custom/Threes"
+
+
+class Stateless(PythonCountdown):
+    spec = dataclasses.replace(PythonCountdown.spec, state_size=0)
+
+    def __init__(self):
+        super().__init__(3)
+
+    def _look(self):
+        obs, _, legal = super()._look()
+        return obs, np.zeros([0]), legal
+
+
+def test_a_task_without_a_state_trains_is_loaded_and_acts(tmp_path):
+    settings = {**SMALL, "algo": "qmix", "env_steps": 120, "n_envs": 2, "env_workers": 0}
+    done = tfmix.train(Stateless, run_dir=tmp_path / "x", **settings)
+    assert done.spec.state_size == 0 and int(done.trainer.counters.updates) > 0
+    loaded = tfmix.load(tmp_path / "x", env=Stateless)
+    assert loaded.finished and loaded.act(np.zeros([2, 1])).shape == (2,)
+    assert (tmp_path / "x" / "export").is_dir()
 
 
 def test_an_environment_of_another_library_is_taken_as_it_is(tmp_path):

@@ -165,6 +165,39 @@ def test_epsilon_may_be_a_variable_or_a_call():
             assert np.array_equal(found, greedy) == (value == 0.0)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("fault", ["NaN", "nothing legal", "padding alone is legal"])
+def test_joint_policy_refuses_a_step_that_an_agent_cannot_act_on(compiled, fault):
+    spec = EnvSpec("", 2, 3, 4, 5, 9, (3, 2))
+    policy = JointPolicy(make_algorithm(spec), 0.5)
+    act = tf.function(policy.action, autograph=False) if compiled else policy.action
+    now = random_time_step(spec, np.random.default_rng(1), 3, [FIRST, MID, MID])
+    seen = {name: x.numpy() for name, x in now.observation.items()}
+    if fault == "NaN":
+        seen["obs"][2, 1, 3] = np.nan
+    else:
+        seen["legal"][2, 1] = [False, False, fault != "nothing legal"]
+    now = now._replace(observation=tf.nest.map_structure(tf.constant, seen))
+    carry = policy.get_initial_state(3)
+    text = "NaN or infinite" if fault == "NaN" else "none of its own actions legal"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"(?s){text}.*2,? 1"):
+        act(now, carry)
+    # Nobody acts after an episode's last step.
+    act(now._replace(step_type=tf.constant([FIRST, MID, LAST])), carry)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1.0])
+def test_joint_policy_takes_no_action_that_an_agent_does_not_have(epsilon):
+    spec = EnvSpec("", 2, 3, 4, 5, 9, (3, 2))
+    algorithm = make_algorithm(spec)
+    algorithm.live.agent.networks[0].head_bias.assign([0.0, 0.0, 99.0])
+    policy = JointPolicy(algorithm, epsilon)
+    now = random_time_step(spec, np.random.default_rng(1), 64, [FIRST] * 64)
+    observation = {**now.observation, "legal": tf.fill([64, 2, 3], True)}
+    found = policy.action(now._replace(observation=observation), policy.get_initial_state(64))
+    assert np.max(found.action[:, 0]) == 2 and np.max(found.action[:, 1]) <= 1
+
+
 def test_only_the_greedy_policy_has_a_distribution():
     spec = EnvSpec("", 2, 3, 4, 5, 9, (3, 3))
     algorithm = make_algorithm(spec)
@@ -291,9 +324,10 @@ def test_agent_trains_like_the_learner_on_what_a_driver_collected(name, algo):
     agent = ValueDecompositionAgent(algorithm, learner, epsilon=0.5)
     agent.initialize()
     replay = uniform_buffer.TFUniformReplayBuffer(agent.collect_data_spec, 2, 3 * length)
+    observers = [replay.add_batch, agent.observe]
     # One step more than two episodes a row: a LAST frame comes with the step behind it.
     step_driver.DynamicStepDriver(
-        env, agent.collect_policy, [replay.add_batch], num_steps=2 * 2 * (length - 1) + 1
+        env, agent.collect_policy, observers, num_steps=2 * 2 * (length - 1) + 1
     ).run()
     frames = replay.gather_all()
     batches = [
@@ -306,6 +340,7 @@ def test_agent_trains_like_the_learner_on_what_a_driver_collected(name, algo):
 
     algorithm.reset(tf.constant([3, 0]))
     learner.reset()
+    agent.observe(frames)  # all that was collected, before the first update
     for i, (rows, info) in enumerate(zip(batches, infos, strict=True)):
         terminated = np.zeros([2, length - 1], np.float32)
         terminated[:, -1] = name == "two_step"
@@ -316,13 +351,42 @@ def test_agent_trains_like_the_learner_on_what_a_driver_collected(name, algo):
             terminated=tf.constant(terminated),
             mask=tf.ones([2, length - 1]),
         )
-        learner.reward_scale.observe(episode.reward, episode.mask)
         metrics = learner.update(episode, tf.constant(i, tf.int64), tf.constant(5e-4))
         assert float(info.loss) == float(metrics["loss"]) > 0.0
         assert info.extra.keys() == metrics.keys()
     for found, expected in zip(trained, variables, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert int(agent.train_step_counter) == int(agent.updates) == 2
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_agent_standardises_by_what_was_collected_and_not_by_what_is_sampled(compiled):
+    env = GraphTFEnvironment(Countdown(), batch_size=2)
+    algorithm = make_algorithm(Countdown.spec, standardise_rewards=True)
+    agent = ValueDecompositionAgent(algorithm, epsilon=1.0)
+    replay = uniform_buffer.TFUniformReplayBuffer(agent.collect_data_spec, 2, 40)
+    observers = [replay.add_batch, agent.observe]
+    driver = step_driver.DynamicStepDriver(env, agent.collect_policy, observers, num_steps=30)
+    (tf.function(driver.run, autograph=False) if compiled else driver.run)()
+    frames = replay.gather_all()
+    paid = frames.reward.numpy()[frames.step_type.numpy() != LAST]
+    scale = agent.learner.reward_scale
+    assert int(scale.count) == len(paid) == 30 and paid.std() > 0.5
+    row = tf.nest.map_structure(lambda x: x[:1, :4], frames)
+    for _ in range(3):
+        agent.train(row)
+    assert int(scale.count) == 30
+    np.testing.assert_allclose(scale.mean, paid.mean())
+    np.testing.assert_allclose(scale.apply(paid), (paid - paid.mean()) / paid.std(), atol=1e-5)
+
+
+def test_agent_that_was_shown_no_reward_does_not_learn_from_zeros():
+    algorithm = make_algorithm(EnvSpec("", 2, 3, 1, 1, 4, (3, 3)), standardise_rewards=True)
+    agent = ValueDecompositionAgent(algorithm)
+    for train in (agent.train, tf.function(agent.train, autograph=False)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"add_batch, agent\.observe"):
+            train(hand_made(*THREE))
+    assert int(agent.updates) == 0
 
 
 # Trajectory -> Episode
@@ -387,6 +451,18 @@ def test_a_time_limit_is_terminal_where_the_settings_say_so():
 def test_rows_that_are_no_whole_episode_are_refused(step_type):
     with pytest.raises(tf.errors.InvalidArgumentError, match="whole episode"):
         episodes_from_trajectory(hand_made([step_type], [[1] * 5]))
+
+
+def test_a_compiled_training_does_not_learn_from_rows_that_are_no_whole_episode():
+    algorithm = make_algorithm(EnvSpec("", 2, 3, 1, 1, 4, (3, 3)))
+    agent = ValueDecompositionAgent(algorithm)
+    before = [w.numpy() for w in algorithm.live.variables]
+    rows = hand_made([[MID, MID, MID, MID, LAST]], [[1] * 5])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="whole episode"):
+        tf.function(agent.train, autograph=False)(rows)
+    assert int(agent.updates) == 0
+    for found, wanted in zip(algorithm.live.variables, before, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_what_lies_behind_an_end_does_not_reach_the_update():

@@ -41,10 +41,12 @@ def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> 
     lasts = next_type == _StepType.LAST  # [B, T]
     real = tf.cumsum(tf.cast(lasts, tf.int32), 1, exclusive=True) == 0
     fits = (next_type == step_type[:, 1:]) & (next_type != _StepType.FIRST)
-    tf.debugging.Assert(
+    whole = tf.debugging.Assert(
         tf.reduce_all(step_type[:, 0] == _StepType.FIRST) & tf.reduce_all(fits | ~real),
         ["every row must be one whole episode, FIRST frame to LAST; step_type:", step_type],
     )
+    with tf.control_dependencies([whole]):  # in a graph too, before anything learns from it
+        real = tf.identity(real)
     worthless = lasts if cut_is_terminal else lasts & (trajectory.discount[:, :-1] == 0)
     return Episode(
         obs=trajectory.observation["obs"],
@@ -139,10 +141,13 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         config = self.algorithm.config
         rate = self._learning_rate() if callable(self._learning_rate) else self._learning_rate
         episodes = episodes_from_trajectory(experience, config.time_limit == "terminal")
+        checks = [episodes.mask]  # which is there once the rows were found whole
         if config.standardise_rewards:
-            tf.debugging.assert_positive(self.learner.reward_scale.count, NOTHING_OBSERVED)
-        metrics = self.learner.update(
-            episodes, tf.cast(self.updates, tf.int64), tf.cast(rate, tf.float32)
-        )
-        self.updates.assign_add(1)
+            count = self.learner.reward_scale.count
+            checks.append(tf.debugging.assert_positive(count, NOTHING_OBSERVED))
+        with tf.control_dependencies(checks):  # in a graph too
+            metrics = self.learner.update(
+                episodes, tf.cast(self.updates, tf.int64), tf.cast(rate, tf.float32)
+            )
+            self.updates.assign_add(1)
         return _tf_agent.LossInfo(metrics["loss"], metrics)
