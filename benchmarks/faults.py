@@ -307,8 +307,8 @@ def disk_full(work: Path, what: str) -> Outcome:
 
 
 FAULTY = '''
-"""simple_spread that fails once, or always, on the 990th step of a process."""
-import os, signal, time
+"""simple_spread that fails once on the 990th step of a process, or whenever it is used."""
+import os, signal, subprocess, time
 from pathlib import Path
 from pettingzoo.mpe import simple_spread_v3
 
@@ -316,12 +316,29 @@ class Faulty:
     def __init__(self, how, mark):
         self._env, self._how, self._mark = simple_spread_v3.parallel_env(), how, Path(mark)
         self._count = 0
+        if how == "stuck":
+            time.sleep(10_000)
+        if how == "leaving":
+            self._child = subprocess.Popen(["sleep", "10000"])
+            self._mark.with_name("child").write_text(str(self._child.pid))
 
     def __getattr__(self, name):
         return getattr(self._env, name)
 
+    def reset(self, seed=None, options=None):
+        if self._how == "crashing":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return self._env.reset(seed=seed, options=options)
+
+    def close(self):
+        if self._how == "locked":
+            raise OSError("cannot be closed")
+        self._env.close()
+
     def step(self, actions):
         self._count += 1
+        if self._how == "forking":
+            os.fork()
         found = self._env.step(actions)
         if self._count == 990 and not self._mark.exists():
             self._mark.touch()
@@ -359,6 +376,30 @@ def environment(work: Path, how: str) -> Outcome:
     end(start(*common, marked, f"--run_dir={place / 'whole'}", cwd=place))
     found = differs(place / "run", place / "whole")
     return 1, int(not found), found or said.replace("\n", "; ")
+
+
+def process(work: Path, how: str) -> Outcome:
+    """An environment that harms its process: one line, exit code and time as they must be."""
+    wanted = {
+        "stuck": (2, "hung for 20 s while it was built"),
+        "crashing": (2, "while it was built; its last output: Fatal"),
+        "forking": (1, "step() returned twice: the environment forked"),
+        "leaving": (0, ""),
+        "locked": (0, ""),
+    }
+    place = work / f"process-{how}"
+    place.mkdir()
+    (place / "faulty.py").write_text(FAULTY)
+    words = ("--algo=vdn", "--env=faulty:make", "--env_steps=2000", *SMALL, "--eval_episodes=8")
+    words += (f"--env_arg=how={how}", f"--env_arg=mark={place / 'mark'}")
+    code, said = end(
+        start(*words, "--env_timeout_seconds=2", f"--run_dir={place / 'run'}", cwd=place)
+    )
+    wanted_code, text = wanted[how]
+    child = place / "child"
+    left = child.exists() and Path("/proc", child.read_text()).exists()
+    good = code == wanted_code and text in said and (is_one_line(said) or not text) and not left
+    return 1, int(good), said.replace(str(work), "...") or f"exit code {code}, no process left"
 
 
 def nan_weights(work: Path) -> Outcome:
@@ -505,6 +546,16 @@ def main() -> int:
         **{
             f"env_{how}": (f"environment: {how}", lambda how=how: environment(work, how))
             for how in ("killed", "hung", "raising", "nan")
+        },
+        **{
+            f"process_{how}": (f"environment: {title}", lambda how=how: process(work, how))
+            for how, title in (
+                ("stuck", "hangs while it is built"),
+                ("crashing", "crashes in its first reset"),
+                ("forking", "forks and plays on in the child"),
+                ("leaving", "leaves a process"),
+                ("locked", "close() raises"),
+            )
         },
         "nan_weights": ("NaN in a weight", lambda: nan_weights(work)),
         "two": ("two processes on one folder", lambda: two_processes(work)),

@@ -167,7 +167,9 @@ def test_workers_find_a_module_of_the_current_directory(team, wanted, tmp_path, 
 
 
 def test_environments_that_cannot_be_built_are_refused_in_one_line(team):
-    with pytest.raises(UserError, match=r"^RuntimeError: no board to walk on$"):
+    with pytest.raises(
+        UserError, match=r"^custom/walk: building it raised RuntimeError: no board to walk on$"
+    ):
         make(team, 2, factory=faulty("build"))
     with pytest.raises(UserError, match="hung for 1 s while it was built"):
         make(team, 1, factory=functools.partial(time.sleep, 60), env_timeout_seconds=0.1)
@@ -265,14 +267,14 @@ def in_group(name):
         (Walk, "die", BUILD, "died (SIGKILL) while it was built"),
         (Walk, "abort", BUILD, "died (SIGABRT) while it was built; its last output: a board on"),
         (Walk, "os._exit", BUILD, "ended by itself (exit code 0) while it was built"),
-        (Walk, "sys.exit", BUILD, "SystemExit: 0"),
+        (Walk, "sys.exit", BUILD, "custom/walk: building it raised SystemExit: 0"),
         (Walk, "interrupt", BUILD, "KeyboardInterrupt"),
         (Walk, "pipe", BUILD, "BrokenPipeError"),
         (Walk, "unspeakable", BUILD, "UnspeakableError that cannot be shown"),
         (Walk, "fork", BUILD, "building it returned twice: the environment forked"),
         (Rehearsed, "hang", 0, "hung for 0.5 s in reset() (--env_timeout_seconds)"),
         (Rehearsed, "die", 0, "died (SIGKILL) in reset()"),
-        (Rehearsed, "sys.exit", 0, "SystemExit: 0"),
+        (Rehearsed, "sys.exit", 0, "custom/walk: reset() raised SystemExit: 0"),
     ],
 )
 def test_a_fault_while_an_environment_is_built_is_one_line(kind, fault, at, text):

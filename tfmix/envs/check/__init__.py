@@ -148,7 +148,7 @@ def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
     try:
         file, slots = new_memory(SLOT)
         progress = Progress(slots)
-        hand = Hand(_work, (parcel, chosen, episodes), file, (progress, 0), "check_env")
+        hand = Hand(_work, (parcel, chosen, episodes), file, (progress, 0), clean(chosen.env, 100))
     except OSError as error:
         raise not_started(1, error) from error
     report: Report | None = None
@@ -266,7 +266,7 @@ def _examine(
             rows={**shown, "speed": speed},
             violations=findings.all(warnings=False),
             warnings=findings.all(warnings=True),
-            played=f"{len(played):,} episode{'s' * (len(played) > 1)}, {env_steps:,} env steps",
+            played=f"{len(played):,} episode{'s' * (len(played) != 1)}, {env_steps:,} env steps",
         )
 
     played = _play(player, chosen.seed, episodes, lambda played: say(report(played, shown(played))))

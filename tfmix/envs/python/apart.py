@@ -52,6 +52,7 @@ COPY_SECONDS = 0.1  # after a fork, for a copy that comes back; a later one is n
 LOOK_SECONDS = 1.0  # between looks at a process that says nothing
 SLOT = 64  # bytes of a `Progress`
 KEPT_OUTPUT = 1 << 20  # bytes of what an environment prints, until older output is dropped
+TAIL = 1 << 14  # bytes of it that are looked at for an error
 # A worker steps on one core; a library's threads would take the others' from them.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 FILES_EACH = 4  # that this process holds open for every process that it starts
@@ -137,14 +138,15 @@ class Line:
     """A child's end of the line to its parent.
 
     Attributes:
+      name: of the environment, for errors.
       memory: file descriptor of the memory that the processes share.
       progress: what this process does now.
       plays: whether its environments are built; what they raise before is a wrong request.
       last: is closed at the end, after a failure is reported.
     """
 
-    def __init__(self, pipe: Connection, memory: int, progress: Progress):
-        self._pipe, self.memory, self.progress = pipe, memory, progress
+    def __init__(self, pipe: Connection, name: str, memory: int, progress: Progress):
+        self._pipe, self.name, self.memory, self.progress = pipe, name, memory, progress
         self.plays, self.last = False, contextlib.ExitStack()
 
     def send(self, message: Any) -> None:
@@ -170,7 +172,7 @@ class Hand:
       arguments: can be pickled.
       memory: file descriptor of shared memory; its first bytes are `Progress` slots.
       progress: the process's slot, and its number.
-      name: of the process.
+      name: of the environment, for errors.
 
     Attributes:
       pipe: for messages to the process.
@@ -200,13 +202,14 @@ class Hand:
                     target=_main,
                     args=(
                         theirs,
+                        name,
                         _Files((memory, self._output)),
                         number,
                         str(Path.cwd()),
                         work,
                         arguments,
                     ),
-                    name=name,
+                    name=f"environment {number}",
                 )
                 with _surroundings():
                     self.process.start()
@@ -268,10 +271,15 @@ class Hand:
         return Failure(DIED, f"{how} {stage}" + (f"; its last output: {last}" if last else ""))
 
     def last_output(self) -> str:
-        """Returns the last line that the process wrote to standard error, clean and short."""
-        size = os.fstat(self._output).st_size
-        tail = os.pread(self._output, 4096, max(0, size - 4096)).decode(errors="replace")
-        return next((clean(line, 200) for line in reversed(tail.splitlines()) if line.strip()), "")
+        """Returns the last line that the process wrote to standard error, clean and short.
+
+        Where Python itself dies it writes stacks; then it is the line before them.
+        """
+        start = max(0, os.fstat(self._output).st_size - TAIL)
+        tail = os.pread(self._output, TAIL, start).decode(errors="replace")
+        lines = [line for line in tail.splitlines() if line.strip()]
+        fatal = [line for line in lines if line.startswith("Fatal Python error")]
+        return clean((fatal or lines or [""])[-1], 200)
 
     def _join(self, seconds: float) -> None:
         """Waits for the end of the process; what it forked may hold open what `join` waits for."""
@@ -394,6 +402,7 @@ def pickled(factory: Callable[..., Any]) -> bytes | None:
 
 def _main(
     pipe: Connection,
+    name: str,
     files: tuple[int, ...],
     number: int,
     folder: str,
@@ -404,6 +413,7 @@ def _main(
 
     Args:
       pipe: to the parent.
+      name: of the environment, for errors.
       files: descriptors of the shared memory and of the file for standard error.
       number: of the slot of this process.
       folder: the current directory.
@@ -413,7 +423,7 @@ def _main(
     memory, output = files
     _leave_home(output)
     slots = mmap.mmap(memory, SLOT * (number + 1))
-    line = Line(pipe, memory, Progress(slots, number))
+    line = Line(pipe, name, memory, Progress(slots, number))
     with contextlib.suppress(LeftError), line.last:
         try:
             os.chdir(folder)
@@ -421,14 +431,16 @@ def _main(
         except LeftError:
             pass  # nobody is left to tell
         except BaseException as error:  # no Ctrl-C comes here: it is all the environment's
-            line.send(_failure(error, line.plays))
+            line.send(_failure(error, line))
 
 
-def _failure(error: BaseException, plays: bool) -> Failure:
+def _failure(error: BaseException, line: Line) -> Failure:
     """Returns what an error of an environment means."""
-    said = clean(error) if isinstance(error, UserError | EnvError) else of_error(error)
-    if not plays:
-        return Failure(REFUSED, said)
+    is_ours = isinstance(error, UserError | EnvError)
+    said = clean(error) if is_ours else of_error(error)
+    if not line.plays:
+        call = CALLS[line.progress.now()[0]]
+        return Failure(REFUSED, said if is_ours else f"{line.name}: {call} raised {said}")
     if isinstance(error, EnvError) and not isinstance(error, EnvRaisedError):
         return Failure(BROKEN, said)
     return Failure(RAISED, f"failed: {said}")

@@ -136,10 +136,10 @@ class Pool:
     # A worker's life.
 
     def _start(self, number: int) -> Hand:
-        arguments = (self._name, self._factory, self._own(number))
+        arguments = self._factory, self._own(number)
         slot = self._slots[number], number
         try:
-            hand = Hand(worker.work, arguments, self._file, slot, f"environments {number}")
+            hand = Hand(worker.work, arguments, self._file, slot, self._name)
         except OSError as error:
             raise not_started(self._n_workers, error) from error
         self._crew[number] = hand

@@ -128,13 +128,14 @@ class Stepper:
         self.told.begin(RESET)
         self._reset(row)
         self.told.begin(STEP)
-        t = 0
-        while rows.playing[row]:
+        t, over = 0, False
+        while not over:
             action[:, t], carry = team.act(
                 obs[:, t], legal[:, t], carry, explores[:, t], lottery[:, t]
             )
-            self._step(row)
+            over = self._step(row, t)
             t += 1
+        rows.playing[row] = False
 
     def _reset(self, row: int) -> None:
         for x in self.rows.episode:
@@ -144,19 +145,27 @@ class Stepper:
         self._look(row, 0, _values(env.spec, "reset", given, 3))
         self.rows.clock[row] = 0
 
-    def _step(self, row: int) -> None:
-        episode, clock, spec = self.rows.episode, self.rows.clock, self.envs[row].spec
-        t = int(clock[row])
-        given = self.told.call(STEP, self.envs[row].step, episode.action[row, t].copy())
+    def _step(self, row: int, t: int) -> bool:
+        """Plays step `t` of a row's episode and returns whether that was the last."""
+        episode, env = self.rows.episode, self.envs[row]
+        spec = env.spec
+        given = self.told.call(STEP, env.step, episode.action[row, t].copy())
         *seen, reward, terminated, truncated, _ = _values(spec, "step", given, 7)
-        self._look(row, t + 1, seen)
-        terminated = _flag(spec, "terminated", terminated, t + 1)
-        cut = _flag(spec, "truncated", truncated, t + 1) or t + 1 >= spec.episode_limit
-        episode.reward[row, t] = _number(spec, reward, t + 1)
-        episode.mask[row, t] = 1.0
-        episode.terminated[row, t] = terminated or (cut and self.cut_is_terminal)
-        clock[row] = t + 1
-        self.rows.playing[row] = not (terminated or cut)
+        t += 1
+        self._look(row, t, seen)
+        # `_flag` and `_number` judge; what most environments give needs no judge.
+        if terminated is not True and terminated is not False:
+            terminated = _flag(spec, "terminated", terminated, t)
+        if truncated is not True and truncated is not False:
+            truncated = _flag(spec, "truncated", truncated, t)
+        cut = truncated or t >= spec.episode_limit
+        if type(reward) is not float:
+            reward = _number(spec, reward, t)
+        episode.reward[row, t - 1] = reward
+        episode.mask[row, t - 1] = 1.0
+        episode.terminated[row, t - 1] = terminated or (cut and self.cut_is_terminal)
+        self.rows.clock[row] = t
+        return terminated or cut
 
     def _look(self, row: int, t: int, seen: Sequence[Any]) -> None:
         """Writes obs, state and legal; whether they are finite is looked at by `check`."""
@@ -274,8 +283,6 @@ def _single(value: Any) -> Any:
 
 def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
     """Returns `terminated` or `truncated` as one bool."""
-    if value is True or value is False:
-        return value
     found = _single(value)
     if found is None or found not in (0, 1):
         raise EnvError(
@@ -287,7 +294,7 @@ def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
 
 def _number(spec: EnvSpec, reward: Any, t: int) -> float:
     """Returns the team's reward."""
-    found = reward if isinstance(reward, float) else _single(reward)
+    found = _single(reward)
     if found is None:
         raise EnvError(
             f"{called(spec)}: the reward at step {t} of the episode is not one number: it is "

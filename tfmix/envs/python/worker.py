@@ -56,7 +56,7 @@ class Job(NamedTuple):
     cut_is_terminal: bool
 
 
-def work(line: Line, name: str, factory: bytes, own: Sequence[int]) -> None:
+def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
     """Builds the environments of the rows `own` and obeys until the line is closed.
 
     A `Job` comes, or None first, which asks for an `About` of the first
@@ -65,11 +65,10 @@ def work(line: Line, name: str, factory: bytes, own: Sequence[int]) -> None:
 
     Args:
       line: to the parent.
-      name: of the environment, for errors.
       factory: pickled; makes an environment.
       own: this worker's rows.
     """
-    told = line.progress
+    told, name = line.progress, line.name
     envs: list[Any] = []
     line.last.callback(close, envs, name, told)
     job = line.receive()
