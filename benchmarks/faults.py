@@ -61,6 +61,7 @@ RUNS = {
     }.items()
 }
 OFTEN = ("--checkpoint_period_env_steps=1000",)
+GIANT_SUM = "856cde43"  # the masked CRC-32C of the length 20,000,000,000
 Outcome = tuple[int, int, str]  # tries, as they must, remark
 
 
@@ -436,6 +437,53 @@ def two_processes(work: Path) -> Outcome:
     return 1, int(code == 2 and is_one_line(said)), said.replace(str(work), "...")
 
 
+def strangers_folder(work: Path, what: str) -> Outcome:
+    """A run folder with something else in the place of a file: one line, nothing outside touched.
+
+    The giant record is cut away, and the run ends.
+    """
+    folder, letter = work / f"stranger-{what}", work / f"letter-{what}"
+    words = {"algo": "vdn", "env": "two_step", "env_steps": 1000, "hidden_size": 8}
+    run.train(run_dir=folder, **words)
+    letter.write_text("dear")
+    mode = ["--mode=resume", f"--run_dir={folder}", "--env_steps=2000"]
+    if what == "link":
+        os.link(letter, folder / "metrics.tmp")
+    elif what == "pipe":
+        (folder / "run.json").unlink()
+        os.mkfifo(folder / "run.json")
+        mode = ["--mode=evaluate", f"--run_dir={folder}"]
+    else:
+        (events,) = folder.glob("events.*")
+        head = (20_000_000_000).to_bytes(8, "little")
+        with events.open("ab") as file:
+            file.write(head + bytes.fromhex(GIANT_SUM))
+            file.truncate(20_100_000_000)  # holes, which take no disk
+    code, said = end(start(*mode))
+    if what == "record":
+        good = code == 0 and all(p.stat().st_size < 10**6 for p in folder.glob("events.*"))
+        return 1, int(good), said or "cut away; the run ended as it must"
+    good = code == 2 and is_one_line(said) and letter.read_text() == "dear"
+    return 1, int(good), said.replace(str(work), "...")
+
+
+def replaced(work: Path, what: str) -> Outcome:
+    """The folder or its lock is replaced while a run trains: one line, nothing written there."""
+    folder = work / f"replaced-{what}"
+    words = ("--algo=vdn", "--env=two_step", "--env_steps=100000000", "--log_period_env_steps=1000")
+    process = start(*words, f"--run_dir={folder}")
+    wait((folder / "metrics.csv").exists, process)
+    time.sleep(2.0)
+    if what == "folder":
+        folder.rename(work / "replaced")
+        folder.mkdir()
+    else:
+        (folder / ".lock").unlink()
+    code, said = end(process)
+    good = code == 1 and is_one_line(said) and (what == "lock" or not any(folder.iterdir()))
+    return 1, int(good), said.replace(str(work), "...")
+
+
 def soak(work: Path, env_steps: int) -> Outcome:
     """A long run of simple_spread: memory and speed behind a fifth of it and at its end, retraces.
 
@@ -559,6 +607,24 @@ def main() -> int:
         },
         "nan_weights": ("NaN in a weight", lambda: nan_weights(work)),
         "two": ("two processes on one folder", lambda: two_processes(work)),
+        **{
+            f"stranger_{what}": (
+                f"a stranger's folder: {title}",
+                lambda w=what: strangers_folder(work, w),
+            )
+            for what, title in (
+                ("link", "a hard link as metrics.tmp"),
+                ("pipe", "a pipe as run.json"),
+                ("record", "an events record of 20 GB"),
+            )
+        },
+        **{
+            f"replaced_{what}": (
+                f"{what} replaced while the run trains",
+                lambda w=what: replaced(work, w),
+            )
+            for what in ("folder", "lock")
+        },
         "soak": ("a long run", lambda: soak(work, asked.env_steps)),
         "cost": ("none: what checkpoints cost", lambda: cost(work)),
     }

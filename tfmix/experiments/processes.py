@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tfmix import files, text
-from tfmix.config import STOPPED
+from tfmix.config import STOPPED, RunFailedError
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
 from tfmix.signals import listening
@@ -58,7 +58,11 @@ class RunProcess:
         command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(files.open_own(cell.log, os.O_WRONLY | os.O_APPEND), "a") as log:
+        try:
+            handle = files.open_own(cell.log, os.O_WRONLY | os.O_APPEND)
+        except OSError as error:
+            raise RunFailedError(f"{cell.log} cannot be written: {error.strerror}") from error
+        with os.fdopen(handle, "a") as log:
             print("$", shlex.join(command), file=log, flush=True)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(LAUNCH), *place, *command],
