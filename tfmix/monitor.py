@@ -175,7 +175,7 @@ def cut_events(folder: Path, env_steps: int) -> None:
       OSError: a file is no regular one, or cannot be written.
     """
     import tensorflow as tf
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
         # No more than were counted: the reader believes the length of what follows.
