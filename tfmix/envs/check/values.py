@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfmix.envs.python.door import brief
+
 
 class Range:
     """The lowest and the highest of numbers."""
@@ -59,6 +61,8 @@ def outside(space: Any, value: Any) -> str:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):
+        if more := [key for key in value if key not in space.spaces]:
+            return f"it has {brief(more)}, which the space does not have"
         parts = [outside(part, value[key]) for key, part in space.items() if key in value]
         return next(filter(None, parts), "")
     if isinstance(space, spaces.Tuple) and isinstance(value, tuple | list):

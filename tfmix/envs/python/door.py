@@ -297,8 +297,9 @@ def _parts_reader(space: Any) -> Reader:
         if not isinstance(value, Mapping if keyed else tuple | list | np.ndarray):
             raise MisfitError(f"it is {brief(value)}, not {wanted}")
         given: Mapping[Any, Any] = value if keyed else dict(enumerate(value))
-        if set(given) != set(readers):
-            raise MisfitError(f"it has the parts {brief(list(given))}, not {brief(list(readers))}")
+        # A part that the space does not have is left out, as Gymnasium's flatten does.
+        if missing := [key for key in readers if key not in given]:
+            raise MisfitError(f"it lacks {brief(missing)}; it has {brief(list(given))}")
         flat = [read_part(given[key]) for key, read_part in readers.items()]
         return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 

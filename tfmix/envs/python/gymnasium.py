@@ -27,7 +27,7 @@ class GymnasiumTeam:
     `truncated` are one value, or one for each agent: a dict, or a list in the
     order of the action space. The info's `action_mask`, or `get_avail_actions()`
     of the environment without wrappers, holds one mask for each agent. The state
-    is `state()` of the environment without wrappers, if it has that method.
+    is `state()` or `get_state()` of the environment without wrappers, if it has one.
 
     Args:
       env: the environment.
@@ -135,10 +135,10 @@ class GymnasiumTeam:
         Raises:
           NotImplementedError: it has none.
         """
-        own = getattr(self.bare, "state", None)
-        if not callable(own):
-            raise NotImplementedError
-        return own()
+        for name in ("state", "get_state"):
+            if callable(own := getattr(self.bare, name, None)):
+                return own()
+        raise NotImplementedError
 
     def close(self) -> None:
         """Closes the environment."""

@@ -41,7 +41,7 @@ def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
         return pymarl.as_team(made, name, team_reward, episode_limit)
     if hasattr(made, "possible_agents"):
         team = build(name, pettingzoo.in_parallel, made) if hasattr(made, "agent_iter") else made
-        version = pettingzoo.version(type(made).__module__, made)
+        version = pettingzoo.version(type(getattr(made, "unwrapped", made)).__module__, made)
         return TeamEnv(team, name, team_reward, episode_limit, version)
     if hasattr(made, "action_space") and hasattr(made, "observation_space"):
         return gymnasium.as_team(made, name, team_reward, episode_limit)
