@@ -21,8 +21,9 @@ from typing import Any
 
 from absl import flags
 
-from tfmix import config, signals, text
+from tfmix import config
 from tfmix.config import FIELDS, MODES, STOPPED, RunFailedError, StoppedError, UserError
+from tfmix.utils import signals, text
 
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")

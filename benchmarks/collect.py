@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each side in a repeat")
     parser.add_argument("--out", type=Path, help="JSON file")
     given = parser.parse_args()
-    from tfmix.quiet import quiet_import
+    from tfmix.utils.quiet import quiet_import
 
     quiet_import("tensorflow")
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))

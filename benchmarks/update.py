@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import tfmix  # noqa: F401, E402  (before TensorFlow)
-from tfmix.quiet import quiet_import  # noqa: E402
+from tfmix.utils.quiet import quiet_import  # noqa: E402
 
 quiet_import("tensorflow")
 

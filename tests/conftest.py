@@ -3,7 +3,7 @@
 import os
 
 import tfmix  # noqa: F401  (sets what TensorFlow reads when it is imported)
-from tfmix.quiet import quiet_import
+from tfmix.utils.quiet import quiet_import
 
 quiet_import("tensorflow")
 

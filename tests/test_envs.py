@@ -31,7 +31,7 @@ def test_misspelt_environments_are_told_the_nearest_name():
 
 @pytest.fixture(scope="module")
 def upstream():
-    from tfmix.quiet import quiet_import
+    from tfmix.utils.quiet import quiet_import
 
     module = quiet_import("pettingzoo.mpe.simple_spread_v3")
     return module.parallel_env()

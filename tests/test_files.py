@@ -1,4 +1,4 @@
-"""tfmix.files: what is opened, read and replaced in a folder that anybody may have filled."""
+"""tfmix.utils.files: what is opened, read and replaced in a folder that anybody may have filled."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tfmix import files
+from tfmix.utils import files
 
 
 @pytest.fixture(autouse=True)

@@ -17,21 +17,10 @@ import tensorflow as tf
 import tfmix
 from benchmarks import fuzz, repeat
 from tests.test_collect import Countdown, PythonCountdown
-from tfmix import (
-    checkpoint,
-    config,
-    envs,
-    files,
-    folders,
-    guard,
-    memory,
-    monitor,
-    replay,
-    run,
-    training,
-)
+from tfmix import checkpoint, config, envs, folders, guard, monitor, replay, run, training
 from tfmix.config import RunFailedError, UserError
 from tfmix.types import EnvSpec
+from tfmix.utils import files, memory
 
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
 NAN = float("nan")

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.test_envs import make
 from tfmix.config import UserError
-from tfmix.quiet import quiet_import
+from tfmix.utils.quiet import quiet_import
 
 SEED = tf.constant([0, 1])
 TASKS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tfmix.quiet import quiet
+from tfmix.utils.quiet import quiet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,7 +67,7 @@ def test_closed_streams_stay_closed(closed, tmp_path):
     found = tmp_path / "found"
     code = (
         "import os\n"
-        "from tfmix.quiet import quiet\n"
+        "from tfmix.utils.quiet import quiet\n"
         "def is_open(fd):\n"
         "    try: return bool(os.fstat(fd))\n"
         "    except OSError: return False\n"

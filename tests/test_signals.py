@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tfmix import signals
+from tfmix.utils import signals
 
 ROOT = Path(__file__).resolve().parent.parent
 # A call that no signal ends, and that lets other threads run, as TensorFlow's do.
 LONG_CALL = """
 import hashlib, sys
-from tfmix import signals
+from tfmix.utils import signals
 signals.owns_process = sys.argv[1] == "owner"
 with signals.listening("heard") as stop:
     print("ready", file=sys.stderr, flush=True)

@@ -1,11 +1,12 @@
-"""tfmix.text: what is printed of errors, names and files."""
+"""tfmix.utils.text: what is printed of errors, names and files."""
 
 import io
 import sys
 
 import pytest
 
-from tfmix import monitor, text
+from tfmix import monitor
+from tfmix.utils import text
 
 
 class UnspeakableError(Exception):

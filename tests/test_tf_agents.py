@@ -13,8 +13,8 @@ from tfmix.envs import make_graph, make_python
 from tfmix.envs.tf_agents import GraphTFEnvironment, TeamPyEnvironment
 from tfmix.learner import Learner
 from tfmix.policy import JointPolicy
-from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Episode, Step
+from tfmix.utils.quiet import quiet_import
 
 episode_driver = quiet_import("tf_agents.drivers.dynamic_episode_driver")
 step_driver = quiet_import("tf_agents.drivers.dynamic_step_driver")

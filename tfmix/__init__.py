@@ -49,7 +49,7 @@ def __getattr__(name: str) -> Any:
 
         return check_env
     if name in __all__:
-        from tfmix.quiet import quiet_import
+        from tfmix.utils.quiet import quiet_import
 
         quiet_import("tensorflow")
         from tfmix import run

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tfmix.algos.base import Algorithm
 from tfmix.learner import Learner
 from tfmix.policy import Epsilon, JointPolicy
-from tfmix.quiet import quiet_import
 from tfmix.types import Episode
+from tfmix.utils.quiet import quiet_import
 
 _tf_agent = quiet_import("tf_agents.agents.tf_agent")
 _StepType = quiet_import("tf_agents.trajectories.time_step").StepType

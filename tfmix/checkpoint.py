@@ -20,9 +20,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tfmix import files, memory, text
 from tfmix.config import UserError
-from tfmix.text import tell
+from tfmix.utils import files, memory, text
+from tfmix.utils.text import tell
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfmix import checkpoint, config, files, text
+from tfmix import checkpoint, config
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.types import TEAM_REWARD, EnvSpec
+from tfmix.utils import files, text
 
 FORMAT = 1  # of run.json
 LOCK = ".lock"

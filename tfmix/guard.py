@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import files, ops
+from tfmix import ops
 from tfmix.config import RunFailedError
 from tfmix.types import Episode
+from tfmix.utils import files
 
 
 class NotFiniteError(RunFailedError):

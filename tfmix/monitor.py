@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
 
-from tfmix import files
-from tfmix.text import Lossy, tell
+from tfmix.utils import files
+from tfmix.utils.text import Lossy, tell
 
 # The first columns of metrics.csv, in this order; the algorithm's follow.
 COLUMNS = ("env_steps", "episodes", "updates", "seconds", "train_return", "greedy_return")

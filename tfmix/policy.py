@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfmix.algos.base import Algorithm
 from tfmix.envs.tf_agents import action_spec, time_step_spec
 from tfmix.networks.agent import own_legal
-from tfmix.quiet import quiet_import
+from tfmix.utils.quiet import quiet_import
 
 _tf_policy = quiet_import("tf_agents.policies.tf_policy")
 _policy_step = quiet_import("tf_agents.trajectories.policy_step")

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfmix import memory
 from tfmix.config import Config, UserError
-from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Episode
+from tfmix.utils import memory
+from tfmix.utils.quiet import quiet_import
 
 _buffer = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer")
 

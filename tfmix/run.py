@@ -18,19 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import (
-    algos,
-    checkpoint,
-    config,
-    envs,
-    files,
-    folders,
-    memory,
-    monitor,
-    replay,
-    text,
-    training,
-)
+from tfmix import algos, checkpoint, config, envs, folders, monitor, replay, training
 from tfmix.collect import GraphCollector, PythonCollector
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.envs.python import EnvError, own, pool
@@ -38,9 +26,10 @@ from tfmix.envs.python.apart import RESET, Progress
 from tfmix.envs.python.worker import build, in_graph
 from tfmix.export import export
 from tfmix.networks.in_numpy import NumpyTeam
-from tfmix.signals import STOPPING, listening, raise_again
-from tfmix.text import clean, show, tell
 from tfmix.types import TEAM_REWARD, EnvSpec
+from tfmix.utils import files, memory, text
+from tfmix.utils.signals import STOPPING, listening, raise_again
+from tfmix.utils.text import clean, show, tell
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
 

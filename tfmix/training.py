@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, checkpoint, folders, guard, memory, ops
+from tfmix import algos, checkpoint, folders, guard, ops
 from tfmix.collect import returns
 from tfmix.config import Config, RunFailedError, UserError
 from tfmix.guard import NotFiniteError
@@ -19,6 +19,7 @@ from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard
 from tfmix.replay import NOT_UINT8, EpisodeReplay, check, episode_bytes, episode_spec, plan
 from tfmix.types import EnvSpec, Episode
+from tfmix.utils import memory
 
 # What a run's seed is folded with, so that no two uses of it share numbers.
 WEIGHTS, COLLECT, REPLAY, EVALUATE, SUMMARY, RANDOM_TEAM = range(6)

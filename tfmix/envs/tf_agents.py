@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import GraphEnv
-from tfmix.quiet import quiet_import
 from tfmix.types import EnvSpec, Step
+from tfmix.utils.quiet import quiet_import
 
 _py_environment = quiet_import("tf_agents.environments.py_environment")
 _tf_environment = quiet_import("tf_agents.environments.tf_environment")

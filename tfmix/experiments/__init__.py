@@ -15,7 +15,7 @@ from tfmix.config import Config, RunFailedError, StoppedError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
 from tfmix.experiments.table import Row
-from tfmix.text import show
+from tfmix.utils.text import show
 
 RUN_DIR = "runs/benchmark"
 IN_USE = (

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tfmix import files, text
 from tfmix.config import STOPPED, RunFailedError
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
-from tfmix.signals import listening
+from tfmix.utils import files, text
+from tfmix.utils.signals import listening
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"

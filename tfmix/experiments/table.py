@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
-from tfmix import files, folders, monitor, text
+from tfmix import folders, monitor
 from tfmix.experiments.grid import Cell, Grid, is_finished
 from tfmix.types import TEAM_REWARD
+from tfmix.utils import files, text
 
 DASH = "-"
 MOST_TOLD = 200  # characters of one thing that a run.json tells

@@ -44,8 +44,8 @@ from tfmix.envs.python.apart import (
 from tfmix.envs.python.rows import close
 from tfmix.envs.python.team import TeamEnv
 from tfmix.envs.python.worker import build, in_graph
-from tfmix.quiet import quiet_import
-from tfmix.text import clean, of_error
+from tfmix.utils.quiet import quiet_import
+from tfmix.utils.text import clean, of_error
 
 EPISODES = 20
 PLAY_SECONDS = 5.0  # then no further episode is started; two are always played

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfmix import text
 from tfmix.config import UserError
 from tfmix.types import EnvSpec, Step
+from tfmix.utils import text
 
 State = Any
 

@@ -29,7 +29,7 @@ import numpy as np
 from tfmix import UNGUARDED, WORKER
 from tfmix.config import UserError
 from tfmix.envs.python import EnvError, EnvRaisedError
-from tfmix.text import clean, of_error
+from tfmix.utils.text import clean, of_error
 
 # Kinds of failure. After the first three another try may go better; a BROKEN environment gives
 # what its spec does not promise, a REFUSED one could not be built.

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmix import text
 from tfmix.config import UserError
-from tfmix.quiet import quiet, quiet_import
+from tfmix.utils import text
+from tfmix.utils.quiet import quiet, quiet_import
 
 # Names under which environments keep the length of an episode; there is no standard for it.
 LIMIT_NAMES = (

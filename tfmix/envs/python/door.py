@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmix import text
+from tfmix.utils import text
 
 LARGEST = float(np.finfo(np.float32).max)
 # Keys under which infos and observations hold an action mask, in the order of their use.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from tfmix import text
 from tfmix.config import UserError
 from tfmix.envs.python import gymnasium, pettingzoo, pymarl
 from tfmix.envs.python.common import build, find
 from tfmix.envs.python.team import TeamEnv
 from tfmix.types import EnvSpec
+from tfmix.utils import text
 
 KNOWN = (
     "an environment of tfmix, a ParallelEnv or AECEnv of PettingZoo, a Gymnasium one of several "

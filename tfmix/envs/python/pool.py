@@ -33,8 +33,8 @@ from tfmix.envs.python.apart import (
 from tfmix.envs.python.rows import InProcess, check, room
 from tfmix.networks import in_numpy
 from tfmix.networks.layout import AgentLayout
-from tfmix.text import clean, tell
 from tfmix.types import EnvSpec, Episode
+from tfmix.utils.text import clean, tell
 
 LOOKS = 4  # in the time that a step may take, at whether workers have made one
 

@@ -12,8 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 from tfmix.envs.python import EnvError, EnvRaisedError
 from tfmix.envs.python.apart import CLOSE, RESET, STEP, WAIT, Progress
-from tfmix.text import clean, of_error
 from tfmix.types import EnvSpec, Episode
+from tfmix.utils.text import clean, of_error
 
 ALIGNMENT = 64  # bytes
 NUMBERS = "buif"  # kinds of arrays that are of real numbers

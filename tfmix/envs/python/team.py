@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tfmix import text
 from tfmix.config import UserError
 from tfmix.envs.python import EnvError, EnvRaisedError, door, rules
 from tfmix.envs.python.common import close_quietly, hint, limit_of, space_of
 from tfmix.types import EnvSpec
+from tfmix.utils import text
 
 Seen = tuple[np.ndarray, np.ndarray, np.ndarray]
 MISSING = object()

@@ -16,8 +16,8 @@ from tfmix.envs.python.apart import BUILD, RESET, STEP, Line, Progress
 from tfmix.envs.python.rows import Rows, Stepper, close, make_rows, names_of
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.layout import AgentLayout
-from tfmix.text import clean
 from tfmix.types import EnvSpec
+from tfmix.utils.text import clean
 
 PLAY, PLAYED, READY = range(3)  # messages to and from the parent
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tfmix.text import Lossy, tell
+from tfmix.utils.text import Lossy, tell
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT)
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
