@@ -21,8 +21,9 @@ from typing import Any
 
 from absl import flags
 
-from tfmix import config
-from tfmix.config import FIELDS, MODES, STOPPED, RunFailedError, StoppedError, UserError
+from tfmix.config import parsing, resolve
+from tfmix.config.schema import FIELDS, MODES, Config, describe
+from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
 from tfmix.utils import signals, text
 
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
@@ -33,7 +34,7 @@ MOST_TRACEBACK_LINES = 400
 
 
 def define(values: flags.FlagValues) -> flags.FlagValues:
-    """Makes the flags in `values`: what main.py does, and every setting of tfmix.config.Config."""
+    """Makes the flags in `values`: what main.py does, and every setting of tfmix.config.schema.Config."""
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_string(
         "seeds",
@@ -57,7 +58,7 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         flag_values=values,
     )
     flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
-    return config.define_flags(values)
+    return parsing.define_flags(values)
 
 
 def answer(lines: str) -> None:
@@ -80,7 +81,7 @@ def help_text(values: flags.FlagValues) -> str:
     for name in ("seeds", "jobs", "compile_cache", "debug"):
         lines.append(f"  --{name}\n      {values[name].help}")
     lines.append("  --flagfile=FILE\n      Settings from a file, one --name=value a line.")
-    return "\n".join([*lines, config.describe()])
+    return "\n".join([*lines, describe()])
 
 
 def names_text() -> str:
@@ -157,9 +158,9 @@ def look_at_names(settings: dict[str, Any]) -> None:
     """What `tfmix.train` refuses at once, told before TensorFlow's seconds."""
     from tfmix import algos, envs
 
-    algos.check(settings.get("algo", config.Config.algo))
-    envs.is_graph(settings.get("env", config.Config.env))
-    config.resolve(settings)
+    algos.check(settings.get("algo", Config.algo))
+    envs.is_graph(settings.get("env", Config.env))
+    resolve.resolve(settings)
 
 
 def dispatch(mode: str, given: dict[str, Any]) -> int:
@@ -229,7 +230,7 @@ def main(arguments: list[str]) -> int:
         if any(word in HELP for word in arguments):
             answer(help_text(values))
             return DONE
-        given = config.parse(arguments, values)
+        given = parsing.parse(arguments, values)
         if values.compile_cache:
             keep_compiled(values.compile_cache)
         return dispatch(values.mode, given)

@@ -112,7 +112,7 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from benchmarks.update import SIZES, about, check, chosen, parser_of, print_about, text
     from tfmix import algos
-    from tfmix.config import UserError
+    from tfmix.errors import UserError
 
     parser = parser_of(__doc__, repeats=7)
     parser.add_argument("checkouts", nargs="+", type=Path)

@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 
 import tfmix  # noqa: F401, E402  (before TensorFlow)
 from tfmix import envs  # noqa: E402
-from tfmix.config import Config  # noqa: E402
+from tfmix.config.schema import Config  # noqa: E402
 
 MODULE = "pettingzoo.mpe.simple_spread_v3"
 NAME = f"pettingzoo/{MODULE}"

@@ -41,7 +41,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfmix import checkpoint, run  # noqa: E402
-from tfmix.config import UserError  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 
 PATIENCE_SECONDS = 600
 SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
@@ -492,12 +492,13 @@ def soak(work: Path, env_steps: int) -> Outcome:
     """
     import resource
 
-    from tfmix import config, training
+    from tfmix import training
+    from tfmix.config import resolve
 
     words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": env_steps}
     words |= {"n_envs": 64, "updates_per_episode": 1 / 16, "buffer_episodes": 4096}
     words |= {"checkpoint_period_seconds": 10.0, "run_dir": str(work / "soak")}
-    settings = config.resolve(words)
+    settings = resolve.resolve(words)
     spec, make_collector = run.open_env(settings)
     trainer = training.Trainer(settings, make_collector, spec)
     (work / "soak").mkdir()
@@ -529,12 +530,13 @@ def soak(work: Path, env_steps: int) -> Outcome:
 
 def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
     """What checkpoints at the default period cost, on and off in turns, simple_spread."""
-    from tfmix import config, training
+    from tfmix import training
+    from tfmix.config import resolve
 
     def session_of(name: str, **more: object) -> training.Session:
         folder = work / name
         words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**8, "n_envs": 8}
-        settings = config.resolve({**words, "run_dir": str(folder), **more})
+        settings = resolve.resolve({**words, "run_dir": str(folder), **more})
         spec, make_collector = run.open_env(settings)
         folder.mkdir()
         trainer = training.Trainer(settings, make_collector, spec)

@@ -48,8 +48,10 @@ quiet_import("tensorflow")
 from absl import flags  # noqa: E402
 
 import main as command_line  # noqa: E402
-from tfmix import algos, checkpoint, config, envs, experiments, monitor, run  # noqa: E402
-from tfmix.config import FIELDS, MODES, UserError  # noqa: E402
+from tfmix import algos, checkpoint, envs, experiments, monitor, run  # noqa: E402
+from tfmix.config import parsing, resolve  # noqa: E402
+from tfmix.config.schema import FIELDS, MODES  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 from tfmix.experiments import table  # noqa: E402
 from tfmix.experiments.grid import Cell  # noqa: E402
 
@@ -271,7 +273,7 @@ def flagfiles(folder: Path) -> list[Path]:
         (folder / name).write_text(text)
     (folder / "bytes").write_bytes(bytes(range(256)))
     (folder / "folder").mkdir(exist_ok=True)
-    known = sorted(config.FLAGS_FOLDER.rglob("*.flags"))
+    known = sorted(resolve.FLAGS_FOLDER.rglob("*.flags"))
     return [*(folder / n for n in (*texts, "bytes", "folder", "none")), *known]
 
 
@@ -459,13 +461,13 @@ class Damage:
         """Reads a damaged flagfile."""
         self.fresh()
         path = self.copy / "x.flags"
-        known = sorted(config.FLAGS_FOLDER.rglob("*.flags"))
+        known = sorted(resolve.FLAGS_FOLDER.rglob("*.flags"))
         path.write_bytes(self.dice.choice(known).read_bytes())
         content = self.spoil(path)
-        return content, lambda: config.resolve(
+        return content, lambda: resolve.resolve(
             {
                 k: v
-                for k, v in config.parse(
+                for k, v in parsing.parse(
                     [f"--flagfile={path}"], command_line.define(flags.FlagValues())
                 ).items()
                 if k in FIELDS

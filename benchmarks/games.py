@@ -28,7 +28,8 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix import config, ops, run, training  # noqa: E402
+from tfmix import ops, run, training  # noqa: E402
+from tfmix.config import parsing, resolve  # noqa: E402
 
 Errors = dict[str, tuple[float, float]]  # name: (found, allowed)
 
@@ -75,8 +76,8 @@ GAMES = {
 
 def trainer_of(flagfile: str) -> training.Trainer:
     """A trainer of flags/paper/<flagfile>.flags."""
-    settings = config.parse([f"--flagfile={ROOT / 'flags' / 'paper' / flagfile}.flags"])
-    chosen = config.resolve(settings)
+    settings = parsing.parse([f"--flagfile={ROOT / 'flags' / 'paper' / flagfile}.flags"])
+    chosen = resolve.resolve(settings)
     spec, make_collector = run.open_env(chosen)
     return training.Trainer(chosen, make_collector, spec)
 

@@ -46,7 +46,7 @@ import numpy as np  # noqa: E402  # isort: skip
 import tensorflow as tf  # noqa: E402
 
 from tfmix import algos  # noqa: E402
-from tfmix.config import UserError  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 from tfmix.learner import Learner  # noqa: E402
 
 PARTS = ("agree", "update", "train")

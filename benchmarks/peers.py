@@ -71,10 +71,14 @@ from benchmarks.update import (  # noqa: E402  (tfmix before TensorFlow)
 import numpy as np  # noqa: E402  # isort: skip
 
 from tests.conftest import make_batch  # noqa: E402
-from tfmix.config import Config, UserError, nearest, parse, resolve  # noqa: E402
+from tfmix.config.parsing import parse  # noqa: E402
+from tfmix.config.resolve import resolve  # noqa: E402
+from tfmix.config.schema import Config  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 from tfmix.run import open_env  # noqa: E402
 from tfmix.training import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
+from tfmix.utils.text import nearest  # noqa: E402
 
 SIDE = Path(__file__).with_name("peers_side.py")
 NEEDED = {  # what is in a checkout of it

@@ -45,7 +45,8 @@ import tensorflow as tf  # noqa: E402  # isort: skip
 
 from tfmix import algos, envs  # noqa: E402
 from tfmix.collect import GraphCollector  # noqa: E402
-from tfmix.config import UserError, resolve  # noqa: E402
+from tfmix.config.resolve import resolve  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 
 MIDDLE = {"agents": 8, "actions": 16, "length": 50, "batch": 32}
 OBS, STATE = 32, 64

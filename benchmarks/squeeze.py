@@ -30,8 +30,8 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfmix import ops  # noqa: E402
-from tfmix.config import UserError  # noqa: E402
 from tfmix.envs.graph.squeeze import GaussianSqueeze  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 
 
 def row_of(folder: str, states: int, seed: int) -> str:

@@ -48,7 +48,9 @@ from benchmarks.update import (  # noqa: E402  (tfmix before TensorFlow)
 import tensorflow as tf  # noqa: E402  # isort: skip
 
 from tfmix import algos  # noqa: E402
-from tfmix.config import UserError, parse, resolve  # noqa: E402
+from tfmix.config.parsing import parse  # noqa: E402
+from tfmix.config.resolve import resolve  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 from tfmix.run import open_env  # noqa: E402
 from tfmix.training import COLLECT, EVALUATE, Session, Trainer  # noqa: E402
 

@@ -51,9 +51,12 @@ import tensorflow as tf  # noqa: E402
 
 from tests.conftest import make_batch  # noqa: E402
 from tfmix import algos  # noqa: E402
-from tfmix.config import Config, UserError, nearest, resolve  # noqa: E402
+from tfmix.config.resolve import resolve  # noqa: E402
+from tfmix.config.schema import Config  # noqa: E402
+from tfmix.errors import UserError  # noqa: E402
 from tfmix.learner import Learner  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
+from tfmix.utils.text import nearest  # noqa: E402
 
 
 def make_spec(n: int, o: int, s: int, a: int, steps: int, name: str = "size") -> EnvSpec:

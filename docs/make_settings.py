@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the declarations in tfmix/config.py."""
+"""Writes docs/settings.md from the declarations in tfmix/config/schema.py."""
 
 import sys
 from pathlib import Path
@@ -8,11 +8,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from absl import flags
 
 import main
-from tfmix import config
+from tfmix.config.schema import FIELDS, MODES, bounds
 
 HEAD = """# Settings
 
-Made by `make docs` from `tfmix/config.py`; do not edit. Each is a flag of
+Made by `make docs` from `tfmix/config/schema.py`; do not edit. Each is a flag of
 `main.py` and an argument of `tfmix.train` and `tfmix.benchmark`. The order in
 which they count: default, then `flags/env/<word>.flags` for each word of the
 environment's name, then `flags/algo/<algo>.flags`, then
@@ -28,7 +28,7 @@ def command() -> list[str]:
     """The flags that belong to `main.py` alone."""
     values = main.define(flags.FlagValues())
     lines = ["## main.py alone", "", "| flag | what |", "|---|---|"]
-    lines.append(f"| `--mode` | What to do: {', '.join(config.MODES)}. |")
+    lines.append(f"| `--mode` | What to do: {', '.join(MODES)}. |")
     lines += [
         f"| `--{name}` | {values[name].help} |"
         for name in ("seeds", "jobs", "compile_cache", "debug")
@@ -39,14 +39,14 @@ def command() -> list[str]:
 def page() -> str:
     """The whole page, Markdown."""
     lines, group = [HEAD.rstrip(), "", *command()], ""
-    for name, field in config.FIELDS.items():
+    for name, field in FIELDS.items():
         meta = field.metadata
         if meta["group"] != group:
             group = meta["group"]
             lines += ["", f"## {group}", "", "| setting | default | unit | what |"]
             lines += ["|---|---|---|---|"]
         default = f"`{field.default}`" if field.default not in ("", ()) else ""
-        what = meta["help"] + config.bounds(field)
+        what = meta["help"] + bounds(field)
         lines.append(f"| `--{name}` | {default} | {meta['unit']} | {what} |")
     return "\n".join(lines) + "\n"
 

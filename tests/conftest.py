@@ -11,7 +11,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix.config import Config  # noqa: E402
+from tfmix.config.schema import Config  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
 

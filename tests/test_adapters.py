@@ -17,10 +17,12 @@ from pettingzoo import AECEnv
 from pettingzoo.utils import AgentSelector
 
 import tfmix
-from tfmix import algos, config, envs
+from tfmix import algos, envs
 from tfmix.collect import GraphCollector, returns
-from tfmix.config import Config, UserError
+from tfmix.config import parsing, resolve
+from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
+from tfmix.errors import UserError
 from tfmix.run import open_env
 from tfmix.types import EnvSpec
 
@@ -662,7 +664,7 @@ def test_names_are_checked_before_anything_is_imported():
 
 
 def test_no_flagfile_of_a_task_is_for_ones_own_environment():
-    names = [file.name for file in config.layers("qmix", "stag_hunt:two_step")]
+    names = [file.name for file in resolve.layers("qmix", "stag_hunt:two_step")]
     assert names == ["qmix.flags"]
 
 
@@ -734,7 +736,7 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
         (tmp_path / f"{module}.py").write_text(text)
         monkeypatch.delitem(sys.modules, module, raising=False)
     for command in commands:
-        settings = config.resolve(config.parse(command.split()))
+        settings = resolve.resolve(parsing.parse(command.split()))
         assert not envs.is_graph(settings.env)
         env = envs.make_python(settings.env, settings)
         if "matching" not in command:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tests.conftest import make_batch
 from tfmix import algos
 from tfmix.algos import REGISTRY
-from tfmix.config import UserError
+from tfmix.errors import UserError
 
 SEED = tf.constant([1, 2])
 

@@ -17,10 +17,11 @@ from gymnasium import spaces
 import main
 import tfmix
 from tests.test_adapters import Battle, Idle
-from tfmix import config, run
-from tfmix.config import UserError
+from tfmix import run
+from tfmix.config import resolve
 from tfmix.envs import check
 from tfmix.envs.python import apart
+from tfmix.errors import UserError
 
 HERE = __name__
 ROOT = Path(__file__).resolve().parent.parent
@@ -211,7 +212,7 @@ def test_what_was_inferred_is_told_with_its_reason():
 
 
 def test_a_training_says_where_the_seed_is_ignored(capsys):
-    settings = config.resolve({"env": "custom/pair", "n_envs": 1, "algo": "vdn"})
+    settings = resolve.resolve({"env": "custom/pair", "n_envs": 1, "algo": "vdn"})
     for faults, told in ((), False), (("seed",), True):
         run.open_env(settings, Pair(*faults))
         said = capsys.readouterr().err
@@ -379,7 +380,7 @@ def test_an_environment_that_does_not_compile_is_told(monkeypatch):
     import tensorflow as tf
 
     from tfmix import envs
-    from tfmix.config import Config
+    from tfmix.config.schema import Config
 
     env = envs.make_graph("two_step", Config(env="two_step"))
     step = env.step

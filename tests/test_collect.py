@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfmix import envs
 from tfmix.collect import GraphCollector, PythonCollector, returns
-from tfmix.config import Config
+from tfmix.config.schema import Config
 from tfmix.envs.python.rows import InProcess
 from tfmix.types import EnvSpec, Step
 

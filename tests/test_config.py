@@ -7,8 +7,9 @@ import pytest
 from absl import flags
 
 import main
-from tfmix import config
-from tfmix.config import Config, UserError
+from tfmix.config import parsing, resolve
+from tfmix.config.schema import FIELDS, Config, describe
+from tfmix.errors import UserError
 from tfmix.experiments import grid
 
 
@@ -20,7 +21,7 @@ def write(folder, name, text):
 
 
 def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "FLAGS_FOLDER", tmp_path)
+    monkeypatch.setattr(resolve, "FLAGS_FOLDER", tmp_path)
     write(
         tmp_path,
         "env/mpe.flags",
@@ -37,13 +38,13 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
     write(tmp_path, "env/simple_spread.vdn.flags", "--hidden_size=4\n--batch_episodes=4\n")
     file = write(tmp_path, "own.flags", "--batch_episodes=5\n--algo=vdn\n--qtran_embed=5\n")
     # What was typed wins over --flagfile wherever it stands.
-    found = config.resolve(config.parse(["--qtran_embed=6", f"--flagfile={file}"]))
-    twin = config.resolve({"env": "pettingzoo/pettingzoo.mpe.simple_spread_v3", "algo": "vdn"})
+    found = resolve.resolve(parsing.parse(["--qtran_embed=6", f"--flagfile={file}"]))
+    twin = resolve.resolve({"env": "pettingzoo/pettingzoo.mpe.simple_spread_v3", "algo": "vdn"})
     assert twin.hidden_size == 4  # the words of its name, without the version
     write(tmp_path, "env/penalty.flags", "--gamma=0.2\n")
-    assert config.resolve({"env": "matrix/penalty_25"}).gamma == 0.2  # nor a number
+    assert resolve.resolve({"env": "matrix/penalty_25"}).gamma == 0.2  # nor a number
     write(tmp_path, "env/board.flags", "--gamma=0.3\n")
-    assert config.resolve({"env": "matrix/board_9x9"}).gamma == Config.gamma  # no number
+    assert resolve.resolve({"env": "matrix/board_9x9"}).gamma == Config.gamma  # no number
     assert found.algo == "vdn"
     wanted = {"buffer_episodes": 5000, "gamma": 0.1, "seed": 2, "n_envs": 3, "hidden_size": 4}
     wanted |= {"batch_episodes": 5, "qtran_embed": 6}
@@ -51,10 +52,10 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
 
 
 def test_environment_arguments_add_up_and_the_later_one_wins(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "FLAGS_FOLDER", tmp_path)
+    monkeypatch.setattr(resolve, "FLAGS_FOLDER", tmp_path)
     write(tmp_path, "env/mpe.flags", "--env_arg=n=4\n--env_arg=a=[1,2]\n")
-    found = config.resolve(config.parse(["--env_arg=n=5", "--env_arg=word=hello"]))
-    assert config.env_arguments(found) == {"n": 5, "a": [1, 2], "word": "hello"}
+    found = resolve.resolve(parsing.parse(["--env_arg=n=5", "--env_arg=word=hello"]))
+    assert resolve.env_arguments(found) == {"n": 5, "a": [1, 2], "word": "hello"}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_environment_arguments_add_up_and_the_later_one_wins(tmp_path, monkeypat
 )
 def test_wrong_words_are_one_clear_line(words, message):
     with pytest.raises(UserError) as caught:
-        config.parse(words)
+        parsing.parse(words)
     text = str(caught.value)
     assert "\n" not in text
     assert all(part in text for part in message.split("|"))
@@ -82,21 +83,21 @@ def test_wrong_words_are_one_clear_line(words, message):
 
 def test_environment_arguments_from_python_may_be_a_dictionary():
     wanted = {"payoff": [[1, 2], [3, 4.5]], "word": "x"}
-    assert config.env_arguments(config.resolve({"env_arg": wanted})) == wanted
+    assert resolve.env_arguments(resolve.resolve({"env_arg": wanted})) == wanted
 
 
 def test_settings_from_python_are_judged_by_the_same_parser():
-    assert config.resolve({"gamma": 0.5, "double_q": False, "env": "two_step"}).gamma == 0.5
+    assert resolve.resolve({"gamma": 0.5, "double_q": False, "env": "two_step"}).gamma == 0.5
     for wrong in ({"gama": 0.5}, {"gamma": "high"}, {"gamma": 7}, {"double_q": 3}):
         with pytest.raises(UserError):
-            config.resolve(wrong)
+            resolve.resolve(wrong)
 
 
 def test_flagfiles_in_flagfiles_are_read_in_their_place(tmp_path):
     inner = write(tmp_path, "inner", "// a comment\n\n  --seed=2\n--algo=iql\n")
     lines = f"--seed=1\n--gamma=0.1\n--flagfile={inner}\n-flagfile\n{inner}\n--algo=vdn\n"
     outer = write(tmp_path, "outer", lines)
-    found = config.parse(["--gamma=0.5", "--flagfile=", "--flagfile", str(outer)])
+    found = parsing.parse(["--gamma=0.5", "--flagfile=", "--flagfile", str(outer)])
     assert found == {"seed": 2, "gamma": 0.5, "algo": "vdn"}
 
 
@@ -109,20 +110,20 @@ def test_parsing_leaves_the_streams_of_other_threads_alone(tmp_path, monkeypatch
         return parse(self, *words)
 
     monkeypatch.setattr(flags.FlagValues, "__call__", watched)
-    config.parse([f"--flagfile={write(tmp_path, 'x', '--seed=1')}"])
+    parsing.parse([f"--flagfile={write(tmp_path, 'x', '--seed=1')}"])
     assert found == [sys.stderr]
 
 
 def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):
     (tmp_path / "x.flags").write_bytes(bytes(range(128, 256)))
     with pytest.raises(UserError, match="cannot read a flagfile"):
-        config.parse([f"--flagfile={tmp_path / 'x.flags'}"])
+        parsing.parse([f"--flagfile={tmp_path / 'x.flags'}"])
 
 
 def test_a_batch_larger_than_the_replay_is_refused_and_none_counts_as_not_given():
     with pytest.raises(UserError, match="more than the replay holds"):
-        config.resolve({"batch_episodes": 64, "buffer_episodes": 63})
-    assert config.resolve({"run_dir": None}).run_dir == ""
+        resolve.resolve({"batch_episodes": 64, "buffer_episodes": 63})
+    assert resolve.resolve({"run_dir": None}).run_dir == ""
 
 
 @pytest.mark.parametrize(
@@ -135,58 +136,58 @@ def test_a_batch_larger_than_the_replay_is_refused_and_none_counts_as_not_given(
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        config.resolve(settings)
+        resolve.resolve(settings)
 
 
 def test_nan_and_infinite_settings_are_refused():
     for value in ("nan", "inf", "-inf"):
         with pytest.raises(UserError, match="learning_rate"):
-            config.resolve({"learning_rate": value})
+            resolve.resolve({"learning_rate": value})
 
 
 def test_a_stored_configuration_comes_back():
-    chosen = config.resolve({"algo": "qtran_alt", "env_arg": ["n=4"], "seed": 3})
+    chosen = resolve.resolve({"algo": "qtran_alt", "env_arg": ["n=4"], "seed": 3})
     import json
 
     stored = json.loads(json.dumps(dataclasses.asdict(chosen)))
-    assert config.from_dict(stored) == chosen
+    assert resolve.from_dict(stored) == chosen
     with pytest.raises(UserError, match="does not know"):
-        config.from_dict({**stored, "colour": 1})
+        resolve.from_dict({**stored, "colour": 1})
     with pytest.raises(UserError, match="wrong type"):
-        config.from_dict({**stored, "seed": "3"})
+        resolve.from_dict({**stored, "seed": "3"})
 
 
 def test_every_setting_tells_what_it_is():
-    for name, field in config.FIELDS.items():
+    for name, field in FIELDS.items():
         assert field.metadata["help"].endswith("."), name
         assert ("env_steps" in name) == (
             field.metadata["unit"] == "env steps"
         ) or name == "episode_limit"
-    text = config.describe()
-    assert all(f"--{name}=" in text for name in config.FIELDS)
+    text = describe()
+    assert all(f"--{name}=" in text for name in FIELDS)
 
 
 def test_every_flagfile_can_be_read_and_says_what_it_is():
-    files = sorted(config.FLAGS_FOLDER.rglob("*.flags"))
+    files = sorted(resolve.FLAGS_FOLDER.rglob("*.flags"))
     assert len(files) > 10
     for file in files:
         assert file.read_text().startswith("# "), file
-        given = config.parse([f"--flagfile={file}"], main.define(flags.FlagValues()))
-        settings = {name: value for name, value in given.items() if name in config.FIELDS}
+        given = parsing.parse([f"--flagfile={file}"], main.define(flags.FlagValues()))
+        settings = {name: value for name, value in given.items() if name in FIELDS}
         if given.get("mode") == "benchmark":  # an experiment: every name and setting serves
             algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
             assert grid.make(algos, envs, given["seeds"], run_dir, settings).cells, file
         else:
-            assert config.resolve(settings), file
+            assert resolve.resolve(settings), file
 
 
 def test_defaults_are_within_their_own_bounds():
     words = [
         f"--{name}={field.default}"
-        for name, field in config.FIELDS.items()
+        for name, field in FIELDS.items()
         if field.default not in ("", ())
     ]
-    assert config.resolve(config.parse(words)).buffer_episodes == Config.buffer_episodes
+    assert resolve.resolve(parsing.parse(words)).buffer_episodes == Config.buffer_episodes
 
 
 def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfmix import envs
-from tfmix.config import Config, UserError
+from tfmix.config.schema import Config
+from tfmix.errors import UserError
 
 SEED = tf.constant([0, 1])
 TWIN = "pettingzoo/pettingzoo.mpe.simple_spread_v3"

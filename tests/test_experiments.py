@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import tfmix
-from tfmix import checkpoint, config, experiments, folders
-from tfmix.config import RunFailedError, StoppedError, UserError
+from tfmix import checkpoint, experiments, folders
+from tfmix.config import parsing, resolve
+from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
 from tfmix.experiments import grid, processes
 from tfmix.experiments.screen import Screen
 from tfmix.types import EnvSpec
@@ -122,8 +123,8 @@ def test_every_run_has_a_folder_of_its_own_and_the_settings_of_a_single_run(tmp_
     last = many.cells[-1]
     assert last.folder == tmp_path / "matrix_qtran" / "qmix" / "seed1"
     assert last.config.hypernet_layers == 1  # flags/env/matrix.qmix.flags
-    assert config.resolve(config.parse(last.words)) == last.config
-    again = config.parse(many.command.split()[2:], experiments_flags())
+    assert resolve.resolve(parsing.parse(last.words)) == last.config
+    again = parsing.parse(many.command.split()[2:], experiments_flags())
     assert again["algo"] == "vdn,qmix" and again["seeds"] == "0:2" and again["gamma"] == 0.5
 
 
@@ -225,7 +226,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
         if self.cell.config.algo == "qmix" and self.cell.config.seed == 0:
             return -9
         if self.cell.config.algo == "qmix":
-            return config.STOPPED  # somebody else stopped it
+            return STOPPED  # somebody else stopped it
         return healthy(self)
 
     monkeypatch.setattr(Fake, "act", act)
@@ -267,11 +268,11 @@ def test_seed_counts_where_seeds_are_not_given(tmp_path, faked, monkeypatch):
     file = tmp_path / "x.flags"
     file.write_text("--algo=iql\n--env=two_step\n--seed=4\n--env_steps=200\n--gamma=0.5\n")
     out = str(tmp_path / "out")
-    given = config.parse([f"--flagfile={file}", "--gamma=0.7", f"--run_dir={out}"])
+    given = parsing.parse([f"--flagfile={file}", "--gamma=0.7", f"--run_dir={out}"])
     experiments.from_command_line(given, None, 1)
     experiments.from_command_line(given, "5", 1)
     (tmp_path / "out" / "two_step" / "iql" / "seed5").rename(tmp_path / "x")
-    given = config.parse([f"--flagfile={file}", "--algo=vdn", f"--run_dir={out}"])
+    given = parsing.parse([f"--flagfile={file}", "--algo=vdn", f"--run_dir={out}"])
     experiments.from_command_line(given, None, 1)
     found = [(f.cell.config.algo, f.cell.config.seed, f.cell.config.gamma) for f in Fake.started]
     assert found == [("iql", 4, 0.7), ("iql", 5, 0.7), ("vdn", 4, 0.5)]
@@ -307,7 +308,7 @@ def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_p
         def act(self):
             if self.stops:
                 make_folder(self.cell, 100, whole=False)
-                return config.STOPPED
+                return STOPPED
             if self.looks == 2 and self.cell == cells[0]:
                 signal.raise_signal(signal.SIGINT)
             return None
@@ -494,9 +495,7 @@ def test_a_real_grid_is_interrupted_and_goes_on(tmp_path):
             parent.send_signal(signal.SIGINT)
             break
     shown, said = parent.communicate(timeout=120)
-    assert (
-        parent.returncode == config.STOPPED and "1 of 4 runs are finished; continue with: " in said
-    )
+    assert parent.returncode == STOPPED and "1 of 4 runs are finished; continue with: " in said
     assert "| two_step | iql | 1 of 2 (0) | 208 |" in shown
     with folders.locked(out, "a benchmark"):
         pass  # no process is left

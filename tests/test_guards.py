@@ -17,8 +17,10 @@ import tensorflow as tf
 import tfmix
 from benchmarks import fuzz, repeat
 from tests.test_collect import Countdown, PythonCountdown
-from tfmix import checkpoint, config, envs, folders, guard, monitor, replay, run, training
-from tfmix.config import RunFailedError, UserError
+from tfmix import checkpoint, envs, folders, guard, monitor, replay, run, training
+from tfmix.config import resolve
+from tfmix.config.schema import Config
+from tfmix.errors import RunFailedError, UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import files, memory
 
@@ -29,7 +31,7 @@ NAN = float("nan")
 @pytest.fixture(scope="module")
 def trainer():
     """QMIX on two_step, trained for 20 updates."""
-    chosen = config.resolve({"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL})
+    chosen = resolve.resolve({"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL})
     spec, make_collector = run.open_env(chosen)
     return training.Trainer(chosen, make_collector, spec)
 
@@ -209,14 +211,14 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monke
 
 
 def test_a_large_replay_is_announced(tmp_path, spec, capsys):
-    run._announce(config.Config(buffer_episodes=5), spec, tmp_path)
+    run._announce(Config(buffer_episodes=5), spec, tmp_path)
     assert "replay:" not in capsys.readouterr().out
-    run._announce(config.Config(buffer_episodes=10**6), spec, tmp_path)
+    run._announce(Config(buffer_episodes=10**6), spec, tmp_path)
     assert "replay: 1,000,000 episodes, 0.8 GB" in capsys.readouterr().out
 
 
 def test_with_a_gpu_a_small_replay_is_kept_there_and_a_large_one_with_the_host(spec, monkeypatch):
-    settings = config.Config(buffer_episodes=10**6)
+    settings = Config(buffer_episodes=10**6)
     assert replay.plan(settings, spec).device == replay.HOST  # no GPU
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
@@ -231,12 +233,12 @@ def test_a_replay_that_is_there_is_announced_though_it_took_what_was_free(
     tmp_path, spec, capsys, monkeypatch
 ):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**6)
-    run._announce(config.Config(buffer_episodes=10**6), spec, tmp_path)
+    run._announce(Config(buffer_episodes=10**6), spec, tmp_path)
     assert "replay: 1,000,000 episodes" in capsys.readouterr().out
 
 
 def test_a_cap_on_the_replays_memory_keeps_fewer_episodes_or_says_what_a_batch_needs(spec):
-    settings = config.Config(buffer_episodes=10**6, n_envs=8)
+    settings = Config(buffer_episodes=10**6, n_envs=8)
     assert replay.capacity(settings, spec) == 10**6
     capped = dataclasses.replace(settings, buffer_gb=0.001)
     episodes = replay.capacity(capped, spec)
@@ -595,7 +597,7 @@ def test_a_row_of_metrics_whose_counts_are_none_is_left_out(row, theirs):
     columns = len(path.read_text().splitlines()[0].split(","))
     with path.open("a") as file:
         file.write(row + "," * (columns - 4) + "\n")
-    cell = fuzz.Cell(config.resolve({"env": "two_step", "run_dir": str(theirs)}), ())
+    cell = fuzz.Cell(resolve.resolve({"env": "two_step", "run_dir": str(theirs)}), ())
     assert fuzz.table.row_of(cell)["env_steps"] == 64
 
 
@@ -657,7 +659,7 @@ def test_a_lock_that_is_replaced_while_it_is_taken_holds_nothing(tmp_path, monke
 def test_what_sizes_an_environment_is_bounded_before_it_is_built(env, argument, tmp_path):
     asked = {"env": env, "algo": "vdn", "env_arg": [argument], "run_dir": tmp_path / "x"}
     with within(5), pytest.raises(UserError) as caught:
-        run.open_env(config.resolve(asked))
+        run.open_env(resolve.resolve(asked))
     assert (len(str(caught.value)) < 300 and argument.partition("=")[0] in str(caught.value)) or (
         "of memory" in str(caught.value)
     )

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tests.test_envs import make
-from tfmix import config
-from tfmix.config import UserError
+from tfmix.config import resolve
+from tfmix.errors import UserError
 
 SEED = tf.constant([0, 1])
 PENALTIES = [f"matrix/penalty_{k}" for k in (0, 25, 50, 75, 100)]
@@ -158,7 +158,7 @@ def test_wrong_arguments_are_named(name, arguments, word):
 @pytest.mark.parametrize("name", ["matrix/climbing", *PENALTIES])
 @pytest.mark.parametrize("algo", ["iql", "vdn", "qmix", "qplex"])
 def test_repeated_games_are_not_trained_with_the_settings_of_one_step_games(name, algo):
-    found = config.resolve({"env": name, "algo": algo})
+    found = resolve.resolve({"env": name, "algo": algo})
     assert found.env_steps == 250_000 and found.epsilon_end == 0.05
     assert found.time_limit == "terminal" and found.standardise_rewards
     assert found.learning_rate_decay == "none" and found.hypernet_layers == 2

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.test_envs import make
-from tfmix.config import UserError
+from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 
 SEED = tf.constant([0, 1])

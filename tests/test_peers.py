@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from benchmarks import peers
-from tfmix.config import UserError
+from tfmix.errors import UserError
 
 
 @pytest.mark.parametrize(

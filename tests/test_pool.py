@@ -20,10 +20,11 @@ from pool_envs import BUILD, Odd, Rehearsed, Walk
 
 from tfmix import algos, envs
 from tfmix.collect import PythonCollector
-from tfmix.config import Config, UserError
+from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError, pool
 from tfmix.envs.python.pool import Pool, workers_of
 from tfmix.envs.python.rows import InProcess
+from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -203,7 +204,7 @@ def test_a_script_without_a_guard_is_one_line(tmp_path):
         f"""
         import os, sys, tfmix
         sys.path.append({str(ROOT / "tests")!r})
-        from tfmix.config import Config
+        from tfmix.config.schema import Config
         from tfmix.envs.python import pool
         from pool_envs import Walk
         train = tfmix.train if tfmix.WORKER in os.environ else pool.start
@@ -232,7 +233,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         f"""
         import functools, sys, time
         sys.path.append({str(ROOT / "tests")!r})
-        from tfmix.config import Config
+        from tfmix.config.schema import Config
         from tfmix.envs.python import pool
         import pool_envs
         if __name__ == "__main__":
@@ -376,7 +377,8 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 sys.path.append({str(ROOT / "tests")!r})
 import multiprocessing
-from tfmix.config import Config, UserError
+from tfmix.config.schema import Config
+from tfmix.errors import UserError
 from tfmix.envs.python import pool
 from pool_envs import Walk
 try:

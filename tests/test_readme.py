@@ -10,7 +10,8 @@ from pathlib import Path
 from absl import flags
 
 import main
-from tfmix import config
+from tfmix.config import parsing, resolve
+from tfmix.config.schema import FIELDS
 from tfmix.experiments import grid
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,13 +40,13 @@ def test_command_lines_are_understood():
         words = shlex.split(line)[1:]
         if words == ["--help"]:
             continue
-        given = config.parse(words, main.define(flags.FlagValues()))
-        settings = {name: value for name, value in given.items() if name in config.FIELDS}
+        given = parsing.parse(words, main.define(flags.FlagValues()))
+        settings = {name: value for name, value in given.items() if name in FIELDS}
         if given.get("mode") == "benchmark":
             algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
             grid.make(algos, envs, given["seeds"], run_dir, settings)
         else:
-            config.resolve(settings)
+            resolve.resolve(settings)
 
 
 def test_files_that_are_named_exist():

@@ -21,9 +21,10 @@ import tensorflow as tf
 import main
 import tfmix
 from tests.test_collect import PythonCountdown
-from tfmix import checkpoint, config, folders, run, training
-from tfmix.config import UserError
+from tfmix import checkpoint, folders, run, training
+from tfmix.config import resolve
 from tfmix.envs.python import EnvError
+from tfmix.errors import STOPPED, UserError
 from tfmix.export import ExportedPolicy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -446,7 +447,7 @@ def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not
 
 
 def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
-    chosen = config.resolve({"algo": "vdn", "env": "two_step", "updates_per_episode": 3, **SMALL})
+    chosen = resolve.resolve({"algo": "vdn", "env": "two_step", "updates_per_episode": 3, **SMALL})
     spec, make_collector = run.open_env(chosen)
     found = []
     for limit in (10**6, 5):
@@ -939,7 +940,7 @@ def test_a_stopped_process_saves_and_says_how_to_go_on(tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == config.STOPPED and "tfmix: stopping after" in err
+    assert process.returncode == STOPPED and "tfmix: stopping after" in err
     assert f"--mode=resume --run_dir={folder}" in out
     # It may stop between two rows: going on writes the row that would have come.
     assert tfmix.load(folder).env_steps >= int(rows_of(folder)[-1]["env_steps"])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmix import algos
 from tfmix.agent import ValueDecompositionAgent, episodes_from_trajectory
-from tfmix.config import Config
+from tfmix.config.schema import Config
 from tfmix.envs import make_graph, make_python
 from tfmix.envs.tf_agents import GraphTFEnvironment, TeamPyEnvironment
 from tfmix.learner import Learner

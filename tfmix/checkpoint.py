@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tfmix.config import UserError
+from tfmix.errors import UserError
 from tfmix.utils import files, memory, text
 from tfmix.utils.text import tell
 

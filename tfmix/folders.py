@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfmix import checkpoint, config
-from tfmix.config import Config, RunFailedError, UserError
+from tfmix import checkpoint
+from tfmix.config import resolve
+from tfmix.config.schema import Config
+from tfmix.errors import RunFailedError, UserError
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import files, text
 
@@ -75,7 +77,7 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
         if about["format"] > FORMAT:
             newer = text.clean(about["versions"]["tfmix"], 40)
             raise UserError(f"{path} was written by a newer tfmix ({newer}); update tfmix")
-        found = RunFile(config.from_dict(about["config"]), _spec_of(about["spec"]), about)
+        found = RunFile(resolve.from_dict(about["config"]), _spec_of(about["spec"]), about)
         _check_name("name", found.config.env)
         return found
     except UserError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix import ops
-from tfmix.config import RunFailedError
+from tfmix.errors import RunFailedError
 from tfmix.types import Episode
 from tfmix.utils import files
 

@@ -9,9 +9,10 @@ import tf_keras
 
 from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
-from tfmix.config import Config, cores
+from tfmix.config.schema import Config
 from tfmix.networks.agent import own_legal
 from tfmix.types import EnvSpec, Episode
+from tfmix.utils.system import cores
 
 # Agents' steps that are worth a core of their own; with fewer, calls cost what the core gains.
 SHARD_AGENT_STEPS = 1_000

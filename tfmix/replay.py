@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfmix.config import Config, UserError
+from tfmix.config.schema import Config
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Episode
 from tfmix.utils import memory
 from tfmix.utils.quiet import quiet_import

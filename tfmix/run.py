@@ -18,17 +18,20 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, config, envs, folders, monitor, replay, training
+from tfmix import algos, checkpoint, envs, folders, monitor, replay, training
 from tfmix.collect import GraphCollector, PythonCollector
-from tfmix.config import Config, RunFailedError, UserError
+from tfmix.config import resolve
+from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError, own, pool
 from tfmix.envs.python.apart import RESET, Progress
 from tfmix.envs.python.worker import build, in_graph
+from tfmix.errors import RunFailedError, UserError
 from tfmix.export import export
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import files, memory, text
 from tfmix.utils.signals import STOPPING, listening, raise_again
+from tfmix.utils.system import cores
 from tfmix.utils.text import clean, show, tell
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
@@ -45,7 +48,7 @@ def device_line() -> str:
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
         return f"device: {name}"
-    line = f"device: CPU, {config.cores()} cores"
+    line = f"device: CPU, {cores()} cores"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if not hidden and any(Path(sign).exists() for sign in GPU_SIGNS):
         line += (
@@ -417,7 +420,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     if given is None:
         envs.is_graph(settings.get("env", Config.env))
         envs.trust(settings.get("env", Config.env))
-    chosen = config.resolve(settings)
+    chosen = resolve.resolve(settings)
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
     try:
         _refuse_used(folder)
@@ -587,7 +590,7 @@ def _open(
     folder, (settings, spec, _) = Path(run_dir), folders.read(run_dir)
     folders.refuse_links(folder)
     if env_steps is not None:
-        config.resolve({"env_steps": env_steps})  # is it in bounds?
+        resolve.resolve({"env_steps": env_steps})  # is it in bounds?
         settings = dataclasses.replace(settings, env_steps=env_steps)
     algos.check(settings.algo)
     if isinstance(env, str):

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from tfmix import algos, checkpoint, folders, guard, ops
 from tfmix.collect import returns
-from tfmix.config import Config, RunFailedError, UserError
+from tfmix.config.schema import Config
+from tfmix.errors import RunFailedError, UserError
 from tfmix.guard import NotFiniteError
 from tfmix.learner import Learner
 from tfmix.monitor import COLUMNS, MetricsFile, Progress, TensorBoard

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from tfmix.config import Config, UserError, nearest
+from tfmix.config.schema import Config
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec
+from tfmix.utils.text import nearest
 
 # name: (module, class), so that names are known without importing TensorFlow.
 REGISTRY: dict[str, tuple[str, str]] = {

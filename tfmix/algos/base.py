@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfmix import ops
-from tfmix.config import Config
+from tfmix.config.schema import Config
 from tfmix.networks.agent import AgentTeam, own_legal, policy_carry
 from tfmix.networks.layers import Networks, reset_weights
 from tfmix.networks.layout import AgentLayout

@@ -10,7 +10,10 @@ import inspect
 import re
 from typing import Any
 
-from tfmix.config import Config, UserError, env_arguments, nearest
+from tfmix.config.resolve import env_arguments
+from tfmix.config.schema import Config
+from tfmix.errors import UserError
+from tfmix.utils.text import nearest
 
 # name: (module, builder, arguments that the name fixes)
 GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {

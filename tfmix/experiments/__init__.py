@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tfmix import folders
-from tfmix.config import Config, RunFailedError, StoppedError
+from tfmix.config.schema import Config
+from tfmix.errors import RunFailedError, StoppedError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
 from tfmix.experiments.table import Row

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmix import algos, config, envs, folders
-from tfmix.config import Config, UserError
+from tfmix import algos, envs, folders
+from tfmix.config import parsing, resolve
+from tfmix.config.schema import FIELDS, Config
+from tfmix.errors import UserError
 
 MOST = 10_000  # seeds, and runs at a time
 
@@ -119,14 +121,14 @@ def make(
             for algo in algo_names:
                 folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
                 asked = {**settings, "algo": algo, "env": env, "seed": seed, "run_dir": folder}
-                cells.append(Cell(config.resolve(asked), tuple(config.as_words(asked))))
+                cells.append(Cell(resolve.resolve(asked), tuple(parsing.as_words(asked))))
     words = [
         f"--algo={','.join(algo_names)}",
         f"--env={','.join(env_names)}",
         f"--seeds={_seeds_text(seeds)}",
         f"--run_dir={run_dir}",
         *([] if jobs is None else [f"--jobs={jobs}"]),
-        *config.as_words(settings),
+        *parsing.as_words(settings),
     ]
     command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
     return Grid(cells, Path(run_dir), jobs, command)
@@ -147,7 +149,7 @@ def refuse_others(cell: Cell) -> None:
         return
     folders.refuse_links(cell.folder)
     stored = folders.read(cell.folder).config
-    for name in config.FIELDS:
+    for name in FIELDS:
         was, asked = getattr(stored, name), getattr(cell.config, name)
         if name != "run_dir" and was != asked:
             raise UserError(
@@ -159,4 +161,4 @@ def refuse_others(cell: Cell) -> None:
 
 def _flag(name: str, value: Any) -> str:
     """A setting as it would be typed."""
-    return " ".join(config.as_words({name: value})) or f"no --{name}"
+    return " ".join(parsing.as_words({name: value})) or f"no --{name}"

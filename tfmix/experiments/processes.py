@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tfmix.config import STOPPED, RunFailedError
+from tfmix.errors import STOPPED, RunFailedError
 from tfmix.experiments.grid import Cell, is_finished
 from tfmix.experiments.screen import Screen
 from tfmix.utils import files, text

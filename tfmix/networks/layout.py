@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from tfmix.config import Config
+from tfmix.config.schema import Config
 from tfmix.types import EnvSpec
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfmix.config import UserError
+from tfmix.errors import UserError
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 MAX_CHARACTERS = 600
@@ -86,3 +88,9 @@ def tell(line: str) -> None:
 def show(text: str) -> None:
     """Prints on standard output at once; text that cannot be printed is dropped."""
     print(text, file=Lossy(sys.stdout), flush=True)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)`, or nothing where no name is close."""
+    close = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

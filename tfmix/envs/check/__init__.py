@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmix import UNGUARDED, config, envs
-from tfmix.config import Config, UserError
+from tfmix import UNGUARDED, envs
+from tfmix.config import resolve
+from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.play import Episode, Player
 from tfmix.envs.check.repeat import check_seed, speed
@@ -44,6 +45,7 @@ from tfmix.envs.python.apart import (
 from tfmix.envs.python.rows import close
 from tfmix.envs.python.team import TeamEnv
 from tfmix.envs.python.worker import build, in_graph
+from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.text import clean, of_error
 
@@ -79,7 +81,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
         settings["env"] = own.name_of(env)
     elif env is not None:
         settings["env"] = env
-    chosen, episodes = config.resolve(settings), max(1, episodes)
+    chosen, episodes = resolve.resolve(settings), max(1, episodes)
     names = (chosen.env, chosen.team_reward, chosen.episode_limit)
     if is_name and envs.is_graph(chosen.env):
         return _check(functools.partial(_make_graph, chosen), chosen, episodes)

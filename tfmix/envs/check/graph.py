@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix.config import Config
+from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.python.door import brief
 from tfmix.ops import select_actions

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfmix.config import UserError
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 from tfmix.utils import text
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix.config import UserError
 from tfmix.envs.graph import MOST_REWARD, check_count
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
 NOT_A_TABLE = (

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfmix.config import UserError
 from tfmix.envs.graph import MOST_PARTICLES, check_count, check_number
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
 TIME_STEP = 0.1  # seconds

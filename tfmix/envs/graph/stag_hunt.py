@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfmix.config import UserError
 from tfmix.envs.graph import (
     MOST_BODIES,
     MOST_REWARD,
@@ -16,6 +15,7 @@ from tfmix.envs.graph import (
     check_number,
     grid,
 )
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
 

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfmix import UNGUARDED, WORKER
-from tfmix.config import UserError
 from tfmix.envs.python import EnvError, EnvRaisedError
+from tfmix.errors import UserError
 from tfmix.utils.text import clean, of_error
 
 # Kinds of failure. After the first three another try may go better; a BROKEN environment gives

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.config import UserError
+from tfmix.errors import UserError
 from tfmix.utils import text
 from tfmix.utils.quiet import quiet, quiet_import
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.config import UserError
 from tfmix.envs.python import pymarl
 from tfmix.envs.python.common import Dice, build, load_module, version_of
 from tfmix.envs.python.team import TeamEnv
+from tfmix.errors import UserError
 
 STARCRAFT = "and StarCraft II with the maps in ~/StarCraftII, or where SC2PATH says"
 # What a game needs in the Python environment that tfmix runs in.

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.config import UserError, nearest
 from tfmix.envs.python import door
 from tfmix.envs.python.common import build, limit_of, load_module, version_of
 from tfmix.envs.python.team import TeamEnv
+from tfmix.errors import UserError
+from tfmix.utils.text import nearest
 
 # The package that registers the ids of this beginning.
 PACKAGES = {"Foraging": "lbforaging", "rware": "rware"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from tfmix.config import UserError
 from tfmix.envs.python import gymnasium, pettingzoo, pymarl
 from tfmix.envs.python.common import build, find
 from tfmix.envs.python.team import TeamEnv
+from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import text
 

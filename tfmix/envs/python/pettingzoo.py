@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfmix.config import UserError
 from tfmix.envs.python.common import build, load_module, version_of
 from tfmix.envs.python.team import TeamEnv
+from tfmix.errors import UserError
 
 
 def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:

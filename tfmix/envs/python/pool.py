@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.config import Config, UserError, cores
+from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError, worker
 from tfmix.envs.python.apart import (
     BROKEN,
@@ -31,9 +31,11 @@ from tfmix.envs.python.apart import (
     pickled,
 )
 from tfmix.envs.python.rows import InProcess, check, room
+from tfmix.errors import UserError
 from tfmix.networks import in_numpy
 from tfmix.networks.layout import AgentLayout
 from tfmix.types import EnvSpec, Episode
+from tfmix.utils.system import cores
 from tfmix.utils.text import clean, tell
 
 LOOKS = 4  # in the time that a step may take, at whether workers have made one

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.config import UserError
 from tfmix.envs.python import door
 from tfmix.envs.python.common import Dice, build, close_quietly, find, version_of
 from tfmix.envs.python.team import TeamEnv
+from tfmix.errors import UserError
 from tfmix.utils import text
 
 NEEDED = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env_info")
