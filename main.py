@@ -34,7 +34,7 @@ MOST_TRACEBACK_LINES = 400
 
 
 def define(values: flags.FlagValues) -> flags.FlagValues:
-    """Makes the flags in `values`: what main.py does, and every setting of tfmix.config.schema.Config."""
+    """Makes the flags in `values`: what main.py does, and every setting of `Config`."""
     flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
     flags.DEFINE_string(
         "seeds",
@@ -129,7 +129,8 @@ def keep_compiled(folder: str) -> None:
 
 def trust_code(settings: dict[str, Any], mode: str) -> None:
     """--env beside --run_dir says that the code which the run's run.json names may be imported."""
-    from tfmix import envs, folders
+    from tfmix import envs
+    from tfmix.runs import folders
 
     run_dir, env = settings["run_dir"], settings.get("env")
     own = folders.read(run_dir).config.env  # a wrong folder is told before TensorFlow's seconds

@@ -40,8 +40,9 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix import checkpoint, run  # noqa: E402
+from tfmix import run  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
+from tfmix.runs import checkpoint  # noqa: E402
 
 PATIENCE_SECONDS = 600
 SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
@@ -492,17 +493,18 @@ def soak(work: Path, env_steps: int) -> Outcome:
     """
     import resource
 
-    from tfmix import training
     from tfmix.config import resolve
+    from tfmix.runs.session import Session
+    from tfmix.training.trainer import Trainer
 
     words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": env_steps}
     words |= {"n_envs": 64, "updates_per_episode": 1 / 16, "buffer_episodes": 4096}
     words |= {"checkpoint_period_seconds": 10.0, "run_dir": str(work / "soak")}
     settings = resolve.resolve(words)
     spec, make_collector = run.open_env(settings)
-    trainer = training.Trainer(settings, make_collector, spec)
+    trainer = Trainer(settings, make_collector, spec)
     (work / "soak").mkdir()
-    session = training.Session(trainer, work / "soak", 0.0, lambda: False)
+    session = Session(trainer, work / "soak", 0.0, lambda: False)
     marks: list[tuple[float, float]] = []
     for part in range(1, 11):
         before, clock = trainer.env_steps(), time.monotonic()
@@ -530,18 +532,19 @@ def soak(work: Path, env_steps: int) -> Outcome:
 
 def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
     """What checkpoints at the default period cost, on and off in turns, simple_spread."""
-    from tfmix import training
     from tfmix.config import resolve
+    from tfmix.runs.session import Session
+    from tfmix.training.trainer import Trainer
 
-    def session_of(name: str, **more: object) -> training.Session:
+    def session_of(name: str, **more: object) -> Session:
         folder = work / name
         words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**8, "n_envs": 8}
         settings = resolve.resolve({**words, "run_dir": str(folder), **more})
         spec, make_collector = run.open_env(settings)
         folder.mkdir()
-        trainer = training.Trainer(settings, make_collector, spec)
+        trainer = Trainer(settings, make_collector, spec)
         trainer.train_until(20_000)  # compiled and warm
-        return training.Session(trainer, folder, 0.0, lambda: False)
+        return Session(trainer, folder, 0.0, lambda: False)
 
     sides = [session_of("on"), session_of("off", checkpoint_period_seconds=1e9)]
     ratios, saves = [], 0

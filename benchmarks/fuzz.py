@@ -48,12 +48,14 @@ quiet_import("tensorflow")
 from absl import flags  # noqa: E402
 
 import main as command_line  # noqa: E402
-from tfmix import algos, checkpoint, envs, experiments, monitor, run  # noqa: E402
+from tfmix import algos, envs, experiments, run  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.config.schema import FIELDS, MODES  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.experiments import table  # noqa: E402
 from tfmix.experiments.grid import Cell  # noqa: E402
+from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics  # noqa: E402
+from tfmix.runs import checkpoint  # noqa: E402
 
 CASES = {"words": 2000, "processes": 40}
 FILE_CASES = 200
@@ -449,9 +451,9 @@ class Damage:
 
         def act() -> None:
             table.row_of(self.cell)
-            monitor.cut_metrics(path, 30)
-            file = monitor.MetricsFile(path, list(monitor.COLUMNS))
-            file.write(dict.fromkeys(monitor.COLUMNS, 31))
+            cut_metrics(path, 30)
+            file = MetricsFile(path, list(COLUMNS))
+            file.write(dict.fromkeys(COLUMNS, 31))
             file.close()
             assert table.row_of(self.cell)["env_steps"] == 31, "the new row is not read back"
 

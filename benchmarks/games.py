@@ -28,8 +28,10 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix import ops, run, training  # noqa: E402
+from tfmix import ops, run  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
+from tfmix.training.seeds import EVALUATE  # noqa: E402
+from tfmix.training.trainer import Trainer  # noqa: E402
 
 Errors = dict[str, tuple[float, float]]  # name: (found, allowed)
 
@@ -74,19 +76,19 @@ GAMES = {
 }
 
 
-def trainer_of(flagfile: str) -> training.Trainer:
+def trainer_of(flagfile: str) -> Trainer:
     """A trainer of flags/paper/<flagfile>.flags."""
     settings = parsing.parse([f"--flagfile={ROOT / 'flags' / 'paper' / flagfile}.flags"])
     chosen = resolve.resolve(settings)
     spec, make_collector = run.open_env(chosen)
-    return training.Trainer(chosen, make_collector, spec)
+    return Trainer(chosen, make_collector, spec)
 
 
-def train(trainer: training.Trainer, seed: int) -> float:
+def train(trainer: Trainer, seed: int) -> float:
     """Trains anew from `seed`; returns the greedy return."""
     trainer.reset(seed)
     trainer.train_until(trainer.config.env_steps)
-    return float(trainer.play(training.EVALUATE, 1)[0])
+    return float(trainer.play(EVALUATE, 1)[0])
 
 
 class Cells(NamedTuple):
@@ -103,7 +105,7 @@ class Cells(NamedTuple):
     hidden: tf.Tensor
 
 
-def cells_of(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()) -> Cells:
+def cells_of(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> Cells:
     """Plays the joint actions `before` and looks at every joint action behind them."""
     env, size = trainer.collector.env, trainer.spec.n_actions
     every = tf.constant(list(itertools.product(range(size), repeat=2)))  # [M, 2]
@@ -121,7 +123,7 @@ def cells_of(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()
     return Cells(every[:, None], seen.state[:, None], seen.obs[:, None], q[:, now], hidden[:, now])
 
 
-def mixed(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
+def mixed(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
     """Q_tot of a mixer at every joint action behind `before`, [A, A]."""
     cells, size = cells_of(trainer, before), trainer.spec.n_actions
     more = {"agent_max_q": tf.reduce_max(cells.q, -1), "action": cells.action, "obs": cells.obs}
@@ -129,7 +131,7 @@ def mixed(trainer: training.Trainer, before: tuple[tuple[int, int], ...] = ()) -
     return q_tot.numpy().reshape(size, size)
 
 
-def central(trainer: training.Trainer) -> np.ndarray:
+def central(trainer: Trainer) -> np.ndarray:
     """WQMIX's Q* of a one-step game, [A, A]."""
     live, cells, size = trainer.algorithm.live, cells_of(trainer), trainer.spec.n_actions
     obs = tf.concat([cells.obs, cells.obs], 1)
@@ -138,7 +140,7 @@ def central(trainer: training.Trainer) -> np.ndarray:
     return star.numpy().reshape(size, size)
 
 
-def joint(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def joint(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """QTRAN's view of a one-step game.
 
     Returns:
@@ -159,7 +161,7 @@ def joint(trainer: training.Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray
     )
 
 
-def errors_of(trainer: training.Trainer, game: Game) -> Errors:
+def errors_of(trainer: Trainer, game: Game) -> Errors:
     """How far a trained team is from each number that theory gives, and how far it may be."""
     live, found = trainer.algorithm.live, Errors()
     if game.q_tot is not None:

@@ -47,7 +47,7 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import algos  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
-from tfmix.learner import Learner  # noqa: E402
+from tfmix.training.learner import Learner  # noqa: E402
 
 PARTS = ("agree", "update", "train")
 CASES = ("graph-8", "graph-128", "graph-1024")

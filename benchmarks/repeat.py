@@ -34,7 +34,8 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix import algos, checkpoint  # noqa: E402
+from tfmix import algos  # noqa: E402
+from tfmix.runs import checkpoint  # noqa: E402
 
 SEEDS = (3, 3, 4)
 PATIENCE_SECONDS = 600

@@ -44,9 +44,9 @@ from benchmarks.update import (  # noqa: E402
 import tensorflow as tf  # noqa: E402  # isort: skip
 
 from tfmix import algos, envs  # noqa: E402
-from tfmix.collect import GraphCollector  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
+from tfmix.training.collect_graph import GraphCollector  # noqa: E402
 
 MIDDLE = {"agents": 8, "actions": 16, "length": 50, "batch": 32}
 OBS, STATE = 32, 64

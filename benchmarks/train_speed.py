@@ -52,7 +52,9 @@ from tfmix.config.parsing import parse  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.run import open_env  # noqa: E402
-from tfmix.training import COLLECT, EVALUATE, Session, Trainer  # noqa: E402
+from tfmix.runs.session import Session  # noqa: E402
+from tfmix.training.seeds import COLLECT, EVALUATE  # noqa: E402
+from tfmix.training.trainer import Trainer  # noqa: E402
 
 GRAPH, PYTHON = "mpe/simple_spread", "pettingzoo/pettingzoo.mpe.simple_spread_v3"
 # name: environment, environments, updates for each episode.

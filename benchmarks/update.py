@@ -54,7 +54,7 @@ from tfmix import algos  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
-from tfmix.learner import Learner  # noqa: E402
+from tfmix.training.learner import Learner  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 from tfmix.utils.text import nearest  # noqa: E402
 

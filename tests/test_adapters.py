@@ -18,12 +18,13 @@ from pettingzoo.utils import AgentSelector
 
 import tfmix
 from tfmix import algos, envs
-from tfmix.collect import GraphCollector, returns
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.errors import UserError
 from tfmix.run import open_env
+from tfmix.training.collect_graph import GraphCollector
+from tfmix.training.collect_python import returns
 from tfmix.types import EnvSpec
 
 HERE = __name__

@@ -3,9 +3,10 @@ import pytest
 import tensorflow as tf
 
 from tfmix import envs
-from tfmix.collect import GraphCollector, PythonCollector, returns
 from tfmix.config.schema import Config
 from tfmix.envs.python.rows import InProcess
+from tfmix.training.collect_graph import GraphCollector
+from tfmix.training.collect_python import PythonCollector, returns
 from tfmix.types import EnvSpec, Step
 
 RUN = tf.constant([3, 1])

@@ -13,11 +13,11 @@ from gymnasium import spaces
 
 import tfmix
 from tests.cases import users, users2, users3
-from tfmix.collect import PythonCollector
 from tfmix.config.schema import Config
 from tfmix.envs import check
 from tfmix.envs.python import EnvError, door, own, pool
 from tfmix.errors import UserError
+from tfmix.training.collect_python import PythonCollector
 
 # class: return and length of an episode, and how it ends.
 RIGHT = {

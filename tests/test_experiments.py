@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 import tfmix
-from tfmix import checkpoint, experiments, folders
+from tfmix import experiments
 from tfmix.config import parsing, resolve
 from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
 from tfmix.experiments import grid, processes
 from tfmix.experiments.screen import Screen
+from tfmix.runs import checkpoint, folders
 from tfmix.types import EnvSpec
 
 ROOT = Path(__file__).resolve().parent.parent

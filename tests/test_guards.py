@@ -17,10 +17,18 @@ import tensorflow as tf
 import tfmix
 from benchmarks import fuzz, repeat
 from tests.test_collect import Countdown, PythonCountdown
-from tfmix import checkpoint, envs, folders, guard, monitor, replay, run, training
+from tfmix import envs, run
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError, UserError
+from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics
+from tfmix.monitoring.tensorboard import TensorBoard, cut_events
+from tfmix.runs import checkpoint, folders
+from tfmix.runs.session import Session
+from tfmix.training import finite
+from tfmix.training.replay import EpisodeReplay
+from tfmix.training.replay_size import HOST, capacity, check, plan, predicted_bytes
+from tfmix.training.trainer import Trainer
 from tfmix.types import EnvSpec
 from tfmix.utils import files, memory
 
@@ -33,7 +41,7 @@ def trainer():
     """QMIX on two_step, trained for 20 updates."""
     chosen = resolve.resolve({"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL})
     spec, make_collector = run.open_env(chosen)
-    return training.Trainer(chosen, make_collector, spec)
+    return Trainer(chosen, make_collector, spec)
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def fresh(trainer):
 @pytest.fixture
 def session(fresh, tmp_path):
     """A run folder with a checkpoint of `fresh`."""
-    made = training.Session(fresh, tmp_path, 0.0, lambda: False)
+    made = Session(fresh, tmp_path, 0.0, lambda: False)
     made.save()
     yield made
     made.close()
@@ -81,7 +89,9 @@ def spoil_rewards(trainer):
 def test_an_update_that_is_not_finite_changes_nothing_and_ends_the_stretch(fresh):
     spoil_rewards(fresh)
     before, updates = state_of(fresh), int(fresh.counters.updates)
-    with pytest.raises(guard.NotFiniteError, match=r"loss, target.* NaN .*episodes' reward is not"):
+    with pytest.raises(
+        finite.NotFiniteError, match=r"loss, target.* NaN .*episodes' reward is not"
+    ):
         fresh.train_until(100_000)
     for a, b in zip(before, state_of(fresh), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -104,7 +114,7 @@ def test_the_offending_batch_is_left_as_plain_arrays_and_the_last_checkpoint_ope
         assert found["updates"] == int(trainer.counters.updates)
         # What the update refused is what came again.
         metrics = trainer.learner.update(
-            guard.Episode(*(tf.constant(found[name]) for name in guard.Episode._fields)),
+            finite.Episode(*(tf.constant(found[name]) for name in finite.Episode._fields)),
             trainer.counters.updates.value(),
             trainer.learning_rate(),
         )
@@ -189,10 +199,10 @@ def test_the_same_seed_is_the_same_run_where_python_steps_and_another_seed_anoth
 
 @pytest.mark.parametrize("number_type", ["float32", "float16", "uint8"])
 def test_the_replays_memory_is_what_was_predicted(number_type, spec):
-    for n_envs, capacity in ((4, 10), (8, 3)):
-        made = replay.EpisodeReplay(spec, n_envs, capacity, number_type)
+    for n_envs, episodes in ((4, 10), (8, 3)):
+        made = EpisodeReplay(spec, n_envs, episodes, number_type)
         held = sum(v.numpy().nbytes for v in made.variables()) - 8  # a counter
-        assert replay.predicted_bytes(spec, n_envs, capacity, number_type) == held
+        assert predicted_bytes(spec, n_envs, episodes, number_type) == held
 
 
 def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monkeypatch):
@@ -219,14 +229,14 @@ def test_a_large_replay_is_announced(tmp_path, spec, capsys):
 
 def test_with_a_gpu_a_small_replay_is_kept_there_and_a_large_one_with_the_host(spec, monkeypatch):
     settings = Config(buffer_episodes=10**6)
-    assert replay.plan(settings, spec).device == replay.HOST  # no GPU
+    assert plan(settings, spec).device == HOST  # no GPU
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
-    there = replay.plan(settings, spec)
+    there = plan(settings, spec)
     assert there.device == "gpu:0" and there.size > 10**8
-    replay.check(settings, spec)  # the host's memory is not asked
+    check(settings, spec)  # the host's memory is not asked
     with pytest.raises(UserError, match=r"a replay of 1,000,000 episodes needs 0\.8 GB"):
-        replay.check(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
+        check(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
 
 
 def test_a_replay_that_is_there_is_announced_though_it_took_what_was_free(
@@ -239,18 +249,18 @@ def test_a_replay_that_is_there_is_announced_though_it_took_what_was_free(
 
 def test_a_cap_on_the_replays_memory_keeps_fewer_episodes_or_says_what_a_batch_needs(spec):
     settings = Config(buffer_episodes=10**6, n_envs=8)
-    assert replay.capacity(settings, spec) == 10**6
+    assert capacity(settings, spec) == 10**6
     capped = dataclasses.replace(settings, buffer_gb=0.001)
-    episodes = replay.capacity(capped, spec)
+    episodes = capacity(capped, spec)
     assert episodes % 8 == 0 and 32 <= episodes < 10**6
-    assert replay.predicted_bytes(spec, 8, episodes) <= 1e6
-    assert replay.predicted_bytes(spec, 8, episodes + 8) > 1e6
+    assert predicted_bytes(spec, 8, episodes) <= 1e6
+    assert predicted_bytes(spec, 8, episodes + 8) > 1e6
     halved = dataclasses.replace(capped, buffer_type="float16")
-    assert episodes < replay.capacity(halved, spec) < 2 * episodes
+    assert episodes < capacity(halved, spec) < 2 * episodes
     few = dataclasses.replace(capped, buffer_episodes=40)
-    assert replay.capacity(few, spec) == 40
+    assert capacity(few, spec) == 40
     with pytest.raises(UserError, match=r"--buffer_gb=1e-05 holds 8 episodes of test, and 32 are"):
-        replay.capacity(dataclasses.replace(settings, buffer_gb=1e-5), spec)
+        capacity(dataclasses.replace(settings, buffer_gb=1e-5), spec)
 
 
 def test_available_memory_respects_every_limit_around_the_process(tmp_path):
@@ -456,8 +466,8 @@ def test_each_writer_leaves_a_hard_link_that_has_the_name_of_its_spare_file(name
     letter = tmp_path / "letter"
     letter.write_text("dear")
     os.link(letter, theirs / name)
-    monitor.cut_metrics(theirs / "metrics.csv", 30)
-    monitor.cut_events(theirs, 30)
+    cut_metrics(theirs / "metrics.csv", 30)
+    cut_events(theirs, 30)
     run._store_env_steps(theirs, 128)
     checkpoint.save(theirs / "checkpoints", tf.train.Checkpoint(x=tf.Variable(1.0)), 99, 1.0)
     assert letter.read_text() == "dear" and not (theirs / name).exists()
@@ -468,9 +478,9 @@ def test_metrics_are_not_appended_to_a_hard_link(theirs, tmp_path):
     before = (theirs / "metrics.csv").read_text()
     os.link(theirs / "metrics.csv", tmp_path / "letter")
     with pytest.raises(OSError, match="hard link"):
-        monitor.MetricsFile(theirs / "metrics.csv", list(monitor.COLUMNS))
-    monitor.cut_metrics(theirs / "metrics.csv", 64)  # a new file
-    monitor.MetricsFile(theirs / "metrics.csv", list(monitor.COLUMNS)).close()
+        MetricsFile(theirs / "metrics.csv", list(COLUMNS))
+    cut_metrics(theirs / "metrics.csv", 64)  # a new file
+    MetricsFile(theirs / "metrics.csv", list(COLUMNS)).close()
     assert (tmp_path / "letter").read_text() == before == (theirs / "metrics.csv").read_text()
 
 
@@ -499,7 +509,7 @@ def test_a_pipe_or_a_device_in_the_place_of_a_file_is_one_line(kind, name, their
                 pass
         if name == "metrics.csv":
             with pytest.raises(OSError, match=named):
-                monitor.cut_metrics(place, 64)
+                cut_metrics(place, 64)
 
 
 def test_a_new_run_does_not_wait_for_a_pipe_that_is_its_lock(tmp_path):
@@ -568,7 +578,7 @@ def test_a_checkpoint_larger_than_the_memory_is_refused_before_it_is_read(theirs
 def test_an_event_that_says_it_is_giant_is_cut_before_tensorflow_believes_it(tmp_path):
     from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-    board = monitor.TensorBoard(tmp_path)
+    board = TensorBoard(tmp_path)
     for env_steps in (10, 20, 30):
         board.write(env_steps, {"loss": 1.0})
     board.close()
@@ -577,9 +587,9 @@ def test_an_event_that_says_it_is_giant_is_cut_before_tensorflow_believes_it(tmp
     head = struct.pack("<Q", 20_000_000_000)
     file.write_bytes(whole + head + struct.pack("<I", masked_crc32c(head)) + whole)
     os.truncate(file, 20_000_100_000)
-    monitor.cut_events(tmp_path, 30)
+    cut_events(tmp_path, 30)
     assert file.read_bytes() == whole
-    monitor.cut_events(tmp_path, 20)
+    cut_events(tmp_path, 20)
     assert len(file.read_bytes()) < len(whole)
 
 
@@ -587,7 +597,7 @@ def test_a_line_of_metrics_without_end_is_set_aside_and_takes_no_memory(theirs):
     path = theirs / "metrics.csv"
     os.truncate(path, 10**11)
     with within(20):
-        monitor.cut_metrics(path, 64)
+        cut_metrics(path, 64)
     assert not path.exists() and (theirs / "metrics.damaged.csv").exists()
 
 
@@ -607,7 +617,7 @@ def test_a_run_whose_folder_or_lock_is_replaced_stops_and_writes_nothing_there(
 ):
     place = tmp_path / "run"
     with folders.locked(place, "a test"):
-        session = training.Session(fresh, place, 0.0, lambda: False)
+        session = Session(fresh, place, 0.0, lambda: False)
         session.report(evaluate=False)
         session.save()
         if fault == "folder":

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tests.conftest import make_batch
 from tfmix import algos
-from tfmix.learner import Learner, RewardScale, shards_of
+from tfmix.training.learner import Learner, shards_of
+from tfmix.training.reward_scale import RewardScale
 
 RATE = tf.constant(1e-2)
 
@@ -127,7 +128,7 @@ def test_a_part_of_padding_alone_counts_nothing(spec, config):
 
 def test_a_batch_is_cut_where_its_parts_are_large_and_of_one_size(monkeypatch, spec, config):
     def shards(cores, episodes, steps, asked=0):
-        monkeypatch.setattr("tfmix.learner.cores", lambda: cores)
+        monkeypatch.setattr("tfmix.training.learner.cores", lambda: cores)
         changed = dataclasses.replace(config, batch_episodes=episodes, update_shards=asked)
         return shards_of(changed, dataclasses.replace(spec, episode_limit=steps))
 

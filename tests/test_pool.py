@@ -19,13 +19,13 @@ import tensorflow as tf
 from pool_envs import BUILD, Odd, Rehearsed, Walk
 
 from tfmix import algos, envs
-from tfmix.collect import PythonCollector
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError, pool
 from tfmix.envs.python.pool import Pool, workers_of
 from tfmix.envs.python.rows import InProcess
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
+from tfmix.training.collect_python import PythonCollector
 
 ROOT = Path(__file__).resolve().parent.parent
 N_ENVS, EPISODES = 5, 7  # a second turn that is not full

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from tfmix import envs
-from tfmix.collect import GraphCollector
 from tfmix.config.schema import Config
 from tfmix.envs.graph.predator_prey import Chase
 from tfmix.envs.graph.stag_hunt import Hunt
 from tfmix.errors import UserError
+from tfmix.training.collect_graph import GraphCollector
 
 SEED = tf.constant([3, 5])
 RIGHT, DOWN, LEFT, UP, STAY, CATCH = range(6)

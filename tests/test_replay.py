@@ -6,7 +6,8 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 from tests.conftest import make_batch
-from tfmix.replay import EpisodeReplay, episode_spec, stored_spec
+from tfmix.training.replay import EpisodeReplay
+from tfmix.training.replay_size import episode_spec, stored_spec
 
 
 def numbered(spec, first, count):

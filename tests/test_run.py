@@ -21,11 +21,14 @@ import tensorflow as tf
 import main
 import tfmix
 from tests.test_collect import PythonCountdown
-from tfmix import checkpoint, folders, run, training
+from tfmix import run
 from tfmix.config import resolve
 from tfmix.envs.python import EnvError
 from tfmix.errors import STOPPED, UserError
-from tfmix.export import ExportedPolicy
+from tfmix.runs import checkpoint, folders
+from tfmix.runs.export import ExportedPolicy
+from tfmix.runs.session import Session
+from tfmix.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
@@ -344,7 +347,7 @@ def test_observations_that_the_replays_number_type_cannot_hold_are_one_line(tmp_
 
 
 def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
-    from tfmix import export
+    from tfmix.runs import export
 
     weight = trained.algorithm.live.agent.networks[0].head_bias
     other = tf.saved_model.load(str(export.export(trained.algorithm, tmp_path / "x"))).signatures
@@ -364,13 +367,15 @@ def stop_at(env_steps, monkeypatch):
 
 def stop_when(reached, monkeypatch):
     """Sessions end as soon as `reached`, asked after each update, says so of the trainer."""
-    kept = training.Session.__init__
+    kept = Session.__init__
 
     def stopping(self, trainer, folder, seconds, should_stop, reported=None):
         kept(self, trainer, folder, seconds, lambda: reached(trainer), reported)
 
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)  # a collection and an update a call
-    monkeypatch.setattr(training.Session, "__init__", stopping)
+    monkeypatch.setattr(
+        "tfmix.training.trainer.CALL_SECONDS", 0.0
+    )  # a collection and an update a call
+    monkeypatch.setattr(Session, "__init__", stopping)
 
 
 def without_time(folder):
@@ -451,7 +456,7 @@ def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
     spec, make_collector = run.open_env(chosen)
     found = []
     for limit in (10**6, 5):
-        trainer = training.Trainer(chosen, make_collector, spec)
+        trainer = Trainer(chosen, make_collector, spec)
         counters = trainer.counters
         while trainer.env_steps() < 96 or trainer.owes_updates():  # 16 a collection
             before, left = int(counters.updates), (96 - trainer.env_steps()) // 16

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tfmix import monitor
+from tfmix.monitoring.progress import Progress, progress_bar
 from tfmix.utils import text
 
 
@@ -56,11 +56,11 @@ def test_what_cannot_be_printed_is_dropped(kind, monkeypatch):
     text.tell("unheard")
     text.show("unheard")
     assert not text.Lossy(stream).isatty()
-    bar = monitor.progress_bar()
+    bar = progress_bar()
     bar.start()
     bar.console.print("unheard")
     bar.stop()
-    with monitor.Progress(10, 0) as progress:
+    with Progress(10, 0) as progress:
         progress.update(10, {"env_steps_per_second": 1.0, "epsilon": 0.5})
 
 

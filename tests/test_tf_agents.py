@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 from tfmix import algos
-from tfmix.agent import ValueDecompositionAgent, episodes_from_trajectory
 from tfmix.config.schema import Config
 from tfmix.envs import make_graph, make_python
-from tfmix.envs.tf_agents import GraphTFEnvironment, TeamPyEnvironment
-from tfmix.learner import Learner
-from tfmix.policy import JointPolicy
+from tfmix.integrations.tf_agents.agent import ValueDecompositionAgent, episodes_from_trajectory
+from tfmix.integrations.tf_agents.environments import GraphTFEnvironment, TeamPyEnvironment
+from tfmix.integrations.tf_agents.policy import JointPolicy
+from tfmix.training.learner import Learner
 from tfmix.types import EnvSpec, Episode, Step
 from tfmix.utils.quiet import quiet_import
 

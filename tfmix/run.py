@@ -18,16 +18,24 @@ import numpy as np
 import tensorflow as tf
 
 import tfmix
-from tfmix import algos, checkpoint, envs, folders, monitor, replay, training
-from tfmix.collect import GraphCollector, PythonCollector
+from tfmix import algos, envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError, own, pool
 from tfmix.envs.python.apart import RESET, Progress
 from tfmix.envs.python.worker import build, in_graph
 from tfmix.errors import RunFailedError, UserError
-from tfmix.export import export
+from tfmix.monitoring.metrics_csv import cut_metrics
+from tfmix.monitoring.tensorboard import cut_events
 from tfmix.networks.in_numpy import NumpyTeam
+from tfmix.runs import checkpoint, folders
+from tfmix.runs.export import export
+from tfmix.runs.session import REPORTED, Session
+from tfmix.training.collect_graph import GraphCollector
+from tfmix.training.collect_python import PythonCollector
+from tfmix.training.replay_size import HOST, check, plan
+from tfmix.training.seeds import RANDOM_TEAM, SUMMARY
+from tfmix.training.trainer import Trainer, check_playing
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import files, memory, text
 from tfmix.utils.signals import STOPPING, listening, raise_again
@@ -127,8 +135,8 @@ def _open_here(
 
 def _check_memory(settings: Config, spec: EnvSpec) -> None:
     """Raises UserError if the task needs more memory than there is, before more is built."""
-    replay.check(settings, spec)  # an EpisodeReplay checks too
-    training.check_playing(spec, settings.eval_episodes)
+    check(settings, spec)  # an EpisodeReplay checks too
+    check_playing(spec, settings.eval_episodes)
 
 
 def _tell_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
@@ -289,7 +297,7 @@ class Run:
       stopped: Ctrl-C or SIGTERM ended its training here before its end.
     """
 
-    def __init__(self, folder: Path, trainer: training.Trainer):
+    def __init__(self, folder: Path, trainer: Trainer):
         self.folder, self.trainer = folder, trainer
         self.config, self.spec, self.algorithm = trainer.config, trainer.spec, trainer.algorithm
         self.stopped = False
@@ -344,8 +352,8 @@ class Run:
         Raises:
           UserError: more episodes than the machine has memory for.
         """
-        training.check_playing(self.spec, episodes)
-        stream = training.RANDOM_TEAM if epsilon >= 1.0 else training.SUMMARY
+        check_playing(self.spec, episodes)
+        stream = RANDOM_TEAM if epsilon >= 1.0 else SUMMARY
         return self.trainer.play(stream, episodes, epsilon)
 
     def export(self) -> Path:
@@ -430,7 +438,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     spec, make_collector = open_env(chosen, given)
     if verbose:
         _announce(chosen, spec, folder)
-    trainer = training.Trainer(chosen, make_collector, spec)
+    trainer = Trainer(chosen, make_collector, spec)
     with folders.locked(folder, IN_USE):
         _create(folder, chosen, spec)
         run = Run(folder, trainer)
@@ -540,7 +548,7 @@ def resume(
         if verbose and newest and not run.config.checkpoint_replay:
             show("the replay is not in the checkpoint: it is filled anew before learning")
         seconds = checkpoint.seconds_of(newest) if newest else 0.0
-        reported = checkpoint.count_of(newest, training.REPORTED) if newest else None
+        reported = checkpoint.count_of(newest, REPORTED) if newest else None
         # Rows that a later checkpoint would have held are written again.
         _cut(run.folder, run.env_steps if reported is None else reported)
         heard = _go_on(run, seconds, reported)
@@ -555,8 +563,8 @@ def _cut(folder: Path, env_steps: int) -> None:
       RunFailedError: they cannot be read or written.
     """
     try:
-        monitor.cut_metrics(folder / "metrics.csv", env_steps)
-        monitor.cut_events(folder, env_steps)
+        cut_metrics(folder / "metrics.csv", env_steps)
+        cut_events(folder, env_steps)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or text.clean(error, 200)
         raise RunFailedError(
@@ -606,7 +614,7 @@ def _open(
         found, make_collector = open_env(settings, env)
     if found != spec:
         tell(f"tfmix: {settings.env} is not quite what {folder} was trained on")
-    trainer = training.Trainer(settings, make_collector, found)
+    trainer = Trainer(settings, make_collector, found)
     if newest is not None:
         checkpoint.restore(newest, trainer.tensors)
         if newest.name != str(trainer.env_steps()):
@@ -620,9 +628,9 @@ def _open(
 def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
     """The first lines of a start."""
     show(device_line())
-    room = replay.plan(settings, spec)
+    room = plan(settings, spec)
     if room.size >= LARGE_REPLAY:
-        where = "" if room.device == replay.HOST else ", in the GPU's memory"
+        where = "" if room.device == HOST else ", in the GPU's memory"
         show(f"replay: {room.episodes:,} episodes, {memory.in_words(room.size)}{where}")
     show(f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}")
 
@@ -644,7 +652,7 @@ def _go_on(run: Run, seconds: float, reported: int | None = None) -> int:
     """
     try:
         with listening(STOPPING) as stop:
-            session = training.Session(run.trainer, run.folder, seconds, stop, reported)
+            session = Session(run.trainer, run.folder, seconds, stop, reported)
             with contextlib.closing(session):
                 try:
                     run.stopped = not session.run()

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tfmix import folders
 from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError, StoppedError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
 from tfmix.experiments.table import Row
+from tfmix.runs import folders
 from tfmix.utils.text import show
 
 RUN_DIR = "runs/benchmark"

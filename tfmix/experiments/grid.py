@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmix import algos, envs, folders
+from tfmix import algos, envs
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
+from tfmix.runs import folders
 
 MOST = 10_000  # seeds, and runs at a time
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from tfmix.experiments.grid import Cell
 from tfmix.experiments.table import row_of
-from tfmix.monitor import progress_bar
+from tfmix.monitoring.progress import progress_bar
 
 LOOK_SECONDS = 2.0
 

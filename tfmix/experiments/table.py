@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
-from tfmix import folders, monitor
 from tfmix.experiments.grid import Cell, Grid, is_finished
+from tfmix.monitoring.metrics_csv import NotMetricsError, metrics_rows
+from tfmix.runs import folders
 from tfmix.types import TEAM_REWARD
 from tfmix.utils import files, text
 
@@ -45,8 +46,8 @@ def row_of(cell: Cell, reason: str = "") -> Row:
     last = {"env_steps": "0", "updates": "0", "seconds": "0"}
     newest: float | None = None
     best: float | None = None
-    with contextlib.suppress(FileNotFoundError, monitor.NotMetricsError):
-        rows = monitor.metrics_rows(cell.folder / "metrics.csv")
+    with contextlib.suppress(FileNotFoundError, NotMetricsError):
+        rows = metrics_rows(cell.folder / "metrics.csv")
         header = next(rows)
         for cells in rows:
             last = dict(zip(header, cells, strict=True))

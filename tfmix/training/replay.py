@@ -3,124 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfmix.config.schema import Config
 from tfmix.errors import UserError
+from tfmix.training.replay_size import HOST, check_room, episode_spec, stored_spec
 from tfmix.types import EnvSpec, Episode
-from tfmix.utils import memory
 from tfmix.utils.quiet import quiet_import
 
 _buffer = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer")
-
-HOST = "cpu:*"
 NOT_UINT8 = (
     "an observation or state is no whole number from 0 to 255, and --buffer_type=uint8 "
     "cannot hold it; choose float32 or float16"
 )
-
-
-def episode_spec(spec: EnvSpec) -> Episode:
-    """Shapes and types of one episode of a task, without the batch axis."""
-    t, n, a = spec.episode_limit, spec.n_agents, spec.n_actions
-    return Episode(
-        obs=tf.TensorSpec([t + 1, n, spec.obs_size], tf.float32, "obs"),
-        state=tf.TensorSpec([t + 1, spec.state_size], tf.float32, "state"),
-        legal=tf.TensorSpec([t + 1, n, a], tf.bool, "legal"),
-        action=tf.TensorSpec([t, n], tf.int32, "action"),
-        reward=tf.TensorSpec([t], tf.float32, "reward"),
-        terminated=tf.TensorSpec([t], tf.float32, "terminated"),
-        mask=tf.TensorSpec([t], tf.float32, "mask"),
-    )
-
-
-def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
-    """Shapes and types of an episode as the replay keeps it: in the smallest that hold it.
-
-    None is int32 or bool, whose rows TensorFlow cannot write on a GPU.
-    """
-    action = next(k for k in (tf.uint8, tf.uint16, tf.int64) if spec.n_actions - 1 <= k.max)
-    kinds = dict.fromkeys(("obs", "state"), tf.dtypes.as_dtype(number_type))
-    kinds |= {**dict.fromkeys(("legal", "terminated", "mask"), tf.uint8), "action": action}
-    return Episode(
-        *(tf.TensorSpec(x.shape, kinds.get(x.name, x.dtype), x.name) for x in episode_spec(spec))
-    )
-
-
-def episode_bytes(kinds: Episode) -> int:
-    """Memory of an episode of the shapes and types of `episode_spec` or `stored_spec`."""
-    # Python's whole numbers: those of a shape would run over unseen.
-    return sum(math.prod(x.shape) * x.dtype.size for x in kinds)
-
-
-def predicted_bytes(
-    spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
-) -> int:
-    """Memory that an `EpisodeReplay` of these arguments takes."""
-    episode = episode_bytes(stored_spec(spec, number_type)) + tf.int64.size  # and its number
-    return episode * n_envs * math.ceil(capacity_episodes / n_envs)
-
-
-def capacity(config: Config, spec: EnvSpec) -> int:
-    """Episodes that a run's replay holds: --buffer_episodes, or what --buffer_gb has room for.
-
-    Raises:
-      UserError: --buffer_gb does not hold a batch, or an episode of each environment.
-    """
-    if not config.buffer_gb:
-        return config.buffer_episodes
-    added = predicted_bytes(spec, config.n_envs, config.n_envs, config.buffer_type)
-    room = int(config.buffer_gb * 1e9 / added) * config.n_envs
-    least = max(config.batch_episodes, config.n_envs)
-    if room < min(least, config.buffer_episodes):
-        needed = math.ceil(least / config.n_envs) * added / 1e9
-        raise UserError(
-            f"--buffer_gb={config.buffer_gb:g} holds {room:,} episodes of {spec.name}, and "
-            f"{least:,} are needed: set {needed:.2g} or more"
-        )
-    return min(room, config.buffer_episodes)
-
-
-class Plan(NamedTuple):
-    """A run's replay before it is made: room in episodes, memory in bytes, and where it is."""
-
-    episodes: int
-    size: int
-    device: str
-
-
-def plan(config: Config, spec: EnvSpec) -> Plan:
-    """What a run's replay will be: with a GPU there in its memory, unless it is a large one.
-
-    Raises:
-      UserError: as `capacity`.
-    """
-    episodes = capacity(config, spec)
-    size = predicted_bytes(spec, config.n_envs, episodes, config.buffer_type)
-    on_gpu = tf.config.list_physical_devices("GPU") and size <= config.gpu_buffer_gb * 1e9
-    return Plan(max(episodes, config.n_envs), size, "gpu:0" if on_gpu else HOST)
-
-
-def check(config: Config, spec: EnvSpec) -> None:
-    """Raises UserError where there is no room for a run's replay; ahead of making it."""
-    room = plan(config, spec)
-    if room.device == HOST:
-        check_room(spec, config.n_envs, room.episodes, config.buffer_type)
-
-
-def check_room(
-    spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
-) -> None:
-    """Raises UserError where the machine has no room for an `EpisodeReplay` of these arguments."""
-    memory.check_room(
-        predicted_bytes(spec, n_envs, capacity_episodes, number_type),
-        f"a replay of {max(capacity_episodes, n_envs):,} episodes",
-        "set a smaller --buffer_episodes, or --buffer_type to float16 or uint8"
-        if capacity_episodes > n_envs
-        else "set a smaller --n_envs",
-    )
 
 
 class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined]

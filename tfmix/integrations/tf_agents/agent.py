@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfmix.algos.base import Algorithm
-from tfmix.learner import Learner
-from tfmix.policy import Epsilon, JointPolicy
+from tfmix.integrations.tf_agents.policy import Epsilon, JointPolicy
+from tfmix.training.learner import Learner
 from tfmix.types import Episode
 from tfmix.utils.quiet import quiet_import
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from tfmix.algos.base import Algorithm
-from tfmix.envs.tf_agents import action_spec, time_step_spec
+from tfmix.integrations.tf_agents.environments import action_spec, time_step_spec
 from tfmix.networks.agent import own_legal
 from tfmix.utils.quiet import quiet_import
 
@@ -40,7 +40,7 @@ def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
 class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
     """All agents of a team, each acting on its own observation, as one TF-Agents policy.
 
-    Observations and actions are those of `tfmix.envs.tf_agents`; the policy
+    Observations and actions are those of `tfmix.integrations.tf_agents.environments`; the policy
     state [B, N, K] is what `Algorithm.act` carries, and zero where an episode
     starts. The variables are the agents' network's, not the mixer's.
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfmix import checkpoint
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError, UserError
+from tfmix.runs import checkpoint
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import files, text
 

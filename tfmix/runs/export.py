@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import checkpoint, ops
+from tfmix import ops
 from tfmix.algos.base import Algorithm
 from tfmix.networks.agent import Weights, own_legal, policy_carry, policy_step
 from tfmix.networks.layout import AgentLayout
+from tfmix.runs import checkpoint
 
 CHECK_STEPS = 25
 TOLERANCE = 1e-4  # of q, in units of value

@@ -1,0 +1,1 @@
+"""Faces of tfmix for other libraries."""

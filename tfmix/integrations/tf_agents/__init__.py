@@ -1,0 +1,1 @@
+"""TF-Agents: its policy, agent and environments over those of tfmix."""

@@ -1,0 +1,1 @@
+"""What a run reports: metrics.csv, TensorBoard, progress in the terminal."""

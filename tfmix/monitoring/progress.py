@@ -1,0 +1,87 @@
+"""What a person sees of a run in the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import IO, Any, cast
+
+from tfmix.utils.text import Lossy, tell
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere a line now and then.
+
+    Args:
+      total_env_steps: the end.
+      done_env_steps: where this start begins.
+      every_seconds: distance between lines where there is no terminal.
+    """
+
+    def __init__(self, total_env_steps: int, done_env_steps: int, every_seconds: float = 10.0):
+        self._total, self._start, self._began = total_env_steps, done_env_steps, time.monotonic()
+        self._every, self._last = every_seconds, 0.0
+        self._bar = progress_bar()
+        self._task = self._bar.add_task(
+            "compiling", total=total_env_steps, completed=done_env_steps
+        )
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, env_steps: int, row: dict[str, Any]) -> None:
+        """Shows where the run is."""
+        now = time.monotonic()
+        text = describe(row)
+        if not self._bar.disable:
+            self._bar.update(self._task, completed=min(env_steps, self._total), description=text)
+        elif now - self._last >= self._every or env_steps >= self._total:
+            self._last = now
+            pace = (env_steps - self._start) / max(now - self._began, 1e-9)
+            left = max(self._total - env_steps, 0) / max(pace, 1e-9)
+            tell(f"{env_steps:,} of {self._total:,} env steps, {text}, {left:.0f} s left")
+
+
+def progress_bar() -> Any:
+    """Makes rich's bar with share done, description and time left, on standard error.
+
+    If that is no terminal it is disabled and shows nothing. What cannot be
+    written is dropped, also by `console.print`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    console = Console(file=cast(IO[str], Lossy(sys.stderr)))
+    return Progress(
+        BarColumn(None),
+        TaskProgressColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("left"),
+        Left(compact=True),
+        console=console,
+        expand=True,
+        disable=not console.is_terminal,
+    )
+
+
+def describe(row: dict[str, Any]) -> str:
+    """The middle of the progress line."""
+    parts = [f"{row['env_steps_per_second']:,.0f} env steps/s"]
+    for name, label in (("train_return", "return"), ("greedy_return", "greedy")):
+        if row.get(name) is not None:
+            parts.append(f"{label} {row[name]:.1f}")
+    parts.append(f"epsilon {row['epsilon']:.2f}")
+    if row.get("loss") is not None:
+        parts.append(f"loss {row['loss']:.3g}")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""Runs as folders: what is written there, read, resumed and exported."""

@@ -1,0 +1,90 @@
+"""Plays environments in Python and returns whole padded episodes; a `NumpyTeam` acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmix.envs.python.rows import check
+from tfmix.types import Episode
+
+
+class PythonCollector:
+    """Episodes of environments in Python.
+
+    What is random comes of the run's seed, the stream and the episode's number,
+    so that it is all the same who plays it, and an episode that is played
+    again is the same one.
+
+    Args:
+      lane: plays the environments, an `InProcess` or `Pool` of
+        `tfmix.envs.python`; closed by `close` and where an episode cannot be
+        played.
+      team: gives the team as it is now, called before episodes, a
+        `tfmix.networks.in_numpy.NumpyTeam`.
+    """
+
+    compiled = False
+
+    def __init__(self, lane: Any, team: Callable[[], Any]):
+        self.lane, self.spec, self.team = lane, lane.spec, team
+
+    @property
+    def restarts(self) -> int:
+        """Workers that were replaced."""
+        return self.lane.restarts
+
+    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
+        """As `GraphCollector.collect`; more episodes than environments come in turns.
+
+        Raises:
+          EnvError: an environment breaks its word, or its workers fail too often.
+        """
+        seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
+        team, epsilon, turns = self.team(), float(epsilon), []
+        try:
+            for start in range(0, batch, self.lane.n_envs):
+                count = min(self.lane.n_envs, batch - start)
+                words = [
+                    np.random.SeedSequence([*seed, first_episode + start + row])
+                    for row in range(count)
+                ]
+                turns.append(self._turn(team, words, epsilon))
+        except BaseException:
+            self.close()
+            raise
+        return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
+
+    def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
+        """Plays the episodes that come of `words`, one a row."""
+        lane, rows, count = self.lane, self.lane.rows, len(words)
+        for row, word in enumerate(words):
+            rows.seed[row] = word.generate_state(1)[0] >> 1
+            draw = np.random.default_rng(word.spawn(1)[0])
+            rows.explores[row] = draw.random(rows.explores[row].shape, np.float32) < epsilon
+            draw.random(out=rows.lottery[row], dtype=np.float32)
+        todo = list(range(count))
+        while todo:
+            rows.playing[:] = False
+            rows.playing[todo], rows.clock[todo] = True, -1
+            lane.play(team)
+            todo, lane.lost = lane.lost, []
+        played = Episode(*(x[:count].copy() for x in rows.episode))
+        check(self.spec, lane.agents, played, rows.clock[:count])
+        return played
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self.lane.close()
+
+
+def returns(episode: Episode) -> Any:
+    """The undiscounted return of each episode, [B]."""
+    return (
+        (episode.reward * episode.mask).sum(-1)
+        if isinstance(episode.reward, np.ndarray)
+        else tf.reduce_sum(episode.reward * episode.mask, -1)
+    )
