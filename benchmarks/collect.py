@@ -84,10 +84,11 @@ class Bare:
 
 def make_collector(n_envs: int, workers: int) -> Any:
     """A collector and its QMIX-size agents."""
-    from tfmix import algos, run
+    from tfmix import algos
+    from tfmix.runs.task import open_env
 
     config = Config(env=NAME, n_envs=n_envs, env_workers=workers)
-    spec, build = run.open_env(config)
+    spec, build = open_env(config)
     algorithm = algos.make("qmix", spec, config)
     algorithm.reset(np.asarray([0, 0], np.int32))
     return build(algorithm)

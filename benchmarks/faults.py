@@ -40,9 +40,10 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix import run  # noqa: E402
-from tfmix.errors import UserError  # noqa: E402
+from tfmix.errors import RunFailedError, UserError  # noqa: E402
 from tfmix.runs import checkpoint  # noqa: E402
+from tfmix.runs.lifecycle import load, resume, train  # noqa: E402
+from tfmix.runs.task import open_env  # noqa: E402
 
 PATIENCE_SECONDS = 600
 SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
@@ -219,7 +220,7 @@ def corrupt(work: Path, tries: int, seed: int) -> Outcome:
     """Checkpoints with a flipped bit, cut short, or lacking a file."""
     chance, folder = random.Random(seed), work / "corrupt"
     words = {"algo": "vdn", "env": "two_step", "env_steps": 3000, "hidden_size": 8}
-    trained = run.train(run_dir=folder, checkpoint_period_env_steps=500, **words)
+    trained = train(run_dir=folder, checkpoint_period_env_steps=500, **words)
     kept = shutil.copytree(folder / "checkpoints", work / "kept")
     good, remarks = 0, []
     for number in range(tries):
@@ -407,24 +408,24 @@ def process(work: Path, how: str) -> Outcome:
 def nan_weights(work: Path) -> Outcome:
     """NaN forced into a weight: stopped with the term named, the last good checkpoint opens."""
     folder = work / "nan"
-    trained = run.train("two_step", algo="qmix", env_steps=2000, hidden_size=8, run_dir=folder)
+    trained = train("two_step", algo="qmix", env_steps=2000, hidden_size=8, run_dir=folder)
     good = content(folder)[0]
     weights = trained.algorithm.live.trainable_variables[0]
     weights.assign(tf.fill(weights.shape, float("nan")))
-    monkey = run.checkpoint.restore
+    monkey = checkpoint.restore
     try:
-        run.checkpoint.restore = lambda newest, tensors: (
+        checkpoint.restore = lambda newest, tensors: (
             monkey(newest, tensors),
             tensors.live.trainable_variables[0].assign(tf.fill(weights.shape, float("nan"))),
         )
-        run.resume(folder, env_steps=4000)
+        resume(folder, env_steps=4000)
         return 1, 0, "the run went on"
-    except run.RunFailedError as error:
+    except RunFailedError as error:
         said = str(error)
     finally:
-        run.checkpoint.restore = monkey
+        checkpoint.restore = monkey
     same = all(np.array_equal(x, content(folder)[0][n]) for n, x in good.items())
-    run.load(folder)
+    load(folder)
     return 1, int(same), said.replace(str(work), "...")
 
 
@@ -445,7 +446,7 @@ def strangers_folder(work: Path, what: str) -> Outcome:
     """
     folder, letter = work / f"stranger-{what}", work / f"letter-{what}"
     words = {"algo": "vdn", "env": "two_step", "env_steps": 1000, "hidden_size": 8}
-    run.train(run_dir=folder, **words)
+    train(run_dir=folder, **words)
     letter.write_text("dear")
     mode = ["--mode=resume", f"--run_dir={folder}", "--env_steps=2000"]
     if what == "link":
@@ -501,7 +502,7 @@ def soak(work: Path, env_steps: int) -> Outcome:
     words |= {"n_envs": 64, "updates_per_episode": 1 / 16, "buffer_episodes": 4096}
     words |= {"checkpoint_period_seconds": 10.0, "run_dir": str(work / "soak")}
     settings = resolve.resolve(words)
-    spec, make_collector = run.open_env(settings)
+    spec, make_collector = open_env(settings)
     trainer = Trainer(settings, make_collector, spec)
     (work / "soak").mkdir()
     session = Session(trainer, work / "soak", 0.0, lambda: False)
@@ -540,7 +541,7 @@ def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
         folder = work / name
         words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**8, "n_envs": 8}
         settings = resolve.resolve({**words, "run_dir": str(folder), **more})
-        spec, make_collector = run.open_env(settings)
+        spec, make_collector = open_env(settings)
         folder.mkdir()
         trainer = Trainer(settings, make_collector, spec)
         trainer.train_until(20_000)  # compiled and warm

@@ -48,14 +48,15 @@ quiet_import("tensorflow")
 from absl import flags  # noqa: E402
 
 import main as command_line  # noqa: E402
-from tfmix import algos, envs, experiments, run  # noqa: E402
+from tfmix import algos, envs, experiments  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.config.schema import FIELDS, MODES  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.experiments import table  # noqa: E402
 from tfmix.experiments.grid import Cell  # noqa: E402
 from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics  # noqa: E402
-from tfmix.runs import checkpoint  # noqa: E402
+from tfmix.runs import checkpoint, lifecycle  # noqa: E402
+from tfmix.runs.lifecycle import load  # noqa: E402
 
 CASES = {"words": 2000, "processes": 40}
 FILE_CASES = 200
@@ -85,15 +86,15 @@ def _too_long(*_: Any) -> None:
 @contextlib.contextmanager
 def stopped_before_training() -> Iterator[None]:
     """Puts `ReachedError` in the place of networks, a benchmark's processes and `check_env`."""
-    kept = run.training.Trainer, experiments._benchmark
-    run.training.Trainer, experiments._benchmark = _reached, _reached  # type: ignore
+    kept = lifecycle.Trainer, experiments._benchmark
+    lifecycle.Trainer, experiments._benchmark = _reached, _reached  # type: ignore
     old = signal.signal(signal.SIGALRM, _too_long)
     tfmix.check_env = _reached
     try:
         yield
     finally:
         del tfmix.check_env  # which loads itself again
-        run.training.Trainer, experiments._benchmark = kept  # type: ignore
+        lifecycle.Trainer, experiments._benchmark = kept  # type: ignore
         signal.signal(signal.SIGALRM, old)
 
 
@@ -438,7 +439,7 @@ class Damage:
         def act() -> None:
             with stopped_before_training():
                 signal.alarm(CASE_SECONDS)
-                run.load(self.copy)
+                load(self.copy)
 
         return content, act
 

@@ -28,8 +28,9 @@ quiet_import("tensorflow")
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from tfmix import ops, run  # noqa: E402
+from tfmix import ops  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
+from tfmix.runs.task import open_env  # noqa: E402
 from tfmix.training.seeds import EVALUATE  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 
@@ -80,7 +81,7 @@ def trainer_of(flagfile: str) -> Trainer:
     """A trainer of flags/paper/<flagfile>.flags."""
     settings = parsing.parse([f"--flagfile={ROOT / 'flags' / 'paper' / flagfile}.flags"])
     chosen = resolve.resolve(settings)
-    spec, make_collector = run.open_env(chosen)
+    spec, make_collector = open_env(chosen)
     return Trainer(chosen, make_collector, spec)
 
 

@@ -75,7 +75,7 @@ from tfmix.config.parsing import parse  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
-from tfmix.run import open_env  # noqa: E402
+from tfmix.runs.task import open_env  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 from tfmix.utils.text import nearest  # noqa: E402

@@ -51,8 +51,8 @@ from tfmix import algos  # noqa: E402
 from tfmix.config.parsing import parse  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
-from tfmix.run import open_env  # noqa: E402
 from tfmix.runs.session import Session  # noqa: E402
+from tfmix.runs.task import open_env  # noqa: E402
 from tfmix.training.seeds import COLLECT, EVALUATE  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 

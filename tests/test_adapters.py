@@ -22,7 +22,7 @@ from tfmix.config import parsing, resolve
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.errors import UserError
-from tfmix.run import open_env
+from tfmix.runs.task import open_env
 from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import returns
 from tfmix.types import EnvSpec

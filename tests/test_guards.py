@@ -17,14 +17,17 @@ import tensorflow as tf
 import tfmix
 from benchmarks import fuzz, repeat
 from tests.test_collect import Countdown, PythonCountdown
-from tfmix import envs, run
+from tfmix import envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics
 from tfmix.monitoring.tensorboard import TensorBoard, cut_events
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.lifecycle import _announce
+from tfmix.runs.manifest import _store
 from tfmix.runs.session import Session
+from tfmix.runs.task import open_env
 from tfmix.training import finite
 from tfmix.training.replay import EpisodeReplay
 from tfmix.training.replay_size import HOST, capacity, check, plan, predicted_bytes
@@ -40,7 +43,7 @@ NAN = float("nan")
 def trainer():
     """QMIX on two_step, trained for 20 updates."""
     chosen = resolve.resolve({"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL})
-    spec, make_collector = run.open_env(chosen)
+    spec, make_collector = open_env(chosen)
     return Trainer(chosen, make_collector, spec)
 
 
@@ -221,9 +224,9 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monke
 
 
 def test_a_large_replay_is_announced(tmp_path, spec, capsys):
-    run._announce(Config(buffer_episodes=5), spec, tmp_path)
+    _announce(Config(buffer_episodes=5), spec, tmp_path)
     assert "replay:" not in capsys.readouterr().out
-    run._announce(Config(buffer_episodes=10**6), spec, tmp_path)
+    _announce(Config(buffer_episodes=10**6), spec, tmp_path)
     assert "replay: 1,000,000 episodes, 0.8 GB" in capsys.readouterr().out
 
 
@@ -243,7 +246,7 @@ def test_a_replay_that_is_there_is_announced_though_it_took_what_was_free(
     tmp_path, spec, capsys, monkeypatch
 ):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**6)
-    run._announce(Config(buffer_episodes=10**6), spec, tmp_path)
+    _announce(Config(buffer_episodes=10**6), spec, tmp_path)
     assert "replay: 1,000,000 episodes" in capsys.readouterr().out
 
 
@@ -468,7 +471,7 @@ def test_each_writer_leaves_a_hard_link_that_has_the_name_of_its_spare_file(name
     os.link(letter, theirs / name)
     cut_metrics(theirs / "metrics.csv", 30)
     cut_events(theirs, 30)
-    run._store_env_steps(theirs, 128)
+    _store(theirs, 128)
     checkpoint.save(theirs / "checkpoints", tf.train.Checkpoint(x=tf.Variable(1.0)), 99, 1.0)
     assert letter.read_text() == "dear" and not (theirs / name).exists()
     assert checkpoint.latest(theirs / "checkpoints").name == "99"
@@ -669,7 +672,7 @@ def test_a_lock_that_is_replaced_while_it_is_taken_holds_nothing(tmp_path, monke
 def test_what_sizes_an_environment_is_bounded_before_it_is_built(env, argument, tmp_path):
     asked = {"env": env, "algo": "vdn", "env_arg": [argument], "run_dir": tmp_path / "x"}
     with within(5), pytest.raises(UserError) as caught:
-        run.open_env(resolve.resolve(asked))
+        open_env(resolve.resolve(asked))
     assert (len(str(caught.value)) < 300 and argument.partition("=")[0] in str(caught.value)) or (
         "of memory" in str(caught.value)
     )

@@ -21,13 +21,13 @@ import tensorflow as tf
 import main
 import tfmix
 from tests.test_collect import PythonCountdown
-from tfmix import run
 from tfmix.config import resolve
 from tfmix.envs.python import EnvError
-from tfmix.errors import STOPPED, UserError
+from tfmix.errors import STOPPED, RunFailedError, UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.export import ExportedPolicy
 from tfmix.runs.session import Session
+from tfmix.runs.task import open_env
 from tfmix.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -342,7 +342,7 @@ def test_every_kind_of_agent_trains_exports_and_is_loaded(kind, tmp_path):
 
 def test_observations_that_the_replays_number_type_cannot_hold_are_one_line(tmp_path):
     settings = {**SMALL, "algo": "vdn", "env_steps": 400, "buffer_type": "uint8"}
-    with pytest.raises(run.RunFailedError, match=r"no whole number .* choose float32 or float16"):
+    with pytest.raises(RunFailedError, match=r"no whole number .* choose float32 or float16"):
         tfmix.train("mpe/simple_spread", run_dir=tmp_path / "run", **settings)
 
 
@@ -372,9 +372,7 @@ def stop_when(reached, monkeypatch):
     def stopping(self, trainer, folder, seconds, should_stop, reported=None):
         kept(self, trainer, folder, seconds, lambda: reached(trainer), reported)
 
-    monkeypatch.setattr(
-        "tfmix.training.trainer.CALL_SECONDS", 0.0
-    )  # a collection and an update a call
+    monkeypatch.setattr("tfmix.training.trainer.CALL_SECONDS", 0.0)
     monkeypatch.setattr(Session, "__init__", stopping)
 
 
@@ -453,7 +451,7 @@ def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not
 
 def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
     chosen = resolve.resolve({"algo": "vdn", "env": "two_step", "updates_per_episode": 3, **SMALL})
-    spec, make_collector = run.open_env(chosen)
+    spec, make_collector = open_env(chosen)
     found = []
     for limit in (10**6, 5):
         trainer = Trainer(chosen, make_collector, spec)
@@ -725,7 +723,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
         return kept(self, agent_q, state) * float("nan")
 
     monkeypatch.setattr(mixers.AdditiveMixer, "call", spoilt)
-    with pytest.raises(run.RunFailedError, match=r"grad_norm, loss.* became NaN or infinite"):
+    with pytest.raises(RunFailedError, match=r"grad_norm, loss.* became NaN or infinite"):
         tfmix.train(algo="vdn", env="two_step", env_steps=4000, run_dir=tmp_path / "x", **SMALL)
     assert checkpoint.latest(tmp_path / "x" / "checkpoints") is None
 
@@ -738,7 +736,7 @@ class Breaking(PythonCountdown):
 
 
 def test_an_environment_that_fails_ends_the_run_and_nothing_is_lost(tmp_path):
-    with pytest.raises(run.RunFailedError, match="a reward is NaN; what was learned is saved"):
+    with pytest.raises(RunFailedError, match="a reward is NaN; what was learned is saved"):
         tfmix.train(
             env=lambda: Breaking(3),
             algo="vdn",

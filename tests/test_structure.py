@@ -5,28 +5,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
-# A module imports only from rooms that stand before its own.
-ROOMS = [
-    ["quiet", "text"],
-    ["signals", "types", "config"],
-    ["files", "memory"],
-    ["ops", "checkpoint", "monitor"],
-    ["folders"],
-    ["networks"],
-    ["envs"],
-    ["algos", "collect", "replay"],
-    ["learner", "policy"],
-    ["agent", "export", "guard"],
+# A module imports only from floors below its own, and from its own.
+FLOORS = [
+    ["errors", "types"],
+    ["utils"],
+    ["config"],
+    ["ops", "networks"],
+    ["envs", "monitoring"],
+    ["algos"],
     ["training"],
-    ["run"],
+    ["runs", "integrations"],
     ["experiments"],
 ]
-ORDER = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
-# envs.tf_agents is a face like policy and agent, but below them.
-TF_AGENTS = {"replay", "policy", "agent", "envs.tf_agents"}
+ORDER = {name: number for number, names in enumerate(FLOORS) for name in names}
+# TF-Agents' face, and the replay that is made of its buffer.
+TF_AGENTS = {"training.replay"} | {
+    f"integrations.tf_agents.{name}" for name in ("policy", "agent", "environments")
+}
 
 
 def modules():
@@ -45,28 +41,26 @@ def imports(file, top_only=False):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room_of(file):
+def name_of(file):
     return ".".join(file.relative_to(ROOT / "tfmix").with_suffix("").parts).removesuffix(
         ".__init__"
     )
 
 
-@pytest.mark.parametrize("file", modules(), ids=room_of)
-def test_a_module_imports_only_from_rooms_below_it(file):
-    own = room_of(file).split(".")[0]
-    if own == "__init__":
-        return
-    for name in imports(file):
-        parts = name.split(".")
-        if parts[0] == "tfmix" and len(parts) > 1 and parts[1] in ORDER and parts[1] != own:
-            assert ORDER[parts[1]] < ORDER[own], f"{room_of(file)} imports {name}"
+def test_a_module_imports_only_from_floors_below_it():
+    for file in modules():
+        own = name_of(file).split(".")[0]
+        for name in imports(file) if own != "__init__" else ():
+            parts = name.split(".")
+            if parts[0] == "tfmix" and len(parts) > 1 and parts[1] in ORDER and parts[1] != own:
+                assert ORDER[parts[1]] < ORDER[own], f"{name_of(file)} imports {name}"
 
 
-def test_every_room_is_in_the_order():
-    assert {room_of(f).split(".")[0] for f in modules()} - {"__init__"} == set(ORDER)
+def test_every_module_is_on_a_floor():
+    assert {name_of(f).split(".")[0] for f in modules()} - {"__init__"} == set(ORDER)
 
 
-def test_tf_agents_stands_only_where_it_is_faced():
+def test_tf_agents_is_imported_by_its_integration_and_the_replay_alone():
     for file in modules():
         words = [
             node.value
@@ -74,7 +68,7 @@ def test_tf_agents_stands_only_where_it_is_faced():
             if isinstance(node, ast.Constant)
         ]
         used = any(isinstance(w, str) and w.startswith("tf_agents.") for w in words)
-        assert used == (room_of(file) in TF_AGENTS), file
+        assert used == (name_of(file) in TF_AGENTS), file
 
 
 def test_the_python_lane_and_the_names_need_no_tensorflow():

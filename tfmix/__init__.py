@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
         from tfmix.utils.quiet import quiet_import
 
         quiet_import("tensorflow")
-        from tfmix import run
+        from tfmix.runs import lifecycle
 
-        return getattr(run, name)
+        return getattr(lifecycle, name)
     raise AttributeError(f"module 'tfmix' has no attribute {name!r}")

@@ -1,0 +1,194 @@
+"""A run folder opened: the trained team, and what can be done with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmix.errors import RunFailedError, UserError
+from tfmix.runs.export import export
+from tfmix.training.seeds import RANDOM_TEAM, SUMMARY
+from tfmix.training.trainer import Trainer, check_playing
+from tfmix.types import TEAM_REWARD, EnvSpec
+from tfmix.utils import text
+
+SUMMARY_EPISODES = 100
+
+
+def _refuse(wrong: np.ndarray, what: str) -> None:
+    """Raises UserError that names the first agent for which `wrong` [B, N] is True."""
+    if wrong.any():
+        episode, agent = np.argwhere(wrong)[0]
+        place = f" of episode {episode}" if len(wrong) > 1 else ""
+        raise UserError(f"agent {agent}{place} {what}")
+
+
+def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
+    """Returns what a caller gave as `name` as an array of one of NumPy's `kinds` of numbers.
+
+    Raises:
+      UserError: it is something else, such as text or rows of several lengths.
+    """
+    try:
+        found = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} is not an array: {text.clean(error, 200)}") from error
+    if found.dtype.kind not in kinds:
+        raise UserError(f"{name} holds values of type {found.dtype}: {wanted}")
+    return found
+
+
+def _read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
+    """Returns the observations that a caller gave as [B, N, O] float32.
+
+    Raises:
+      UserError: they have another shape or are no finite numbers.
+    """
+    found = _read_array("obs", obs, "biuf", "it takes numbers")
+    with np.errstate(over="ignore"):  # what is too large for float32 is refused below
+        found = found.astype(np.float32)
+    found = found[None] if found.ndim == 2 else found
+    if found.ndim != 3 or found.shape[1:] != (spec.n_agents, spec.obs_size):
+        raise UserError(
+            f"obs has shape {list(found.shape)}, not [B, {spec.n_agents}, {spec.obs_size}]"
+        )
+    _refuse(~np.isfinite(found).all(-1), "has an observation that is NaN or infinite")
+    return found
+
+
+def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
+    """Returns the agents' own legal actions, [B, N, A] bool, of a caller's mask.
+
+    Raises:
+      UserError: it has another shape, other values than true and false (or 1 and 0),
+        or leaves an agent without an action.
+    """
+    own, shape = np.asarray(spec.own_actions), (batch, spec.n_agents, spec.n_actions)
+    wanted = "it takes true or false (or 1 or 0) for each action"
+    mask = own if legal is None else _read_array("legal", legal, "biuf", wanted)
+    if mask.shape not in (shape, shape[1:]):
+        raise UserError(f"legal has shape {list(mask.shape)}, not {list(shape)}")
+    mask = np.broadcast_to(mask, shape)
+    odd = (mask != 0) & (mask != 1)
+    if odd.any():
+        found = mask[odd][0]
+        _refuse(odd.any(-1), f"has a mask of legal actions with {found} in it: {wanted}")
+    allowed = mask.astype(bool) & own
+    _refuse(~allowed.any(-1), "cannot act: none of its own actions is legal")
+    return allowed
+
+
+class Run:
+    """A run folder opened: the trained team, its task and its settings.
+
+    Attributes:
+      folder: the run folder.
+      config: its settings.
+      spec: its task's shape.
+      algorithm: the networks.
+      trainer: everything that a checkpoint holds.
+      stopped: Ctrl-C or SIGTERM ended its training here before its end.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer):
+        self.folder, self.trainer = folder, trainer
+        self.config, self.spec, self.algorithm = trainer.config, trainer.spec, trainer.algorithm
+        self.stopped = False
+        self._carry: tf.Tensor | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has done all of its env_steps, and learned from them."""
+        done = self.trainer.env_steps() >= self.config.env_steps
+        return done and not self.stopped and not self.trainer.owes_updates()
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps that the team was trained for."""
+        return self.trainer.env_steps()
+
+    def reset(self) -> None:
+        """Starts a new episode for `act`."""
+        self._carry = None
+
+    def act(self, obs: Any, legal: Any = None) -> np.ndarray:
+        """The team's greedy actions; remembers the episode until `reset`.
+
+        An action that an agent does not have is never taken, whatever `legal` says.
+
+        Args:
+          obs: [N, O], or [B, N, O] for B episodes side by side.
+          legal: [N, A] or [B, N, A], True or 1 for an action that is allowed, False or
+            0 for one that is not; None where every own action is allowed.
+
+        Returns:
+          [N] or [B, N] int32.
+
+        Raises:
+          UserError: a shape that is not the task's, an observation that is no finite
+            number, a mask of other values, or an agent without a legal action of its
+            own; the agent is named, and the episode is as it was before the call.
+        """
+        seen = _read_obs(self.spec, obs)
+        mask = _read_legal(self.spec, legal, seen.shape[0])
+        if self._carry is None or self._carry.shape[0] != seen.shape[0]:
+            self._carry = tf.zeros([*seen.shape[:2], self.algorithm.layout.carry_size])
+        action, q, carry = self.algorithm.act(tf.constant(seen), tf.constant(mask), self._carry)
+        overflows = ~np.isfinite(q.numpy()).all(-1)
+        _refuse(overflows, "has values that are not finite: its observation is too large")
+        self._carry = carry
+        return action.numpy()[0] if np.ndim(obs) == 2 else action.numpy()
+
+    def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
+        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team.
+
+        Raises:
+          UserError: more episodes than the machine has memory for.
+        """
+        check_playing(self.spec, episodes)
+        stream = RANDOM_TEAM if epsilon >= 1.0 else SUMMARY
+        return self.trainer.play(stream, episodes, epsilon)
+
+    def export(self) -> Path:
+        """Writes the SavedModel into the folder's `export`, compared with this policy.
+
+        Raises:
+          RunFailedError: it cannot be written.
+        """
+        try:
+            return export(self.algorithm, self.folder / "export")
+        except OSError as error:
+            raise RunFailedError(
+                f"the export into {self.folder} cannot be written: {error.strerror or error}; "
+                "--mode=export writes it again"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self.trainer.collector.close()
+
+    def report(self, episodes: int | None = None) -> str:
+        """The team's greedy return beside a random team's, in words."""
+        count = episodes or SUMMARY_EPISODES
+        trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
+        reward = TEAM_REWARD[self.spec.team_reward]
+        return (
+            f"{self.config.algo} on {text.clean(self.config.env)}, seed {self.config.seed}, "
+            f"{self.env_steps:,} env steps\n"
+            f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
+            f"a random team {random.mean():.2f}"
+        )
+
+    def summary(self) -> str:
+        """What stands at the end of a training."""
+        lines = [
+            self.report(),
+            f"run folder   {self.folder}",
+            f"TensorBoard  tensorboard --logdir {self.folder}",
+        ]
+        if (self.folder / "export").is_dir():
+            lines.append(f"SavedModel   {self.folder / 'export'}")
+        return "\n".join(lines)
