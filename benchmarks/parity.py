@@ -38,10 +38,12 @@ import tensorflow as tf  # noqa: E402
 
 from tests.conftest import make_batch  # noqa: E402
 from tfmix import algos  # noqa: E402
+from tfmix.algos.qatten import AttentionMixer  # noqa: E402
+from tfmix.algos.qmix import MonotonicMixer  # noqa: E402
+from tfmix.algos.qplex import DuplexMixer  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.networks.layers import Linear, Networks, reset_weights  # noqa: E402
-from tfmix.networks.mixers import AttentionMixer, DuplexMixer, MonotonicMixer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
 TOLERANCE = 1e-4

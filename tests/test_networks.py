@@ -6,20 +6,17 @@ import tensorflow as tf
 import tf_keras
 
 from tests.conftest import make_batch
+from tfmix.algos.qatten import AttentionMixer
+from tfmix.algos.qmix import MonotonicMixer
+from tfmix.algos.qplex import DuplexMixer
+from tfmix.algos.qtran import CounterfactualQ, JointQ, StateValue
+from tfmix.algos.value_mixing import AdditiveMixer, IndependentMixer
+from tfmix.algos.wqmix import UnrestrictedMixer
 from tfmix.networks.agent import AgentTeam, own_legal, policy_carry, policy_step
 from tfmix.networks.gru import RecurrentWeights, recurrent_step
 from tfmix.networks.in_numpy import NumpyTeam
-from tfmix.networks.joint import CounterfactualQ, JointQ, StateValue
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
 from tfmix.networks.layout import AgentLayout
-from tfmix.networks.mixers import (
-    AdditiveMixer,
-    AttentionMixer,
-    DuplexMixer,
-    IndependentMixer,
-    MonotonicMixer,
-    UnrestrictedMixer,
-)
 from tfmix.ops import legal_argmax
 
 SEED = tf.constant([3, 4])

@@ -715,14 +715,14 @@ def test_a_random_team_plays_in_either_lane(trained):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
     tmp_path, monkeypatch
 ):
-    from tfmix.networks import mixers
+    from tfmix.algos.value_mixing import AdditiveMixer
 
-    kept = mixers.AdditiveMixer.call
+    kept = AdditiveMixer.call
 
     def spoilt(self, agent_q, state, **_):
         return kept(self, agent_q, state) * float("nan")
 
-    monkeypatch.setattr(mixers.AdditiveMixer, "call", spoilt)
+    monkeypatch.setattr(AdditiveMixer, "call", spoilt)
     with pytest.raises(RunFailedError, match=r"grad_norm, loss.* became NaN or infinite"):
         tfmix.train(algo="vdn", env="two_step", env_steps=4000, run_dir=tmp_path / "x", **SMALL)
     assert checkpoint.latest(tmp_path / "x" / "checkpoints") is None

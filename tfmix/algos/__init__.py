@@ -11,15 +11,15 @@ from tfmix.utils.text import nearest
 
 # name: (module, class), so that names are known without importing TensorFlow.
 REGISTRY: dict[str, tuple[str, str]] = {
-    "iql": ("tfmix.algos.mixing", "Iql"),
-    "vdn": ("tfmix.algos.mixing", "Vdn"),
-    "qmix": ("tfmix.algos.mixing", "Qmix"),
-    "qatten": ("tfmix.algos.mixing", "Qatten"),
+    "iql": ("tfmix.algos.value_mixing", "Iql"),
+    "vdn": ("tfmix.algos.value_mixing", "Vdn"),
+    "qmix": ("tfmix.algos.qmix", "Qmix"),
+    "qatten": ("tfmix.algos.qatten", "Qatten"),
     "cw_qmix": ("tfmix.algos.wqmix", "CwQmix"),
     "ow_qmix": ("tfmix.algos.wqmix", "OwQmix"),
     "qtran_base": ("tfmix.algos.qtran", "QtranBase"),
     "qtran_alt": ("tfmix.algos.qtran", "QtranAlt"),
-    "qplex": ("tfmix.algos.mixing", "Qplex"),
+    "qplex": ("tfmix.algos.qplex", "Qplex"),
 }
 
 

@@ -11,12 +11,36 @@ from __future__ import annotations
 import abc
 
 import tensorflow as tf
+import tf_keras
 
 from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
-from tfmix.networks.layers import Networks
-from tfmix.networks.mixers import MonotonicMixer, UnrestrictedMixer
+from tfmix.algos.qmix import MonotonicMixer
+from tfmix.networks.layers import Mlp, Networks
 from tfmix.types import Episode
+
+
+class UnrestrictedMixer(tf_keras.layers.Layer):
+    """WQMIX's mixer of the central Q* (Rashid et al. 2020b, appendix B): any function.
+
+    Three hidden layers on the state and the central agents' values, plus V(s).
+
+    Args:
+      n_agents: N.
+      state_size: S.
+      embed: hidden units (256 in the authors' code).
+    """
+
+    def __init__(self, n_agents: int, state_size: int, embed: int):
+        super().__init__(name="unrestricted_mixer")
+        self.net = Mlp([state_size + n_agents, embed, embed, embed, 1], "net")
+        self.state_value = Mlp([state_size, embed, 1], "state_value")
+        self.built = True
+
+    def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
+        """Returns Q*, [B, T]."""
+        value = self.net(tf.concat([state, agent_q], -1)) + self.state_value(state)
+        return tf.squeeze(value, -1)
 
 
 class WeightedQmix(Algorithm):

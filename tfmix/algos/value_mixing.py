@@ -1,4 +1,10 @@
-"""IQL, VDN, QMIX, Qatten and QPLEX: one loss, and a mixer each."""
+"""IQL and VDN: the loss of value mixing, which QMIX, Qatten and QPLEX share, and two mixers.
+
+A mixer makes the team's value from the agents' values. All take
+`(agent_q, state, *, agent_max_q, action, obs)`: agent_q [B, T, N] at the actions
+taken, state [B, T, S], agent_max_q [B, T, N] the agents' best legal values,
+action [B, T, N] int32, obs [B, T, N, O]. Most use the first two alone.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +14,23 @@ import tf_keras
 from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
 from tfmix.networks.layers import Networks
-from tfmix.networks.mixers import (
-    AdditiveMixer,
-    AttentionMixer,
-    DuplexMixer,
-    IndependentMixer,
-    MonotonicMixer,
-)
 from tfmix.types import Episode
+
+
+class IndependentMixer(tf_keras.layers.Layer):
+    """No mixing: every agent's value stands for the team's (IQL, Tan 1993)."""
+
+    def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
+        """Returns `agent_q` itself, [B, T, N]."""
+        return agent_q
+
+
+class AdditiveMixer(tf_keras.layers.Layer):
+    """Q_tot = sum_i Q_i (VDN, Sunehag et al. 2017, section 3)."""
+
+    def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
+        """Returns q_tot, [B, T]."""
+        return tf.reduce_sum(agent_q, -1)
 
 
 class ValueMixing(Algorithm):
@@ -80,64 +95,3 @@ class Vdn(ValueMixing):
     def build(self) -> Networks:
         """The agent network and a sum."""
         return Networks(agent=self.new_agents(), mixer=AdditiveMixer())
-
-
-class Qmix(ValueMixing):
-    """QMIX (Rashid et al. 2018, 2020)."""
-
-    def build(self) -> Networks:
-        """The agent network and the monotonic mixer."""
-        mixer = MonotonicMixer(
-            self.spec.n_agents,
-            self.spec.state_size,
-            self.config.mixer_embed,
-            self.config.hypernet_embed,
-            self.config.hypernet_layers,
-        )
-        return Networks(agent=self.new_agents(), mixer=mixer)
-
-
-class Qatten(ValueMixing):
-    """Qatten (Yang et al. 2020); the agents' features are their observations."""
-
-    def build(self) -> Networks:
-        """The agent network and the attention mixer."""
-        mixer = AttentionMixer(
-            self.spec.state_size,
-            self.spec.obs_size,
-            self.config.mixer_embed,
-            self.config.hypernet_embed,
-            self.config.attention_heads,
-            self.config.attention_bias,
-        )
-        return Networks(agent=self.new_agents(), mixer=mixer)
-
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """The shared loss plus attention_logit_loss sum_h mean_i logit_{i,h}^2, over real steps.
-
-        The second part stands in the code of WQMIX's and QPLEX's authors alone.
-        """
-        loss, metrics = super().loss(batch)
-        if self.config.attention_logit_loss == 0:
-            return loss, metrics
-        logits = self.live.mixer.logits(batch.state[:, :-1], batch.obs[:, :-1])
-        squares = tf.reduce_sum(tf.reduce_mean(tf.square(logits), -1), -1)  # [B, T]
-        logit_loss = ops.masked_mean(squares, batch.mask)
-        loss += self.config.attention_logit_loss * logit_loss
-        return loss, {**metrics, "loss": loss, "loss_logit": logit_loss}
-
-
-class Qplex(ValueMixing):
-    """QPLEX (Wang et al. 2021)."""
-
-    def build(self) -> Networks:
-        """The agent network and the duplex mixer."""
-        mixer = DuplexMixer(
-            self.spec.n_agents,
-            self.spec.n_actions,
-            self.spec.state_size,
-            self.config.hypernet_embed,
-            self.config.duplex_kernels,
-            self.config.duplex_layers,
-        )
-        return Networks(agent=self.new_agents(), mixer=mixer)

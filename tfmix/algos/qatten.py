@@ -1,0 +1,96 @@
+"""Qatten (Yang et al. 2020): its mixer and its loss."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+from tfmix import ops
+from tfmix.algos.base import Metrics
+from tfmix.algos.value_mixing import ValueMixing
+from tfmix.networks.layers import Linear, Mlp, Networks
+from tfmix.types import Episode
+
+
+class AttentionMixer(tf_keras.layers.Layer):
+    """Qatten's mixer (Yang et al. 2020, section 3.2).
+
+    Q_tot = c(s) + sum_h w_h(s) sum_i lambda_{i,h} Q_i: in each head the state
+    asks, the agents' observations answer, and the softmax over agents weighs
+    their values. All weights are positive, so the mixer is monotonic.
+
+    Args:
+      state_size: S.
+      obs_size: O.
+      embed: size of queries and keys, and hidden units of c (32 in the paper).
+      hypernet_embed: hidden units of the queries and of the heads' weights.
+      heads: how many (4 in the paper).
+      has_bias: whether the keys and the last layer of the queries have a bias
+        (they have in PyMARL2, and not in the code of WQMIX's authors).
+    """
+
+    def __init__(
+        self,
+        state_size: int,
+        obs_size: int,
+        embed: int,
+        hypernet_embed: int,
+        heads: int,
+        has_bias: bool = True,
+    ):
+        super().__init__(name="attention_mixer")
+        self.heads, self.embed = heads, embed
+        sizes, each = [state_size, hypernet_embed, embed], range(heads)
+        self.query = [Mlp(sizes, f"query_{h}", has_bias) for h in each]
+        self.key = [Linear(obs_size, embed, f"key_{h}", has_bias) for h in each]
+        self.head_weight = Mlp([state_size, hypernet_embed, heads], "head_weight")
+        self.constant = Mlp([state_size, embed, 1], "constant")
+        self.built = True
+
+    def logits(self, state: tf.Tensor, obs: tf.Tensor) -> tf.Tensor:
+        """How each head's question and each agent's answer agree, unscaled, [B, T, heads, N]."""
+        found = []
+        for query, key in zip(self.query, self.key, strict=True):
+            asked = query(state)[..., None, :]  # [B, T, 1, E]
+            found.append(tf.reduce_sum(asked * key(obs), -1))
+        return tf.stack(found, -2)
+
+    def call(
+        self, agent_q: tf.Tensor, state: tf.Tensor, *, obs: tf.Tensor, **_: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns q_tot, [B, T]."""
+        attention = tf.nn.softmax(self.logits(state, obs) * self.embed**-0.5)
+        head_q = tf.reduce_sum(attention * agent_q[..., None, :], -1)  # [B, T, heads]
+        weights = tf.abs(self.head_weight(state))  # [B, T, heads]
+        q_tot = tf.reduce_sum(weights * head_q, -1)
+        return q_tot + tf.squeeze(self.constant(state), -1)
+
+
+class Qatten(ValueMixing):
+    """Qatten (Yang et al. 2020); the agents' features are their observations."""
+
+    def build(self) -> Networks:
+        """The agent network and the attention mixer."""
+        mixer = AttentionMixer(
+            self.spec.state_size,
+            self.spec.obs_size,
+            self.config.mixer_embed,
+            self.config.hypernet_embed,
+            self.config.attention_heads,
+            self.config.attention_bias,
+        )
+        return Networks(agent=self.new_agents(), mixer=mixer)
+
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """The shared loss plus attention_logit_loss sum_h mean_i logit_{i,h}^2, over real steps.
+
+        The second part stands in the code of WQMIX's and QPLEX's authors alone.
+        """
+        loss, metrics = super().loss(batch)
+        if self.config.attention_logit_loss == 0:
+            return loss, metrics
+        logits = self.live.mixer.logits(batch.state[:, :-1], batch.obs[:, :-1])
+        squares = tf.reduce_sum(tf.reduce_mean(tf.square(logits), -1), -1)  # [B, T]
+        logit_loss = ops.masked_mean(squares, batch.mask)
+        loss += self.config.attention_logit_loss * logit_loss
+        return loss, {**metrics, "loss": loss, "loss_logit": logit_loss}

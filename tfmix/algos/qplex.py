@@ -1,0 +1,89 @@
+"""QPLEX (Wang et al. 2021): its mixer; the loss is that of value mixing."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tf_keras
+
+from tfmix.algos.value_mixing import ValueMixing
+from tfmix.networks.layers import Mlp, Networks
+
+
+class DuplexMixer(tf_keras.layers.Layer):
+    """QPLEX's mixer (Wang et al. 2021, section 3.2).
+
+    Each agent's value is shifted and scaled by the state, Q'_i = w_i Q_i + b_i
+    with w_i > 0, and split into its maximum and its advantage A'_i <= 0:
+    Q_tot = sum_i Q'_i(u_i) + sum_i (lambda_i(s, u) - 1) A'_i with lambda_i > 0,
+    so that the best joint action is still every agent's own best, whatever the
+    weights. A' is constant to the gradient, as in the authors' code.
+
+    Args:
+      n_agents: N.
+      n_actions: A.
+      state_size: S.
+      hypernet_embed: hidden units (64 in the authors' code).
+      kernels: attention kernels of lambda (10).
+      layers: layers of each kernel's extractors (3).
+    """
+
+    TINY = 1e-10  # keeps weights from being exactly zero
+
+    def __init__(
+        self,
+        n_agents: int,
+        n_actions: int,
+        state_size: int,
+        hypernet_embed: int,
+        kernels: int,
+        layers: int,
+    ):
+        super().__init__(name="duplex_mixer")
+        self.n_actions = n_actions
+        inner = [hypernet_embed] * (layers - 1)
+        both = state_size + n_agents * n_actions
+        self.scale = Mlp([state_size, hypernet_embed, n_agents], "scale")
+        self.shift = Mlp([state_size, hypernet_embed, n_agents], "shift")
+        names = range(kernels)
+        self.keys = [Mlp([state_size, *inner, 1], f"key_{k}") for k in names]
+        self.agents = [Mlp([state_size, *inner, n_agents], f"agents_{k}") for k in names]
+        self.actions = [Mlp([both, *inner, n_agents], f"actions_{k}") for k in names]
+        self.built = True
+
+    def call(
+        self,
+        agent_q: tf.Tensor,
+        state: tf.Tensor,
+        *,
+        agent_max_q: tf.Tensor,
+        action: tf.Tensor,
+        **_: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns q_tot, [B, T]."""
+        scale, shift = tf.abs(self.scale(state)) + self.TINY, self.shift(state)
+        own = scale * agent_q + shift  # [B, T, N]
+        advantage = tf.stop_gradient(own - (scale * agent_max_q + shift))
+        chosen = tf.one_hot(action, self.n_actions)  # [B, T, N, A]
+        shape = tf.concat([tf.shape(state)[:-1], [chosen.shape[-2] * self.n_actions]], 0)
+        both = tf.concat([state, tf.reshape(chosen, shape)], -1)
+        weight = tf.zeros_like(agent_q)
+        for key, agents, actions in zip(self.keys, self.agents, self.actions, strict=True):
+            importance = tf.abs(key(state)) + self.TINY  # [B, T, 1]
+            weight += importance * tf.sigmoid(agents(state)) * tf.sigmoid(actions(both))
+        return tf.reduce_sum(own + (weight - 1.0) * advantage, -1)
+
+
+class Qplex(ValueMixing):
+    """QPLEX (Wang et al. 2021)."""
+
+    def build(self) -> Networks:
+        """The agent network and the duplex mixer."""
+        mixer = DuplexMixer(
+            self.spec.n_agents,
+            self.spec.n_actions,
+            self.spec.state_size,
+            self.config.hypernet_embed,
+            self.config.duplex_kernels,
+            self.config.duplex_layers,
+        )
+        return Networks(agent=self.new_agents(), mixer=mixer)
