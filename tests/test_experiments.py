@@ -32,7 +32,9 @@ def make_folder(cell, env_steps=None, greedy=(6.0, 8.0, 7.0), whole=True):
     env_steps = env_steps or cell.config.env_steps
     newest = cell.folder / "checkpoints" / str(env_steps)
     newest.mkdir(parents=True)
-    manifest = {"format": checkpoint.FORMAT, "env_steps": env_steps, "seconds": 1.0, "sha256": {}}
+    (newest / "tensors.index").write_text("")
+    sums = {"tensors.index": "0" * 64}
+    manifest = {"format": checkpoint.FORMAT, "env_steps": env_steps, "seconds": 1.0, "sha256": sums}
     (newest / checkpoint.MANIFEST).write_text(checkpoint._text(manifest))
     about = {
         "format": 1,
@@ -239,7 +241,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
         ("qmix", 1): "failed",
     }
     assert rows[0]["reason"] == "loss became NaN"
-    assert rows[1]["reason"] == "ended by the system (Killed); its last words: nonsense"
+    assert rows[1]["reason"] == "ended by the system (Killed); its last line: nonsense"
     assert "stopped by a signal" in rows[3]["reason"]
     shown = capsys.readouterr().err
     assert f"broke     two_step vdn seed 0: loss became NaN ({rows[0]['folder']}.log)" in shown

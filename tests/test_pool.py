@@ -80,13 +80,21 @@ def wanted(team):
     return play(copy.copy(team))
 
 
+OTHERS = set()  # processes that tests of other files have left to this one
+
+
+@pytest.fixture(autouse=True, scope="module")
+def others():
+    OTHERS.update(children())
+
+
 def children():
-    """Processes started by this one, without multiprocessing's own resource tracker."""
+    """Processes started by this file, without multiprocessing's own resource tracker."""
     found = []
     for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
         if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             found.append(int(pid))
-    return found
+    return [pid for pid in found if pid not in OTHERS]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
