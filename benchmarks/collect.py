@@ -40,7 +40,7 @@ CASES = [(8, 0), (8, 1), (8, 2), (8, 4), (8, 8), (16, 16), (32, 16)]  # (n_envs,
 
 def bare(pipe: Any) -> None:
     """Steps environments for as many seconds as the pipe says; answers with env steps a second."""
-    from tfmix.envs.python.common import load_module
+    from tfmix.envs.python.adapters.common import load_module
 
     raw, adapted = load_module(NAME, MODULE).parallel_env(), envs.make_python(NAME, Config())
     actions = np.random.default_rng(0).integers(0, 5, [10_000, 3])

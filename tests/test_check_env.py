@@ -19,7 +19,7 @@ import tfmix
 from tests.test_adapters import Battle, Idle
 from tfmix.config import resolve
 from tfmix.envs import check
-from tfmix.envs.python import apart
+from tfmix.envs.python.workers import apart
 from tfmix.errors import UserError
 from tfmix.runs.task import open_env
 

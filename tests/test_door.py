@@ -1,4 +1,4 @@
-"""tfmix.envs.python.team: every convention in use gives the right numbers, others one clear line.
+"""Every convention in use gives the right numbers, others one clear line (`TeamEnv`, `door`).
 
 The environments are in tests/cases. The same table holds for the episodes of a
 training and for check_env.
@@ -15,7 +15,9 @@ import tfmix
 from tests.cases import users, users2, users3
 from tfmix.config.schema import Config
 from tfmix.envs import check
-from tfmix.envs.python import EnvError, door, own, pool
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.adapters import door, own
+from tfmix.envs.python.workers import pool
 from tfmix.errors import UserError
 from tfmix.training.collect_python import PythonCollector
 

@@ -249,7 +249,7 @@ class DyingTeam:
 
 
 def standin(monkeypatch, env):
-    from tfmix.envs.python import pettingzoo
+    from tfmix.envs.python.adapters import pettingzoo
 
     monkeypatch.setattr(pettingzoo, "_load", lambda *_: env)
     return envs.make_python("pettingzoo/x", dataclasses.replace(Config(), env="pettingzoo/x"))

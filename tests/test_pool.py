@@ -20,9 +20,10 @@ from pool_envs import BUILD, Odd, Rehearsed, Walk
 
 from tfmix import algos, envs
 from tfmix.config.schema import Config
-from tfmix.envs.python import EnvError, pool
-from tfmix.envs.python.pool import Pool, workers_of
-from tfmix.envs.python.rows import InProcess
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.workers import pool
+from tfmix.envs.python.workers.pool import Pool, workers_of
+from tfmix.envs.python.workers.rows import InProcess
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_python import PythonCollector
@@ -213,7 +214,7 @@ def test_a_script_without_a_guard_is_one_line(tmp_path):
         import os, sys, tfmix
         sys.path.append({str(ROOT / "tests")!r})
         from tfmix.config.schema import Config
-        from tfmix.envs.python import pool
+        from tfmix.envs.python.workers import pool
         from pool_envs import Walk
         train = tfmix.train if tfmix.WORKER in os.environ else pool.start
         train(Walk, Config(n_envs=2))
@@ -242,7 +243,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         import functools, sys, time
         sys.path.append({str(ROOT / "tests")!r})
         from tfmix.config.schema import Config
-        from tfmix.envs.python import pool
+        from tfmix.envs.python.workers import pool
         import pool_envs
         if __name__ == "__main__":
             factory = functools.partial(pool_envs.pid_of, {str(pids)!r})
@@ -387,7 +388,7 @@ sys.path.append({str(ROOT / "tests")!r})
 import multiprocessing
 from tfmix.config.schema import Config
 from tfmix.errors import UserError
-from tfmix.envs.python import pool
+from tfmix.envs.python.workers import pool
 from pool_envs import Walk
 try:
     pool.start(Walk, Config(n_envs=64, env_workers=64))

@@ -18,7 +18,7 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["benchmark", "check_env", "load", "resume", "train"]
 
-# Set where a worker process starts (tfmix.envs.python.pool), and how one exits that trains.
+# Set where a worker process starts (tfmix.envs.python.workers.pool), and how one exits that trains.
 WORKER, UNGUARDED = "TFMIX_WORKER", 77
 
 # TF-Agents needs Keras 2, and TensorFlow reads this when it is imported.

@@ -64,25 +64,25 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
 # prefix: (module, builder, what stands behind the prefix)
 PYTHON: dict[str, tuple[str, str, str]] = {
     "pettingzoo": (
-        "tfmix.envs.python.pettingzoo",
+        "tfmix.envs.python.adapters.pettingzoo",
         "make",
         "<module path of a ParallelEnv or AEC>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
     ),
     "gymnasium": (
-        "tfmix.envs.python.gymnasium",
+        "tfmix.envs.python.adapters.gymnasium",
         "make",
         "<id of several agents>, such as gymnasium/Foraging-8x8-2p-2f-coop-v3 or "
         "gymnasium/module:Id",
     ),
     "pymarl": (
-        "tfmix.envs.python.pymarl",
+        "tfmix.envs.python.adapters.pymarl",
         "make",
         "<module:Class> with the interface of PyMARL's MultiAgentEnv",
     ),
-    "smac": ("tfmix.envs.python.games", "smac", "<map>, such as smac/3s5z"),
-    "smacv2": ("tfmix.envs.python.games", "smacv2", "<map>, such as smacv2/10gen_terran"),
+    "smac": ("tfmix.envs.python.adapters.games", "smac", "<map>, such as smac/3s5z"),
+    "smacv2": ("tfmix.envs.python.adapters.games", "smacv2", "<map>, such as smacv2/10gen_terran"),
     "football": (
-        "tfmix.envs.python.games",
+        "tfmix.envs.python.adapters.games",
         "football",
         "<scenario>, such as football/academy_3_vs_1_with_keeper",
     ),
@@ -190,7 +190,7 @@ def make_python(name: str, config: Config) -> Any:
       UserError: no such thing, or one that no adapter can play.
     """
     prefix, _, target = name.partition("/")
-    module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.own", "make", ""))
+    module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.adapters.own", "make", ""))
     build = getattr(importlib.import_module(module), function)
     return build(
         target or name, name, config.team_reward, config.episode_limit, env_arguments(config)

@@ -16,7 +16,8 @@ import tensorflow as tf
 from tfmix import algos, envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
-from tfmix.envs.python import EnvError, own
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.adapters import own
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import cut_metrics
 from tfmix.monitoring.tensorboard import cut_events

@@ -9,9 +9,10 @@ from typing import Any
 
 from tfmix import envs
 from tfmix.config.schema import Config
-from tfmix.envs.python import own, pool
-from tfmix.envs.python.apart import RESET, Progress
-from tfmix.envs.python.worker import build, in_graph
+from tfmix.envs.python.adapters import own
+from tfmix.envs.python.workers import pool
+from tfmix.envs.python.workers.apart import RESET, Progress
+from tfmix.envs.python.workers.worker import build, in_graph
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_graph import GraphCollector

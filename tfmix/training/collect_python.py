@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix.envs.python.rows import check
+from tfmix.envs.python.workers.rows import check
 from tfmix.types import Episode
 
 

@@ -23,8 +23,10 @@ from tfmix.envs.check.repeat import check_seed, speed
 from tfmix.envs.check.report import Report
 from tfmix.envs.check.rows import rows
 from tfmix.envs.check.source import Witness
-from tfmix.envs.python import EnvError, own
-from tfmix.envs.python.apart import (
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.adapters import own
+from tfmix.envs.python.adapters.team import TeamEnv
+from tfmix.envs.python.workers.apart import (
     BUILD,
     CLOSE_SECONDS,
     HUNG,
@@ -42,9 +44,8 @@ from tfmix.envs.python.apart import (
     not_started,
     pickled,
 )
-from tfmix.envs.python.rows import close
-from tfmix.envs.python.team import TeamEnv
-from tfmix.envs.python.worker import build, in_graph
+from tfmix.envs.python.workers.rows import close
+from tfmix.envs.python.workers.worker import build, in_graph
 from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.text import clean, of_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tfmix.envs.python.rules import ALWAYS, DOOR, called, fill
+from tfmix.envs.python.adapters.rules import ALWAYS, DOOR, called, fill
 
 # What only this check looks at, beside the rules that training refuses too. {who} are the
 # agents; the rest is filled in at first sight.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.python.door import brief
+from tfmix.envs.python.adapters.door import brief
 from tfmix.ops import select_actions
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.values import Range
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.door import brief, flag, number
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters.door import brief, flag, number
+from tfmix.envs.python.adapters.team import TeamEnv
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 

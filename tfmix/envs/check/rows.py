@@ -6,9 +6,9 @@ import numpy as np
 
 from tfmix.envs.check.findings import listed
 from tfmix.envs.check.play import Episode, Player
-from tfmix.envs.python.pymarl import PymarlTeam
-from tfmix.envs.python.rules import called
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters.pymarl import PymarlTeam
+from tfmix.envs.python.adapters.rules import called
+from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.types import TEAM_REWARD
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.values import kind, leaves, outside
-from tfmix.envs.python.door import brief
+from tfmix.envs.python.adapters.door import brief
 
 # The first whole number that float32 cannot tell from its neighbour.
 WIDEST_WHOLE = 2**24

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.door import brief
+from tfmix.envs.python.adapters.door import brief
 
 
 class Range:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from tfmix.envs.python import gymnasium, pettingzoo, pymarl
-from tfmix.envs.python.common import build, find
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters import gymnasium, pettingzoo, pymarl
+from tfmix.envs.python.adapters.common import build, find
+from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import text

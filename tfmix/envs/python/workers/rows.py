@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from tfmix.envs.python import EnvError, EnvRaisedError
-from tfmix.envs.python.apart import CLOSE, RESET, STEP, WAIT, Progress
+from tfmix.envs.python.workers.apart import CLOSE, RESET, STEP, WAIT, Progress
 from tfmix.types import EnvSpec, Episode
 from tfmix.utils.text import clean, of_error
 
@@ -199,7 +199,7 @@ class Stepper:
 
 
 class InProcess:
-    """Environments of this process with the face of `tfmix.envs.python.pool.Pool`.
+    """Environments of this process with the face of `tfmix.envs.python.workers.pool.Pool`.
 
     What they raise is passed on.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfmix.envs.python.common import build, load_module, version_of
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters.common import build, load_module, version_of
+from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python import EnvError, EnvRaisedError, door, rules
-from tfmix.envs.python.common import close_quietly, hint, limit_of, space_of
+from tfmix.envs.python import EnvError, EnvRaisedError
+from tfmix.envs.python.adapters import door, rules
+from tfmix.envs.python.adapters.common import close_quietly, hint, limit_of, space_of
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import text

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tfmix.config.schema import Config
-from tfmix.envs.python import EnvError, worker
-from tfmix.envs.python.apart import (
+from tfmix.envs.python import EnvError
+from tfmix.envs.python.workers import worker
+from tfmix.envs.python.workers.apart import (
     BROKEN,
     CLOSE_SECONDS,
     LOOK_SECONDS,
@@ -30,7 +31,7 @@ from tfmix.envs.python.apart import (
     not_started,
     pickled,
 )
-from tfmix.envs.python.rows import InProcess, check, room
+from tfmix.envs.python.workers.rows import InProcess, check, room
 from tfmix.errors import UserError
 from tfmix.networks import in_numpy
 from tfmix.networks.layout import AgentLayout
@@ -59,7 +60,7 @@ class Pool:
       n_workers: processes.
 
     Attributes:
-      about: what is played, see `tfmix.envs.python.worker.About`; its `spec` is
+      about: what is played, see `tfmix.envs.python.workers.worker.About`; its `spec` is
         None if `factory` makes an environment of the graph, which no pool plays.
       spec: the same as `about.spec`.
       agents: names of the agents.

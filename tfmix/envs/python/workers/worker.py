@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.apart import BUILD, RESET, STEP, Line, Progress
-from tfmix.envs.python.rows import Rows, Stepper, close, make_rows, names_of
+from tfmix.envs.python.workers.apart import BUILD, RESET, STEP, Line, Progress
+from tfmix.envs.python.workers.rows import Rows, Stepper, close, make_rows, names_of
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.layout import AgentLayout

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python import pymarl
-from tfmix.envs.python.common import Dice, build, load_module, version_of
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters import pymarl
+from tfmix.envs.python.adapters.common import Dice, build, load_module, version_of
+from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 
 STARCRAFT = "and StarCraft II with the maps in ~/StarCraftII, or where SC2PATH says"

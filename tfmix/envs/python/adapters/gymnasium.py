@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python import door
-from tfmix.envs.python.common import build, limit_of, load_module, version_of
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters import door
+from tfmix.envs.python.adapters.common import build, limit_of, load_module, version_of
+from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.utils.text import nearest
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python import door
-from tfmix.envs.python.common import Dice, build, close_quietly, find, version_of
-from tfmix.envs.python.team import TeamEnv
+from tfmix.envs.python.adapters import door
+from tfmix.envs.python.adapters.common import Dice, build, close_quietly, find, version_of
+from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.utils import text
 
