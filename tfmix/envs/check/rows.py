@@ -55,9 +55,11 @@ def _each(sizes: list[int], what: str) -> str:
 def _observations(player: Player) -> str:
     if not isinstance(player.env, TeamEnv):
         return f"{player.spec.obs_size} numbers each; {player.obs}"
-    shapes = {str(list(s.shape)) for s in player.env.visible.values() if len(s.shape or ()) > 1}
+    shapes = {
+        str(list(s.shape)) for s in player.env.spaces.visible.values() if len(s.shape or ()) > 1
+    }
     flat = f", flattened from {listed(sorted(shapes))}" if shapes else ""
-    return f"{_each(player.env.sizes, 'numbers')}{flat}; {player.obs}"
+    return f"{_each(player.env.spaces.sizes, 'numbers')}{flat}; {player.obs}"
 
 
 def _actions(player: Player, env_steps: int) -> str:

@@ -39,11 +39,12 @@ class Witness:
         self.masks: set[str] = set()
         self.alike = self.unlike = 0
         self.left: Counter[Any] = Counter()
-        team.witness, team.on_fault, self._refuse = self, findings.add, team.on_fault
+        self._refuse = team.judge.on_fault
+        team.judge.witness, team.judge.on_fault = self, findings.add
 
     def detach(self) -> None:
         """Lets the team refuse again what it has to."""
-        self._team.witness, self._team.on_fault = None, self._refuse
+        self._team.judge.witness, self._team.judge.on_fault = None, self._refuse
 
     def see(self, agent: Any, space: Any, value: Any, where: str) -> None:
         """Looks at an agent's observation, or at the state if `agent` is None.

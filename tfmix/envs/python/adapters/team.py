@@ -7,24 +7,22 @@ in `check_env` alike. docs/environments.md lists the conventions that are read.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfmix.envs.python import EnvError, EnvRaisedError
-from tfmix.envs.python.adapters import door, rules
-from tfmix.envs.python.adapters.common import close_quietly, hint, limit_of, space_of
+from tfmix.envs.python.adapters import door
+from tfmix.envs.python.adapters.common import close_quietly, hint, limit_of
+from tfmix.envs.python.adapters.judge import Judge, by_clock
+from tfmix.envs.python.adapters.rehearsal import rehearse
+from tfmix.envs.python.adapters.spaces import AgentSpaces
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import text
 
 Seen = tuple[np.ndarray, np.ndarray, np.ndarray]
-MISSING = object()
-# The rehearsal plays an episode of at most that many seconds.
-REHEARSAL_SECONDS = 2.0
-CLOCK_KEY = "TimeLimit.truncated"  # old Gym's, in an info
 RETURNS = {
     "reset": "observations and infos",
     "step": "observations, rewards, terminations, truncations and infos",
@@ -57,21 +55,18 @@ class TeamEnv:
       limit_from: who named the longest episode.
       agent_names: what the source calls the agents.
       ended: whether the source itself has ended the episode.
-      on_fault: (rule, agent, fields) -> None, called at each broken rule of
-        `rules.DOOR`; by default it raises EnvError. If it returns, a harmless
-        value takes the place of the wrong one.
-      witness: None, or an object that is shown what the source returns, see
-        `tfmix.envs.check.source.Witness`.
+      spaces: the agents' spaces.
+      judge: reads what a step returns, or refuses it.
     """
 
     def __init__(self, source: Any, name: str, team_reward: str, episode_limit: int, version: str):
-        self._env, self._name, self._clock, self.ended = source, name, 0, False
-        self.on_fault: Callable[..., None] = self._refuse
-        self.witness: Any = None
+        self._env, self._name, self.ended = source, name, False
         self._acting: list[Any] = []
-        self._team_reward = "team" if getattr(source, "one_reward", False) else team_reward
-        self._find_agents()
-        self._find_spaces()
+        self.agent_names = self._find_agents()
+        one = getattr(source, "one_reward", False)
+        self.judge = Judge(name, self.agent_names, "team" if one else team_reward)
+        self.spaces = AgentSpaces(source, name, self.agent_names)
+        self._n_actions, self._obs_size = max(self.spaces.counts), max(self.spaces.sizes)
         own_limit, named = limit_of(source)
         self._limit = episode_limit or own_limit
         self.limit_from = (
@@ -93,60 +88,26 @@ class TeamEnv:
             obs_size=self._obs_size,
             state_size=len(self.agent_names) * self._obs_size if own < 0 else own,
             episode_limit=self._limit,
-            agent_n_actions=tuple(self._counts),
-            team_reward=self._team_reward,
+            agent_n_actions=tuple(self.spaces.counts),
+            team_reward=self.judge.team_reward,
             version=version,
         )
 
     # What the source is.
 
-    def _find_agents(self) -> None:
+    def _find_agents(self) -> list[Any]:
         """Reads `possible_agents`, which some environments fill in at their first reset."""
         if not list(getattr(self._env, "possible_agents", None) or []):
             try:
                 self._ask("reset", 2, seed=0)
             except EnvError as error:
                 raise UserError(str(error)) from error
-        self.agent_names = list(getattr(self._env, "possible_agents", None) or [])
-        self._index = {agent: i for i, agent in enumerate(self.agent_names)}
-        if len(self._index) < 2:
+        names = list(getattr(self._env, "possible_agents", None) or [])
+        if len(set(names)) < 2:
             raise UserError(
-                f"{self._name}: a team needs two agents or more, this has "
-                f"{door.brief(self.agent_names)}"
+                f"{self._name}: a team needs two agents or more, this has {door.brief(names)}"
             )
-
-    def _find_spaces(self) -> None:
-        """Reads every agent's spaces and makes what reads its observations."""
-        from gymnasium import spaces
-
-        self._declared = self._spaces_now()
-        for agent, (actions, _) in self._declared.items():
-            if not isinstance(actions, spaces.Discrete):
-                raise UserError(f"{self._name}: {_not_discrete(agent, actions)}")
-        self._counts = [int(actions.n) for actions, _ in self._declared.values()]
-        self._firsts = [int(actions.start) for actions, _ in self._declared.values()]
-        self.visible = {agent: door.visible(seen) for agent, (_, seen) in self._declared.items()}
-        self._readers: list[door.Reader] = []
-        for agent, space in self.visible.items():
-            try:
-                self._readers.append(door.reader(space))
-            except door.MisfitError as error:
-                raise UserError(
-                    f"{self._name}: the observation space of {rules.called(agent)}: {error}; "
-                    "tfmix needs spaces of a fixed size"
-                ) from error
-        self.sizes = [int(spaces.utils.flatdim(space)) for space in self.visible.values()]
-        self._n_actions, self._obs_size = max(self._counts), max(self.sizes)
-
-    def _spaces_now(self) -> dict[Any, tuple[Any, Any]]:
-        """Returns every agent's spaces of actions and observations, as the source has them."""
-        try:
-            return {
-                agent: tuple(space_of(self._env, what, agent) for what in ("action", "observation"))
-                for agent in self.agent_names
-            }
-        except Exception as error:  # whatever a third party raises
-            raise UserError(f"{self._name}: {text.of_error(error)}") from error
+        return names
 
     @property
     def has_state(self) -> bool:
@@ -156,22 +117,10 @@ class TeamEnv:
     def _present(self) -> list[Any]:
         """Returns the agents that can act now, in the order of all."""
         there = set(getattr(self._env, "agents", self.agent_names))
-        if not there <= self._index.keys():
-            for agent in there - self._index.keys():
-                self.on_fault("stranger", agent)
+        if not there <= self.judge.index.keys():
+            for agent in there - self.judge.index.keys():
+                self.judge.on_fault("stranger", agent)
         return [agent for agent in self.agent_names if agent in there]
-
-    # Faults.
-
-    def _refuse(self, rule: str, agent: Any = None, **fields: Any) -> None:
-        """Raises EnvError: what is wrong, at which step, and what to do."""
-        who = "" if agent is None else rules.called(agent)
-        seen, advice = rules.fill(rules.DOOR, rule, {"who": who, **fields})
-        seen = seen.replace("{who}", who)  # `what` may name the agent too
-        raise EnvError(
-            f"{text.clean(self._name)}: {text.clean(seen)} at step {self._clock} of the episode: "
-            f"{advice}"
-        )
 
     def _ask(self, what: str, count: int, *values: Any, **arguments: Any) -> Sequence[Any]:
         """Calls the source's `what`, which must return `count` values."""
@@ -187,14 +136,6 @@ class TeamEnv:
                 f"{self._name}: {what}() must return {count} values ({RETURNS[what]}), not {found}"
             )
         return given
-
-    def _mapping(self, what: str, value: Any) -> Mapping[Any, Any]:
-        if isinstance(value, Mapping):
-            return value
-        if what == "infos" and value is None:
-            return {}
-        self.on_fault("dict", what=what, found=door.brief(value))
-        return {}
 
     # What the agents see.
 
@@ -217,7 +158,7 @@ class TeamEnv:
         try:
             return door.to_float32(door.real_array(given)).ravel()
         except door.WideError as error:
-            self.on_fault("wide", what="the state", found=str(error))
+            self.judge.on_fault("wide", what="the state", found=str(error))
             return np.zeros(np.size(given), np.float32)
         except door.MisfitError as error:
             raise EnvError(f"{self._name}: the state cannot be read: {error}") from error
@@ -233,8 +174,8 @@ class TeamEnv:
             After its end every observation that is given is read: after a
             truncation the value of the next state counts.
         """
-        observations = self._mapping("observations", observations)
-        infos = self._mapping("infos", infos)
+        observations = self.judge.mapping("observations", observations)
+        infos = self.judge.mapping("infos", infos)
         present = set(observations) if over else {*self._acting}
         obs: np.ndarray = np.zeros([len(self.agent_names), self._obs_size], np.float32)
         legal: np.ndarray = np.zeros([len(self.agent_names), self._n_actions], bool)
@@ -242,13 +183,13 @@ class TeamEnv:
             if agent not in observations or agent not in present:
                 legal[i, 0] = True
                 if agent in needed:
-                    self.on_fault("unseen", agent)
+                    self.judge.on_fault("unseen", agent)
                 continue
             self._read(i, agent, observations[agent], infos, obs[i], legal[i])
             if not legal[i].any():
                 if not over:
-                    self.on_fault("illegal", agent)
-                    legal[i, : self._counts[i]] = True
+                    self.judge.on_fault("illegal", agent)
+                    legal[i, : self.spaces.counts[i]] = True
                 legal[i, 0] = True
         return obs, self._state(obs, over), legal
 
@@ -263,24 +204,26 @@ class TeamEnv:
         elif infos:
             mask = door.team_mask(infos, agent, i, len(self.agent_names))
         try:
-            flat = self._readers[i](seen)
+            flat = self.spaces.readers[i](seen)
             if np.isfinite(flat).all():
                 obs[: flat.size] = flat
             else:
-                self.on_fault("finite", agent, what="the observation of {who}")
-            if self.witness is not None:
-                self.witness.see(agent, self.visible[agent], seen, "" if mask is None else where)
+                self.judge.on_fault("finite", agent, what="the observation of {who}")
+            if self.judge.witness is not None:
+                self.judge.witness.see(
+                    agent, self.spaces.visible[agent], seen, "" if mask is None else where
+                )
         except door.WideError as error:
-            self.on_fault("wide", agent, what="the observation of {who}", found=str(error))
+            self.judge.on_fault("wide", agent, what="the observation of {who}", found=str(error))
         except door.MisfitError as error:
-            self.on_fault("outside", agent, wrong=str(error))
-        count = self._counts[i]
+            self.judge.on_fault("outside", agent, wrong=str(error))
+        count = self.spaces.counts[i]
         if mask is None:
             legal[:count] = True
             return
         allowed = door.mask(mask, count)
         if allowed is None:
-            self.on_fault("mask", agent, found=door.brief(mask), size=count)
+            self.judge.on_fault("mask", agent, found=door.brief(mask), size=count)
         legal[:count] = True if allowed is None else allowed
 
     def _state(self, obs: np.ndarray, over: str) -> np.ndarray:
@@ -294,12 +237,12 @@ class TeamEnv:
         own = self._own_state()
         if own is None or own.size != size:
             found = [0 if own is None else own.size]
-            self.on_fault("shape", what="the state", found=found, wanted=[size])
+            self.judge.on_fault("shape", what="the state", found=found, wanted=[size])
             return blank
-        if self.witness is not None:
-            self.witness.see(None, None, own, "")
+        if self.judge.witness is not None:
+            self.judge.witness.see(None, None, own, "")
         if not np.isfinite(own).all():
-            self.on_fault("finite", what="the state")
+            self.judge.on_fault("finite", what="the state")
             return blank
         return own.copy()
 
@@ -311,19 +254,13 @@ class TeamEnv:
         Raises:
           EnvError: the source breaks a rule of `rules.DOOR`.
         """
-        self._clock, self.ended = 0, False
+        self.judge.clock, self.ended = 0, False
         observations, infos = self._ask("reset", 2, seed=seed)
         self._acting = self._present()
         if not self._acting:
-            self.on_fault("empty")
-        for agent, now in self._spaces_now().items():
-            for what, old, new in zip(
-                ("action", "observation"), self._declared[agent], now, strict=True
-            ):
-                if old is not new and old != new:
-                    self.on_fault(
-                        "space", agent, what=what, old=door.brief(old), new=door.brief(new)
-                    )
+            self.judge.on_fault("empty")
+        for agent, what, old, new in self.spaces.changes():
+            self.judge.on_fault("space", agent, what=what, old=old, new=new)
         return self._look(observations, infos, self._acting)
 
     def step(
@@ -342,21 +279,21 @@ class TeamEnv:
         """
         acting = self._acting
         chosen = {
-            agent: self._firsts[i] + int(action[i])
-            for agent, i in ((agent, self._index[agent]) for agent in acting)
+            agent: self.spaces.firsts[i] + int(action[i])
+            for agent, i in ((agent, self.judge.index[agent]) for agent in acting)
         }
         observations, rewards, ends, cuts, infos = self._ask("step", 5, chosen)
-        self._clock += 1
-        terminated = self._flags("terminations", ends, acting)
-        truncated = self._flags("truncations", cuts, acting)
+        self.judge.clock += 1
+        terminated = self.judge.flags("terminations", ends, acting)
+        truncated = self.judge.flags("truncations", cuts, acting)
         living = self._living(terminated, truncated, infos)
         # A true end wins if the time limit comes at the same step.
         over = self.ended and all(terminated[a] for a in acting if a not in living)
-        cut = not over and (self.ended or self._clock >= self._limit)
+        cut = not over and (self.ended or self.judge.clock >= self._limit)
         needed = [] if over else living
         if cut:
             needed = [a for a in acting if not terminated[a]]
-        reward = self._team(rewards, acting)
+        reward = self.judge.team(rewards, acting)
         how = "terminated" if over else "truncated" if cut else ""
         return *self._look(observations, infos, needed, how), reward, over, cut, infos
 
@@ -371,121 +308,24 @@ class TeamEnv:
         after = set(self._acting)
         for agent in before:
             if terminated[agent]:
-                if _by_clock(infos, agent):
+                if by_clock(infos, agent):
                     terminated[agent], truncated[agent] = False, True
             elif agent not in after and not truncated[agent]:
                 if terminated[agent] is truncated[agent] is False:  # and not unreadable
-                    self.on_fault("vanished", agent)
+                    self.judge.on_fault("vanished", agent)
                 terminated[agent] = True
         living = [a for a in before if not (terminated[a] or truncated[a])]
         living += [agent for agent in self._acting if agent not in terminated]
         self.ended = not living
-        if self.witness is not None:
-            self.witness.end(before, living, self._acting, self.ended)
+        if self.judge.witness is not None:
+            self.judge.witness.end(before, living, self._acting, self.ended)
         return living
-
-    def _flags(self, what: str, value: Any, acting: Sequence[Any]) -> dict[Any, bool | None]:
-        """Returns one flag for each agent that acted; RLlib's `__all__` counts for all.
-
-        A flag that cannot be read is None.
-        """
-        if not isinstance(value, Mapping):
-            self.on_fault("dict", what=what, found=door.brief(value))
-            return dict.fromkeys(acting)
-        found: dict[Any, bool | None] = {}
-        everyone = value.get(door.EVERYONE, MISSING)
-        for agent in acting:
-            given = value.get(agent, everyone)
-            one = door.flag(given)
-            if one is None:
-                shown = "missing" if given is MISSING else door.brief(given)
-                self.on_fault("flag", agent, what=what, found=shown)
-            found[agent] = one
-        if everyone is not MISSING and door.flag(everyone):
-            return dict.fromkeys(found, True)
-        return found
-
-    def _team(self, rewards: Any, acting: Sequence[Any]) -> float:
-        """Returns the team's one number."""
-        if self._team_reward == "team":
-            return self._number(rewards, "the reward", "one number for the team")
-        given = self._mapping("rewards", rewards)
-        for agent in acting if isinstance(rewards, Mapping) else ():
-            if agent not in given:
-                self.on_fault("unpaid", agent)
-        wanted = "one number for each agent"
-        numbers = {
-            agent: self._number(given[agent], "the reward of {who}", wanted, agent)
-            for agent in self.agent_names
-            if agent in given
-        }
-        for agent in given if len(numbers) < len(given) else ():
-            if agent not in numbers:
-                self.on_fault("unknown", agent)
-        if self.witness is not None:
-            self.witness.pay(numbers)
-        if self._team_reward == "one" and numbers:
-            first = next(iter(numbers.values()))
-            if any(one != first for one in numbers.values()):
-                self.on_fault("unlike", found=door.brief(list(numbers.values())))
-            return first
-        # The mean is over the whole team, agents that are gone included.
-        return sum(numbers.values()) / (len(self._index) if self._team_reward == "mean" else 1)
-
-    def _number(self, value: Any, what: str, wanted: str, agent: Any = None) -> float:
-        found = door.number(value)
-        if found is None:
-            self.on_fault("reward", agent, what=what, found=door.brief(value), wanted=wanted)
-        elif not abs(found) <= door.LARGEST:
-            self.on_fault("finite", agent, what=what, found=f" in float32: {found:g}")
-        else:
-            return found
-        return 0.0
 
     # Before and after.
 
     def rehearse(self) -> list[str]:
-        """Starts episodes and plays one, so that a training does not begin with a broken one.
-
-        Returns:
-          what a user should know before a training, a sentence each.
-
-        Raises:
-          UserError: the source breaks a rule of `rules.DOOR`.
-        """
-        try:
-            first, _, again = [self.reset(seed) for seed in (0, 1, 0)]
-            cut_short = self._play_to_limit(again[2])
-        except EnvError as error:
-            raise UserError(str(error)) from error
-        except Exception as error:  # an object that does not act as its type promises
-            raise UserError(f"{self._name} cannot be played: {text.of_error(error)}") from error
-        notices = []
-        if not all(map(np.array_equal, first, again)):
-            notices.append(
-                "ignores its seed: the same run does not come twice, and a resumed one differs "
-                "from one that was never stopped"
-            )
-        if cut_short:
-            notices.append(
-                f"does not end at its {self.limit_from} of {self._limit:,} env steps: tfmix cuts "
-                "its episodes there; --episode_limit sets another limit"
-            )
-        return notices
-
-    def _play_to_limit(self, legal: np.ndarray) -> bool:
-        """Plays random legal actions to the episode's end or for some seconds.
-
-        Returns:
-          whether the source plays on at a limit that it names itself.
-        """
-        draw, end = np.random.default_rng(0), time.monotonic() + REHEARSAL_SECONDS
-        while time.monotonic() < end:
-            action = np.where(legal, draw.random(legal.shape), -1.0).argmax(-1)
-            _, _, legal, _, terminated, truncated, _ = self.step(action)
-            if terminated or truncated:
-                return not self.ended and self.must_end
-        return False
+        """Starts episodes and plays one; see `rehearsal.rehearse`."""
+        return rehearse(self)
 
     @property
     def must_end(self) -> bool:
@@ -495,26 +335,3 @@ class TeamEnv:
     def close(self) -> None:
         """Closes the environment; what its `close` raises is dropped."""
         close_quietly(self._env)
-
-
-def _by_clock(infos: Any, agent: Any) -> bool:
-    """Whether an info has old Gym's sign that the time limit ended the episode."""
-    if not isinstance(infos, Mapping):
-        return False
-    own = infos.get(agent)
-    places = (own, infos) if isinstance(own, Mapping) else (infos,)
-    return any(bool(door.flag(place.get(CLOCK_KEY, False))) for place in places)
-
-
-def _not_discrete(agent: Any, space: Any) -> str:
-    """Says why an action space does not serve."""
-    package = type(space).__module__.partition(".")[0]
-    if package == "gym":
-        return (
-            f"{rules.called(agent)}'s action space is of the package gym; tfmix reads Gymnasium's: "
-            "write `from gymnasium import spaces`"
-        )
-    return (
-        f"{rules.called(agent)} has actions {door.brief(space)}; tfmix needs discrete actions"
-        " (some environments offer --env_arg=continuous_actions=false)"
-    )

@@ -1,0 +1,89 @@
+"""The agents' spaces of actions and observations, and what reads an observation of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tfmix.envs.python.adapters import door, rules
+from tfmix.envs.python.adapters.common import space_of
+from tfmix.errors import UserError
+from tfmix.utils import text
+
+BOTH = ("action", "observation")
+
+
+class AgentSpaces:
+    """Reads the spaces of all agents.
+
+    Args:
+      source: the environment.
+      name: its name.
+      agents: the agents' names.
+
+    Raises:
+      UserError: a space that is missing, actions that are not discrete, or
+        observations without a fixed size.
+
+    Attributes:
+      counts: actions of each agent, in the order of the agents as all lists.
+      firsts: the number of each agent's first action.
+      visible: by agent, the space of its observation without a mask.
+      readers: what flattens each agent's observation, see `door.reader`.
+      sizes: numbers in each agent's observation.
+    """
+
+    def __init__(self, source: Any, name: str, agents: Sequence[Any]):
+        from gymnasium import spaces
+
+        self._source, self._name = source, name
+        self._declared: dict[Any, tuple[Any, ...]] = {}
+        self._declared = self._now(agents)
+        for agent, (actions, _) in self._declared.items():
+            if not isinstance(actions, spaces.Discrete):
+                raise UserError(f"{name}: {_not_discrete(agent, actions)}")
+        self.counts = [int(actions.n) for actions, _ in self._declared.values()]
+        self.firsts = [int(actions.start) for actions, _ in self._declared.values()]
+        self.visible = {agent: door.visible(seen) for agent, (_, seen) in self._declared.items()}
+        self.readers = [self._reader(agent, space) for agent, space in self.visible.items()]
+        self.sizes = [int(spaces.utils.flatdim(space)) for space in self.visible.values()]
+
+    def _now(self, agents: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
+        """Returns every agent's spaces of actions and observations, as the source has them."""
+        try:
+            return {
+                agent: tuple(space_of(self._source, what, agent) for what in BOTH)
+                for agent in agents
+            }
+        except Exception as error:  # whatever a third party raises
+            raise UserError(f"{self._name}: {text.of_error(error)}") from error
+
+    def _reader(self, agent: Any, space: Any) -> door.Reader:
+        try:
+            return door.reader(space)
+        except door.MisfitError as error:
+            raise UserError(
+                f"{self._name}: the observation space of {rules.called(agent)}: {error}; "
+                "tfmix needs spaces of a fixed size"
+            ) from error
+
+    def changes(self) -> Iterator[tuple[Any, str, str, str]]:
+        """Yields agent, kind, and the old and the new space in text, of each space that changed."""
+        for agent, now in self._now(list(self._declared)).items():
+            for what, old, new in zip(BOTH, self._declared[agent], now, strict=True):
+                if old is not new and old != new:
+                    yield agent, what, door.brief(old), door.brief(new)
+
+
+def _not_discrete(agent: Any, space: Any) -> str:
+    """Says why an action space does not serve."""
+    package = type(space).__module__.partition(".")[0]
+    if package == "gym":
+        return (
+            f"{rules.called(agent)}'s action space is of the package gym; tfmix reads Gymnasium's: "
+            "write `from gymnasium import spaces`"
+        )
+    return (
+        f"{rules.called(agent)} has actions {door.brief(space)}; tfmix needs discrete actions"
+        " (some environments offer --env_arg=continuous_actions=false)"
+    )
