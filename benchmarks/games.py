@@ -31,7 +31,7 @@ import tensorflow as tf  # noqa: E402
 from tfmix import ops  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.runs.task import open_env  # noqa: E402
-from tfmix.training.seeds import EVALUATE  # noqa: E402
+from tfmix.training.seeds import Stream  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 
 Errors = dict[str, tuple[float, float]]  # name: (found, allowed)
@@ -89,7 +89,7 @@ def train(trainer: Trainer, seed: int) -> float:
     """Trains anew from `seed`; returns the greedy return."""
     trainer.reset(seed)
     trainer.train_until(trainer.config.env_steps)
-    return float(trainer.play(EVALUATE, 1)[0])
+    return float(trainer.play(Stream.EVALUATE, 1)[0])
 
 
 class Cells(NamedTuple):

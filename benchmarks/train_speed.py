@@ -53,7 +53,7 @@ from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.runs.session import Session  # noqa: E402
 from tfmix.runs.task import open_env  # noqa: E402
-from tfmix.training.seeds import COLLECT, EVALUATE  # noqa: E402
+from tfmix.training.seeds import Stream  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 
 GRAPH, PYTHON = "mpe/simple_spread", "pettingzoo/pettingzoo.mpe.simple_spread_v3"
@@ -76,7 +76,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
     collection = config.n_envs * trainer.spec.episode_limit  # env steps
     updates = config.n_envs * config.updates_per_episode / collection
     batch = trainer._next_batch()
-    seed, first = tf.stack([trainer.seed, COLLECT]), counters.episodes.value()
+    seed, first = tf.stack([trainer.seed, Stream.COLLECT]), counters.episodes.value()
     epsilon, rate = trainer.epsilon(), trainer.learning_rate()
 
     def collect() -> Any:
@@ -95,7 +95,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
     log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
 
     def evaluate() -> Any:
-        return trainer.play(EVALUATE, config.eval_episodes)
+        return trainer.play(Stream.EVALUATE, config.eval_episodes)
 
     return {
         "collect": (1 / collection, lambda: collect().mask),

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.export import export
-from tfmix.training.seeds import RANDOM_TEAM, SUMMARY
+from tfmix.training.seeds import Stream
 from tfmix.training.trainer import Trainer, check_playing
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import text
@@ -149,7 +149,7 @@ class Run:
           UserError: more episodes than the machine has memory for.
         """
         check_playing(self.spec, episodes)
-        stream = RANDOM_TEAM if epsilon >= 1.0 else SUMMARY
+        stream = Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
         return self.trainer.play(stream, episodes, epsilon)
 
     def export(self) -> Path:

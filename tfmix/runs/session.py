@@ -16,7 +16,7 @@ from tfmix.monitoring.tensorboard import TensorBoard
 from tfmix.runs import checkpoint, folders
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
-from tfmix.training.seeds import EVALUATE
+from tfmix.training.seeds import Stream
 from tfmix.training.trainer import Trainer
 
 # The share of a run's time that checkpoints may take, unless --checkpoint_period_env_steps asks.
@@ -187,7 +187,7 @@ class Session:
             if self.should_stop():
                 return None
             first = trainer.env_steps() + start
-            found.append(trainer.play(EVALUATE, min(part, count - start), first=first))
+            found.append(trainer.play(Stream.EVALUATE, min(part, count - start), first=first))
         return np.concatenate(found)
 
     def saving_is_due(self) -> bool:

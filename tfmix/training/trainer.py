@@ -19,7 +19,7 @@ from tfmix.training.finite import NotFiniteError
 from tfmix.training.learner import Learner
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
 from tfmix.training.replay_size import check, episode_bytes, episode_spec, plan
-from tfmix.training.seeds import COLLECT, REPLAY, WEIGHTS
+from tfmix.training.seeds import Stream
 from tfmix.types import EnvSpec, Episode
 from tfmix.utils import memory
 
@@ -154,7 +154,7 @@ class Trainer:
     def reset(self, seed: int) -> None:
         """Starts over from `seed`; nothing is compiled anew."""
         self.seed.assign(seed)
-        self.algorithm.reset(tf.stack([self.seed, WEIGHTS]))
+        self.algorithm.reset(tf.stack([self.seed, Stream.WEIGHTS]))
         self.learner.reset()
         self.replay.clear()
         clear(self.counters)
@@ -182,7 +182,7 @@ class Trainer:
         collected = 0
         while well and due == 0 and collected < iterations:
             episode = self.collector.collect(
-                tf.stack([self.seed, COLLECT]),
+                tf.stack([self.seed, Stream.COLLECT]),
                 self.counters.episodes.value(),
                 self.epsilon(),
                 self.config.n_envs,
@@ -233,7 +233,7 @@ class Trainer:
     def _next_batch(self) -> Episode:
         """What the next update learns from; the same until an update is counted."""
         seed = tf.random.experimental.stateless_fold_in(
-            tf.stack([self.seed, REPLAY]), self.counters.updates.value()
+            tf.stack([self.seed, Stream.REPLAY]), self.counters.updates.value()
         )
         return self.replay.sample(seed, self.config.batch_episodes)
 

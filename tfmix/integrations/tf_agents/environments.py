@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import GraphEnv
+from tfmix.training.seeds import Stream
 from tfmix.types import EnvSpec, Step
 from tfmix.utils.quiet import quiet_import
 
@@ -23,8 +24,6 @@ _tensor_spec = quiet_import("tf_agents.specs.tensor_spec")
 _time_step = quiet_import("tf_agents.trajectories.time_step")
 
 _FIRST, _MID, _LAST = (int(getattr(_time_step.StepType, name)) for name in ("FIRST", "MID", "LAST"))
-# The seed's second word: a policy with the same seed draws other numbers.
-_STREAM = 6
 
 
 def time_step_spec(spec: EnvSpec) -> Any:
@@ -58,7 +57,9 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
     def __init__(self, env: GraphEnv, batch_size: int = 1, seed: int = 0):
         self.env, self.spec = env, env.spec
         super().__init__(time_step_spec(env.spec), action_spec(env.spec), batch_size)
-        self._seed = tf.Variable([seed, _STREAM], dtype=tf.int32, trainable=False)
+        self._seed = tf.Variable(
+            [seed, Stream.TF_AGENTS_ENVIRONMENT], dtype=tf.int32, trainable=False
+        )
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
         # Every row stands behind an end, so that whatever comes first starts an episode.
         state, step = env.reset(tf.zeros([2], tf.int32), batch_size)

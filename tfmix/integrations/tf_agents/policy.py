@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfmix.algos.base import Algorithm
 from tfmix.integrations.tf_agents.environments import action_spec, time_step_spec
 from tfmix.networks.agent import own_legal
+from tfmix.training.seeds import Stream
 from tfmix.utils.quiet import quiet_import
 
 _tf_policy = quiet_import("tf_agents.policies.tf_policy")
@@ -17,8 +18,6 @@ _policy_step = quiet_import("tf_agents.trajectories.policy_step")
 _distributions = quiet_import("tensorflow_probability").distributions
 
 Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
-# The seed's second word: an environment with the same seed draws other numbers.
-_STREAM = 7
 
 
 def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
@@ -68,7 +67,7 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
         )
         self._network, self._act, self._layout = algorithm.live.agent, algorithm.act, layout
         self._epsilon = epsilon
-        self._seed = tf.Variable([seed, _STREAM], dtype=tf.int32, trainable=False)
+        self._seed = tf.Variable([seed, Stream.TF_AGENTS_POLICY], dtype=tf.int32, trainable=False)
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def _draw(self, seed: Any) -> tf.Tensor:
@@ -76,7 +75,7 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
         if seed is None:
             return tf.random.experimental.stateless_fold_in(self._seed, self._calls.assign_add(1))
         seed = tf.cast(seed, tf.int32)
-        return tf.stack([seed, _STREAM]) if seed.shape.rank == 0 else seed
+        return tf.stack([seed, Stream.TF_AGENTS_POLICY]) if seed.shape.rank == 0 else seed
 
     def _action(self, time_step: Any, policy_state: Any, seed: Any = None) -> Any:
         """Epsilon-greedy actions.
