@@ -245,6 +245,36 @@ def latest(folder: Path) -> Path | None:
     return None
 
 
+def restore_part(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
+    """Reads some of a checkpoint's tensors, all of `tensors`.
+
+    Args:
+      checkpoint: one of `saved`.
+      tensors: a part of what `save` was given, whose types no format has changed.
+
+    Raises:
+      UserError: the checkpoint is of other networks or another task.
+    """
+    with _fitting(checkpoint):
+        path = str(checkpoint / "tensors")
+        _check_index(path)
+        status = tensors.read(path)
+        status.assert_existing_objects_matched()
+        status.expect_partial()
+
+
+@contextlib.contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+    """Turns the many kinds of errors of TensorFlow's reader into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"checkpoint {checkpoint} does not fit this run's settings: {text.clean(first)}"
+        ) from error
+
+
 def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     """Reads a checkpoint into `tensors`.
 
@@ -255,7 +285,7 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
     Raises:
       UserError: the checkpoint is of other networks or another task.
     """
-    try:
+    with _fitting(checkpoint):
         path = str(checkpoint / "tensors")
         _check_index(path)
         number = read_manifest(checkpoint)["format"]
@@ -265,11 +295,6 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
             _as_format_3(tensors).read(path).assert_consumed()
         else:
             _restore_older(path, tensors)
-    except Exception as error:  # TensorFlow's reader raises many kinds on bytes that fit their sums
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"checkpoint {checkpoint} does not fit this run's settings: {text.clean(first)}"
-        ) from error
 
 
 def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:

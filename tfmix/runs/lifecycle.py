@@ -9,11 +9,12 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfmix import algos, envs
+from tfmix.algos.base import Algorithm
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
@@ -27,7 +28,7 @@ from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
 from tfmix.runs.task import MissingEnv, open_env
 from tfmix.training.replay_size import HOST, plan
-from tfmix.training.trainer import Trainer
+from tfmix.training.trainer import Counters, Trainer, make_algorithm
 from tfmix.types import EnvSpec
 from tfmix.utils import memory, text
 from tfmix.utils.signals import STOPPING, listening, raise_again
@@ -35,6 +36,8 @@ from tfmix.utils.text import show, tell
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
 IN_USE = "another process trains there; wait for its end or stop it"
+# What of a task's shape a trained team cannot play without.
+SHAPE = ("n_agents", "n_actions", "obs_size", "agent_n_actions")
 LARGE_REPLAY = 500_000_000  # bytes that are worth a line
 
 
@@ -101,7 +104,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
     trainer = Trainer(chosen, make_collector, spec)
     with folders.locked(folder, IN_USE):
         _create(folder, chosen, spec)
-        run = Run(folder, trainer)
+        run = Run.of(folder, trainer)
         heard = _go_on(run, 0.0)
     raise_again(heard)
     return run
@@ -145,7 +148,8 @@ def resume(
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
     folders.refuse_links(Path(run_dir), to_write=True)
     with folders.locked(Path(run_dir), IN_USE):
-        run, newest = _open(run_dir, env, env_steps)
+        opened = _read(run_dir, env, env_steps)
+        run, newest = Run.of(opened.folder, _open_trainer(opened)), opened.newest
         if env_steps is not None and run.env_steps > env_steps:
             raise UserError(
                 f"{run.folder} is at {run.env_steps:,} env steps, "
@@ -202,16 +206,47 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
       UserError: no run there, one with symbolic links, pipes or devices in it,
         one not trained yet, or one whose checkpoint does not fit.
     """
-    run, newest = _open(run_dir, env)
+    opened = _read(run_dir, env)
+    newest, settings, spec = opened.newest, opened.config, opened.spec
     if newest is None:
-        raise UserError(f"{run.folder} has no checkpoint yet: --mode=resume trains it")
-    return run
+        raise UserError(f"{opened.folder} has no checkpoint yet: --mode=resume trains it")
+    algorithm, counters = make_algorithm(settings, spec), Counters()
+    checkpoint.restore_part(newest, tf.train.Checkpoint(live=algorithm.live, counters=counters))
+    _check_moment(newest, counters)
+
+    def open_collector(algorithm: Algorithm) -> Any:
+        return _open_env(opened)[1](algorithm)
+
+    def open_trainer() -> Trainer:
+        return _open_trainer(opened)
+
+    return Run(opened.folder, algorithm, counters, open_collector, open_trainer)
 
 
-def _open(
-    run_dir: str | os.PathLike[str], env: Any, env_steps: int | None = None
-) -> tuple[Run, Path | None]:
-    """The run of a folder and the checkpoint that it was restored from."""
+class Opened(NamedTuple):
+    """A run folder that was read, and nothing built of it yet.
+
+    Attributes:
+      folder: the run folder.
+      config: its settings.
+      spec: its task's shape.
+      env: the environment or factory that was given beside it, or None.
+      newest: its newest whole checkpoint, or None.
+    """
+
+    folder: Path
+    config: Config
+    spec: EnvSpec
+    env: Any
+    newest: Path | None
+
+
+def _read(run_dir: str | os.PathLike[str], env: Any, env_steps: int | None = None) -> Opened:
+    """Reads a run folder; `env_steps` is a new end.
+
+    Raises:
+      UserError: no run there, or one that cannot be read.
+    """
     folder, (settings, spec, _) = Path(run_dir), folders.read(run_dir)
     folders.refuse_links(folder)
     if env_steps is not None:
@@ -223,23 +258,50 @@ def _open(
             raise UserError(f"{folder} was trained on {settings.env}, not on {env}")
         envs.trust(env)
         env = None
-    newest = checkpoint.latest(folder / "checkpoints")
-    make_collector: Callable[..., Any]
+    return Opened(folder, settings, spec, env, checkpoint.latest(folder / "checkpoints"))
+
+
+def _open_env(opened: Opened) -> tuple[EnvSpec, Callable[..., Any]]:
+    """Opens the environment of a run folder; returns its spec and what builds its collector.
+
+    Raises:
+      UserError: the environment's shape is not that of the run.
+    """
+    settings, spec, env = opened.config, opened.spec, opened.env
     if env is None and (settings.env.startswith("custom/") or not envs.is_trusted(settings.env)):
-        found, make_collector = spec, functools.partial(MissingEnv, folder, settings.env)
-    else:
-        found, make_collector = open_env(settings, env)
+        return spec, functools.partial(MissingEnv, opened.folder, settings.env)
+    found, make_collector = open_env(settings, env)
     if found != spec:
-        tell(f"tfmix: {settings.env} is not quite what {folder} was trained on")
-    trainer = Trainer(settings, make_collector, found)
-    if newest is not None:
-        checkpoint.restore(newest, trainer.tensors)
-        if newest.name != str(trainer.env_steps()):
-            raise UserError(
-                f"checkpoint {newest} is of another moment of a run, or of another run: it was "
-                f"written at {trainer.env_steps():,} env steps"
-            )
-    return Run(folder, trainer), newest
+        differences = ", ".join(
+            f"{field.name} is {text.clean(getattr(found, field.name), 60)}, was "
+            f"{text.clean(getattr(spec, field.name), 60)}"
+            for field in dataclasses.fields(EnvSpec)
+            if getattr(found, field.name) != getattr(spec, field.name)
+        )
+        differs = f"{settings.env} differs from what {opened.folder} was trained on: {differences}"
+        if any(getattr(found, name) != getattr(spec, name) for name in SHAPE):
+            raise UserError(differs)
+        tell(f"tfmix: {differs}")
+    return found, make_collector
+
+
+def _open_trainer(opened: Opened) -> Trainer:
+    """Builds everything that a run's checkpoint holds and restores it, if there is one."""
+    found, make_collector = _open_env(opened)
+    trainer = Trainer(opened.config, make_collector, found)
+    if opened.newest is not None:
+        checkpoint.restore(opened.newest, trainer.tensors)
+        _check_moment(opened.newest, trainer.counters)
+    return trainer
+
+
+def _check_moment(newest: Path, counters: Counters) -> None:
+    """Raises UserError if a checkpoint's tensors are not of the env steps that name it."""
+    if newest.name != str(int(counters.env_steps)):
+        raise UserError(
+            f"checkpoint {newest} is of another moment of a run, or of another run: it was "
+            f"written at {int(counters.env_steps):,} env steps"
+        )
 
 
 def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:

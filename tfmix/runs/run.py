@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfmix.algos.base import Algorithm
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.export import export
 from tfmix.training.seeds import Stream
-from tfmix.training.trainer import Trainer, check_playing
+from tfmix.training.trainer import Counters, Trainer, check_playing, play, updates_owed
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import text
 
@@ -84,31 +86,87 @@ def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
 class Run:
     """A run folder opened: the trained team, its task and its settings.
 
+    A loaded run holds the team's weights alone. Environments are opened when it
+    plays, and the replay, the optimiser and the rest when `trainer` is asked for.
+
+    Args:
+      folder: the run folder.
+      algorithm: the networks.
+      counters: how far the run is.
+      open_collector: (algorithm) -> what plays the team; opens environments.
+      open_trainer: () -> the `Trainer` as its checkpoint left it.
+
     Attributes:
       folder: the run folder.
       config: its settings.
       spec: its task's shape.
       algorithm: the networks.
-      trainer: everything that a checkpoint holds.
       stopped: Ctrl-C or SIGTERM ended its training here before its end.
     """
 
-    def __init__(self, folder: Path, trainer: Trainer):
-        self.folder, self.trainer = folder, trainer
-        self.config, self.spec, self.algorithm = trainer.config, trainer.spec, trainer.algorithm
+    def __init__(
+        self,
+        folder: Path,
+        algorithm: Algorithm,
+        counters: Counters,
+        open_collector: Callable[[Algorithm], Any],
+        open_trainer: Callable[[], Trainer],
+    ):
+        self.folder, self.algorithm, self._counters = folder, algorithm, counters
+        self.config, self.spec = algorithm.config, algorithm.spec
+        self._open_collector, self._open_trainer = open_collector, open_trainer
+        self._collector: Any = None
+        self._trainer: Trainer | None = None
         self.stopped = False
         self._carry: tf.Tensor | None = None
+
+    @classmethod
+    def of(cls, folder: Path, trainer: Trainer) -> Run:
+        """Returns the run that `trainer` trains in a folder."""
+        run = cls(
+            folder,
+            trainer.algorithm,
+            trainer.counters,
+            lambda algorithm: trainer.collector,
+            lambda: trainer,
+        )
+        run._trainer, run._collector = trainer, trainer.collector
+        return run
+
+    @property
+    def trainer(self) -> Trainer:
+        """Everything that a checkpoint holds; built when it is first asked for."""
+        if self._trainer is None:
+            if self._collector is not None:
+                self._collector.close()
+            self._trainer = self._open_trainer()
+            self.algorithm, self._counters = self._trainer.algorithm, self._trainer.counters
+            self._collector = self._trainer.collector
+        return self._trainer
+
+    @property
+    def collector(self) -> Any:
+        """What plays the team; environments are opened when it is first asked for."""
+        if self._collector is None:
+            self._collector = self._open_collector(self.algorithm)
+        return self._collector
 
     @property
     def finished(self) -> bool:
         """Whether the run has done all of its env_steps, and learned from them."""
-        done = self.trainer.env_steps() >= self.config.env_steps
-        return done and not self.stopped and not self.trainer.owes_updates()
+        counters, config = self._counters, self.config
+        if self._trainer is not None:
+            owed = self._trainer.owes_updates()
+        else:  # without its replay a run waits before it learns on
+            owed = config.checkpoint_replay and bool(
+                updates_owed(config, counters.episodes, counters.updates)
+            )
+        return self.env_steps >= config.env_steps and not self.stopped and not owed
 
     @property
     def env_steps(self) -> int:
         """Environment steps that the team was trained for."""
-        return self.trainer.env_steps()
+        return int(self._counters.env_steps)
 
     def reset(self) -> None:
         """Starts a new episode for `act`."""
@@ -150,7 +208,7 @@ class Run:
         """
         check_playing(self.spec, episodes)
         stream = Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
-        return self.trainer.play(stream, episodes, epsilon)
+        return play(self.collector, self.config.seed, stream, episodes, epsilon)
 
     def export(self) -> Path:
         """Writes the SavedModel into the folder's `export`, compared with this policy.
@@ -167,8 +225,9 @@ class Run:
             ) from error
 
     def close(self) -> None:
-        """Closes the environments."""
-        self.trainer.collector.close()
+        """Closes the environments, if any are open."""
+        if self._collector is not None:
+            self._collector.close()
 
     def report(self, episodes: int | None = None) -> str:
         """The team's greedy return beside a random team's, in words."""

@@ -87,6 +87,62 @@ def check_networks(config: Config, spec: EnvSpec) -> None:
     memory.check_room(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
 
 
+def make_algorithm(config: Config, spec: EnvSpec) -> Any:
+    """Builds the networks of a run.
+
+    Raises:
+      UserError: no such algorithm, or less memory than they need.
+    """
+    check_networks(config, spec)
+    try:
+        return algos.make(config.algo, spec, config)
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise UserError(
+            f"the networks need more memory than there is: {SMALLER_NETWORKS}"
+        ) from error
+
+
+def updates_owed(config: Config, episodes: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
+    """Counts the updates that have added up since a batch was collected, less those done.
+
+    Args:
+      config: the settings.
+      episodes: [] int64, collected so far.
+      updates: [] int64, done so far.
+
+    Returns:
+      [] int64.
+    """
+    learned_from = tf.cast(episodes - config.batch_episodes, tf.float64)
+    owed = tf.cast(tf.floor(learned_from * config.updates_per_episode + 1e-6), tf.int64)
+    return tf.maximum(owed - updates, 0)
+
+
+def play(
+    collector: Any, seed: Any, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0
+) -> np.ndarray:
+    """Plays a collector's policy as it is.
+
+    Args:
+      collector: plays.
+      seed: the run's.
+      stream: the use of it, a `Stream`.
+      episodes: how many.
+      epsilon: the chance of a random action.
+      first: the number of the first episode.
+
+    Returns:
+      the episodes' returns, [episodes].
+    """
+    played = collector.collect(
+        tf.stack([seed, stream]),
+        tf.constant(first, tf.int64),
+        tf.constant(epsilon, tf.float32),
+        episodes,
+    )
+    return np.asarray(returns(played))
+
+
 class Trainer:
     """One run in memory.
 
@@ -104,13 +160,7 @@ class Trainer:
     def __init__(self, config: Config, make_collector: Callable[..., Any], spec: EnvSpec):
         self.config, self.spec = config, spec
         check(config, spec)  # of a stranger's run.json nothing else has looked at the sizes
-        check_networks(config, spec)
-        try:
-            self.algorithm = algos.make(config.algo, spec, config)
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            raise UserError(
-                f"the networks need more memory than there is: {SMALLER_NETWORKS}"
-            ) from error
+        self.algorithm = make_algorithm(config, spec)
         self.collector = make_collector(self.algorithm)
         room = plan(config, spec)
         self.replay = EpisodeReplay(
@@ -239,11 +289,8 @@ class Trainer:
 
     @_as_it_stands
     def _updates_due(self) -> tf.Tensor:
-        """Updates that have added up since the replay first held a batch, less those done."""
-        learned_from = self.counters.episodes - self.config.batch_episodes
-        owed = tf.cast(learned_from, tf.float64) * self.config.updates_per_episode
-        owed = tf.cast(tf.floor(owed + 1e-6), tf.int64)
-        due = tf.maximum(owed - self.counters.updates, 0)
+        """Counts the updates that are to be done before more is collected, [] int64."""
+        due = updates_owed(self.config, self.counters.episodes, self.counters.updates)
         if not self.config.checkpoint_replay:  # a resumed run waits until it holds a batch again
             full = self.replay.num_frames() >= self.config.batch_episodes
             due = tf.where(full, due, tf.zeros_like(due))
@@ -300,12 +347,8 @@ class Trainer:
     # Around the loop.
 
     def play(self, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0) -> np.ndarray:
-        """Returns of `episodes` episodes of the policy as it is, [episodes]."""
-        seed = tf.stack([self.seed, stream])
-        played = self.collector.collect(
-            seed, tf.constant(first, tf.int64), tf.constant(epsilon, tf.float32), episodes
-        )
-        return np.asarray(returns(played))
+        """Plays the policy as it is; as the function `play`."""
+        return play(self.collector, self.seed, stream, episodes, epsilon, first)
 
     def env_steps(self) -> int:
         """Environment steps done so far."""
