@@ -55,7 +55,7 @@ from tfmix.errors import UserError  # noqa: E402
 from tfmix.experiments import table  # noqa: E402
 from tfmix.experiments.grid import Cell  # noqa: E402
 from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics  # noqa: E402
-from tfmix.runs import checkpoint, lifecycle  # noqa: E402
+from tfmix.runs import checkpoint, lifecycle, opening  # noqa: E402
 from tfmix.runs.lifecycle import load  # noqa: E402
 
 CASES = {"words": 2000, "processes": 40}
@@ -86,15 +86,19 @@ def _too_long(*_: Any) -> None:
 @contextlib.contextmanager
 def stopped_before_training() -> Iterator[None]:
     """Puts `ReachedError` in the place of networks, a benchmark's processes and `check_env`."""
-    kept = lifecycle.Trainer, experiments._benchmark
-    lifecycle.Trainer, experiments._benchmark = _reached, _reached  # type: ignore
+    places: list[Any] = [(lifecycle, "Trainer"), (lifecycle, "make_algorithm")]
+    places += [(opening, "Trainer"), (experiments, "_benchmark")]
+    kept = [getattr(module, name) for module, name in places]
+    for module, name in places:
+        setattr(module, name, _reached)
     old = signal.signal(signal.SIGALRM, _too_long)
     tfmix.check_env = _reached
     try:
         yield
     finally:
         del tfmix.check_env  # which loads itself again
-        lifecycle.Trainer, experiments._benchmark = kept  # type: ignore
+        for (module, name), one in zip(places, kept, strict=True):
+            setattr(module, name, one)
         signal.signal(signal.SIGALRM, old)
 
 

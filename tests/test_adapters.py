@@ -24,7 +24,7 @@ from tfmix.envs.python import EnvError
 from tfmix.errors import UserError
 from tfmix.runs.task import open_env
 from tfmix.training.collect_graph import GraphCollector
-from tfmix.training.collect_python import returns
+from tfmix.training.playing import returns
 from tfmix.types import EnvSpec
 
 HERE = __name__

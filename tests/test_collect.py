@@ -6,7 +6,8 @@ from tfmix import envs
 from tfmix.config.schema import Config
 from tfmix.envs.python.workers.rows import InProcess
 from tfmix.training.collect_graph import GraphCollector
-from tfmix.training.collect_python import PythonCollector, returns
+from tfmix.training.collect_python import PythonCollector
+from tfmix.training.playing import returns
 from tfmix.types import EnvSpec, Step
 
 RUN = tf.constant([3, 1])

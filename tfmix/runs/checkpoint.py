@@ -3,8 +3,7 @@
 Each is a folder `checkpoints/<env_steps>`, written beside, flushed to the disk
 and renamed into place, so that a folder of that name is whole. The last three
 are kept. Nothing that is read is unpickled or evaluated, and TensorFlow reads
-only regular files that the manifest names and whose sums fit.
-"""
+only regular files that the manifest names and whose sums fit."""
 
 from __future__ import annotations
 
@@ -14,19 +13,18 @@ import json
 import math
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tfmix.errors import UserError
+from tfmix.runs.atomic import whole_or_nothing
 from tfmix.utils import files, memory, text
 from tfmix.utils.text import tell
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
 KEEP = 3
 MANIFEST = "manifest.json"
 # 1 had no sums since the last row: those checkpoints stood at a row, where they are 0.
@@ -45,15 +43,6 @@ def _sha256(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _text(manifest: dict[str, Any]) -> str:
@@ -115,40 +104,6 @@ def saved(folder: Path) -> list[Path]:
         and p.name == str(int(p.name))
     )
     return sorted(names, key=lambda p: int(p.name))
-
-
-@contextlib.contextmanager
-def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
-    """Lets a folder be written as `spare`, then flushes it and renames it to `final`.
-
-    What is there by either name is removed, and of a link the link alone.
-
-    Raises:
-      OSError: it cannot be written (TensorFlow's own errors included); `spare`
-        is gone, and `final` is as it was.
-    """
-    import tensorflow as tf  # here: what only looks for checkpoints starts without it
-
-    try:
-        files.remove(spare)  # of a process that was killed
-        spare.mkdir(parents=True)
-        yield
-        for path in (*spare.rglob("*"), spare):
-            _flush(path)
-        replaced = spare.with_name(f"{spare.name}-replaced")
-        files.remove(replaced)
-        with contextlib.suppress(FileNotFoundError):
-            final.rename(replaced)  # to delete it takes longer, and there is none meanwhile
-        spare.rename(final)
-        _flush(final.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except (OSError, tf.errors.OpError) as error:
-        with contextlib.suppress(OSError):
-            files.remove(spare)  # its disk space is for what is still to be written
-        if isinstance(error, OSError):
-            raise
-        first = str(error.message).partition("\n")[0]
-        raise OSError(None, first.rpartition("; ")[2]) from error  # without the file's name
 
 
 def save(

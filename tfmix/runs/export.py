@@ -12,7 +12,7 @@ from tfmix import ops
 from tfmix.algos.base import Algorithm
 from tfmix.networks.agent import Weights, own_legal, policy_carry, policy_step
 from tfmix.networks.layout import AgentLayout
-from tfmix.runs import checkpoint
+from tfmix.runs.atomic import whole_or_nothing
 
 CHECK_STEPS = 25
 TOLERANCE = 1e-4  # of q, in units of value
@@ -109,7 +109,7 @@ def export(algorithm: Algorithm, folder: Path) -> Path:
     policy = ExportedPolicy(algorithm.layout, algorithm.live.agent.read())
     policy.functions = policy.signatures()
     spare = folder.with_name(f".{folder.name}-writing")
-    with checkpoint.whole_or_nothing(spare, folder):
+    with whole_or_nothing(spare, folder):
         tf.saved_model.save(policy, str(spare), signatures=policy.functions)
         compare(algorithm, tf.saved_model.load(str(spare)).signatures)
     return folder

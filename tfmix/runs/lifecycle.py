@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
-import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,11 +21,14 @@ from tfmix.monitoring.metrics_csv import cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.manifest import _create, _store, device_line
+from tfmix.runs.opening import _check_moment, _open_env, _open_trainer, _read
 from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
-from tfmix.runs.task import MissingEnv, open_env
+from tfmix.runs.task import open_env
 from tfmix.training.replay_size import HOST, plan
-from tfmix.training.trainer import Counters, Trainer, make_algorithm
+from tfmix.training.state import Counters
+from tfmix.training.team import make_algorithm
+from tfmix.training.trainer import Trainer
 from tfmix.types import EnvSpec
 from tfmix.utils import memory, text
 from tfmix.utils.signals import STOPPING, listening, raise_again
@@ -36,8 +36,6 @@ from tfmix.utils.text import show, tell
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
 IN_USE = "another process trains there; wait for its end or stop it"
-# What of a task's shape a trained team cannot play without.
-SHAPE = ("n_agents", "n_actions", "obs_size", "agent_n_actions")
 LARGE_REPLAY = 500_000_000  # bytes that are worth a line
 
 
@@ -221,87 +219,6 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
         return _open_trainer(opened)
 
     return Run(opened.folder, algorithm, counters, open_collector, open_trainer)
-
-
-class Opened(NamedTuple):
-    """A run folder that was read, and nothing built of it yet.
-
-    Attributes:
-      folder: the run folder.
-      config: its settings.
-      spec: its task's shape.
-      env: the environment or factory that was given beside it, or None.
-      newest: its newest whole checkpoint, or None.
-    """
-
-    folder: Path
-    config: Config
-    spec: EnvSpec
-    env: Any
-    newest: Path | None
-
-
-def _read(run_dir: str | os.PathLike[str], env: Any, env_steps: int | None = None) -> Opened:
-    """Reads a run folder; `env_steps` is a new end.
-
-    Raises:
-      UserError: no run there, or one that cannot be read.
-    """
-    folder, (settings, spec, _) = Path(run_dir), folders.read(run_dir)
-    folders.refuse_links(folder)
-    if env_steps is not None:
-        resolve.resolve({"env_steps": env_steps})  # is it in bounds?
-        settings = dataclasses.replace(settings, env_steps=env_steps)
-    algos.check(settings.algo)
-    if isinstance(env, str):
-        if env != settings.env:
-            raise UserError(f"{folder} was trained on {settings.env}, not on {env}")
-        envs.trust(env)
-        env = None
-    return Opened(folder, settings, spec, env, checkpoint.latest(folder / "checkpoints"))
-
-
-def _open_env(opened: Opened) -> tuple[EnvSpec, Callable[..., Any]]:
-    """Opens the environment of a run folder; returns its spec and what builds its collector.
-
-    Raises:
-      UserError: the environment's shape is not that of the run.
-    """
-    settings, spec, env = opened.config, opened.spec, opened.env
-    if env is None and (settings.env.startswith("custom/") or not envs.is_trusted(settings.env)):
-        return spec, functools.partial(MissingEnv, opened.folder, settings.env)
-    found, make_collector = open_env(settings, env)
-    if found != spec:
-        differences = ", ".join(
-            f"{field.name} is {text.clean(getattr(found, field.name), 60)}, was "
-            f"{text.clean(getattr(spec, field.name), 60)}"
-            for field in dataclasses.fields(EnvSpec)
-            if getattr(found, field.name) != getattr(spec, field.name)
-        )
-        differs = f"{settings.env} differs from what {opened.folder} was trained on: {differences}"
-        if any(getattr(found, name) != getattr(spec, name) for name in SHAPE):
-            raise UserError(differs)
-        tell(f"tfmix: {differs}")
-    return found, make_collector
-
-
-def _open_trainer(opened: Opened) -> Trainer:
-    """Builds everything that a run's checkpoint holds and restores it, if there is one."""
-    found, make_collector = _open_env(opened)
-    trainer = Trainer(opened.config, make_collector, found)
-    if opened.newest is not None:
-        checkpoint.restore(opened.newest, trainer.tensors)
-        _check_moment(opened.newest, trainer.counters)
-    return trainer
-
-
-def _check_moment(newest: Path, counters: Counters) -> None:
-    """Raises UserError if a checkpoint's tensors are not of the env steps that name it."""
-    if newest.name != str(int(counters.env_steps)):
-        raise UserError(
-            f"checkpoint {newest} is of another moment of a run, or of another run: it was "
-            f"written at {int(counters.env_steps):,} env steps"
-        )
 
 
 def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:

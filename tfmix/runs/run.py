@@ -12,8 +12,10 @@ import tensorflow as tf
 from tfmix.algos.base import Algorithm
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.export import export
+from tfmix.training.playing import check_playing, play
 from tfmix.training.seeds import Stream
-from tfmix.training.trainer import Counters, Trainer, check_playing, play, updates_owed
+from tfmix.training.state import Counters, updates_owed
+from tfmix.training.trainer import Trainer
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils import text
 

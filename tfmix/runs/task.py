@@ -17,8 +17,8 @@ from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import PythonCollector
+from tfmix.training.playing import check_playing
 from tfmix.training.replay_size import check
-from tfmix.training.trainer import check_playing
 from tfmix.types import EnvSpec
 from tfmix.utils.text import clean, tell
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfmix.envs.python.workers.rows import check
 from tfmix.types import Episode
@@ -79,12 +78,3 @@ class PythonCollector:
     def close(self) -> None:
         """Closes the environments."""
         self.lane.close()
-
-
-def returns(episode: Episode) -> Any:
-    """The undiscounted return of each episode, [B]."""
-    return (
-        (episode.reward * episode.mask).sum(-1)
-        if isinstance(episode.reward, np.ndarray)
-        else tf.reduce_sum(episode.reward * episode.mask, -1)
-    )

@@ -10,137 +10,26 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import algos, ops
+from tfmix import ops
 from tfmix.config.schema import Config
-from tfmix.errors import RunFailedError, UserError
+from tfmix.errors import RunFailedError
 from tfmix.training import finite
-from tfmix.training.collect_python import returns
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.learner import Learner
+from tfmix.training.playing import play, returns
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
-from tfmix.training.replay_size import check, episode_bytes, episode_spec, plan
+from tfmix.training.replay_size import check, episode_spec, plan
 from tfmix.training.seeds import Stream
+from tfmix.training.state import Counters, Sums, clear, updates_owed
+from tfmix.training.team import make_algorithm
 from tfmix.types import EnvSpec, Episode
-from tfmix.utils import memory
 
 # What a call takes, about: a stop or a checkpoint waits for its end. It is cut by work: by
 # collections, and by updates, of which a collection may owe thousands.
 CALL_SECONDS = 1.0
-COPIES = 4  # of the weights: live, target and what an optimiser keeps
-SMALLER_NETWORKS = "set a smaller --hidden_size, or the size of whatever else was made large"
 # The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
 # takes seconds.
 _as_it_stands = tf.autograph.experimental.do_not_convert
-
-
-class Counters(tf.Module):
-    """How far a run is. With the seed they decide all that is random from here on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.env_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.episodes = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
-
-
-class Sums(tf.Module):
-    """What was collected and learned since the last row of metrics.csv.
-
-    Kept in checkpoints: a run that is stopped between two rows and resumed
-    writes the row that it would have written.
-    """
-
-    def __init__(self, metrics: int) -> None:
-        super().__init__()
-        self.returns = tf.Variable(0.0, trainable=False)
-        self.episodes = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.metrics = tf.Variable(tf.zeros([metrics]), trainable=False)
-        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
-
-
-def clear(module: tf.Module) -> None:
-    """Sets every variable of `module` to zero."""
-    for variable in module.variables:
-        variable.assign(tf.zeros_like(variable))
-
-
-def check_playing(spec: EnvSpec, episodes: int) -> None:
-    """Raises UserError where the machine cannot hold `episodes` that are played side by side."""
-    memory.check_room(
-        2 * episodes * episode_bytes(episode_spec(spec)),  # by step, and turned to be by episode
-        f"an evaluation of {episodes:,} episodes",
-        "set a smaller --eval_episodes",
-    )
-
-
-def check_networks(config: Config, spec: EnvSpec) -> None:
-    """Refuses networks that the machine cannot hold, before they take any memory.
-
-    In a graph that is never run variables have shapes and no contents.
-
-    Raises:
-      UserError: less memory is available.
-    """
-    with tf.Graph().as_default():
-        networks = algos.make(config.algo, spec, config).live
-        weights = sum(w.shape.num_elements() * w.dtype.size for w in networks.variables)
-    memory.check_room(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
-
-
-def make_algorithm(config: Config, spec: EnvSpec) -> Any:
-    """Builds the networks of a run.
-
-    Raises:
-      UserError: no such algorithm, or less memory than they need.
-    """
-    check_networks(config, spec)
-    try:
-        return algos.make(config.algo, spec, config)
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        raise UserError(
-            f"the networks need more memory than there is: {SMALLER_NETWORKS}"
-        ) from error
-
-
-def updates_owed(config: Config, episodes: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
-    """Counts the updates that have added up since a batch was collected, less those done.
-
-    Args:
-      config: the settings.
-      episodes: [] int64, collected so far.
-      updates: [] int64, done so far.
-
-    Returns:
-      [] int64.
-    """
-    learned_from = tf.cast(episodes - config.batch_episodes, tf.float64)
-    owed = tf.cast(tf.floor(learned_from * config.updates_per_episode + 1e-6), tf.int64)
-    return tf.maximum(owed - updates, 0)
-
-
-def play(
-    collector: Any, seed: Any, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0
-) -> np.ndarray:
-    """Plays a collector's policy as it is.
-
-    Args:
-      collector: plays.
-      seed: the run's.
-      stream: the use of it, a `Stream`.
-      episodes: how many.
-      epsilon: the chance of a random action.
-      first: the number of the first episode.
-
-    Returns:
-      the episodes' returns, [episodes].
-    """
-    played = collector.collect(
-        tf.stack([seed, stream]),
-        tf.constant(first, tf.int64),
-        tf.constant(epsilon, tf.float32),
-        episodes,
-    )
-    return np.asarray(returns(played))
 
 
 class Trainer:
