@@ -318,7 +318,7 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         tfmix.load("theirs", env="os:system")
     assert not (tmp_path / "called").exists() and not (tmp_path / "imported").exists()
     with pytest.raises(UserError):  # evil.py registers no environment
-        tfmix.load("theirs", env="gymnasium/evil:x")
+        tfmix.load("theirs", env="gymnasium/evil:x").evaluate(1)
     assert (tmp_path / "imported").exists()
     for known in (
         "two_step",
@@ -327,6 +327,22 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         "smac/x",
     ):
         assert envs.is_trusted(known)
+
+
+def test_a_team_is_loaded_and_exported_without_its_game_and_its_replay(
+    trained, tmp_path, monkeypatch
+):
+    shutil.copytree(trained, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about["config"].update(env="smac/3m", buffer_episodes=10**9)
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+    monkeypatch.setattr("tfmix.training.trainer.EpisodeReplay", None)  # would fail if it was made
+    run = tfmix.load(tmp_path / "run")
+    assert run.finished and run.env_steps == 64
+    assert run.act(np.zeros([2, 3])).shape == (2,) and (run.export() / "saved_model.pb").exists()
+    with pytest.raises(UserError, match="smac/3m needs the package smac"):
+        run.evaluate(1)
+    run.close()
 
 
 def test_resume_writes_through_no_symbolic_link(trained, tmp_path):
@@ -697,9 +713,12 @@ def test_a_run_json_cannot_ask_for_more_than_there_is(spec, settings, message, t
     about["config"].update(env="custom/X", batch_episodes=4, **settings)
     about["spec"].update(spec)
     (theirs / "run.json").write_text(json.dumps(about))
+    if "networks" in message:  # which load builds too
+        with within(20), pytest.raises(UserError, match=message):
+            tfmix.load(theirs)
     shutil.rmtree(theirs / "checkpoints")
     with within(20), pytest.raises(UserError, match=message) as caught:
-        tfmix.load(theirs)
+        tfmix.resume(theirs)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 700
 
 
