@@ -20,6 +20,9 @@ MASK_KEYS = ("action_mask", "avail_actions", "available_actions")
 # RLlib's key for a flag that counts for every agent.
 EVERYONE = "__all__"
 
+# As tuples, which are faster to ask about than unions.
+PYTHON_NUMBERS, BOOLS = (float, int), (bool, np.bool_)
+
 Reader = Callable[[Any], np.ndarray]
 
 
@@ -49,7 +52,7 @@ def number(value: Any) -> float | None:
       the number, which may be NaN or infinite; None if `value` is not one real
       number (a string, None, complex, several numbers).
     """
-    if isinstance(value, float | int):
+    if isinstance(value, PYTHON_NUMBERS):
         try:
             return float(value)
         except OverflowError:
@@ -65,7 +68,7 @@ def number(value: Any) -> float | None:
 
 def flag(value: Any) -> bool | None:
     """Reads one yes or no: a bool, 0, 1 or an array of one of them; None if it is neither."""
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, BOOLS):
         return bool(value)
     found = number(value)
     return bool(found) if found in (0.0, 1.0) else None
@@ -133,10 +136,13 @@ def mask(value: Any, size: int) -> np.ndarray | None:
 
 def mask_in(place: Any) -> Any:
     """Returns what `place`, an info or an observation, holds under a key for masks, else None."""
-    if isinstance(place, Mapping):
-        for key in MASK_KEYS:
-            if key in place:
-                return place[key]
+    # The two commonest kinds first: to ask about a Mapping takes longer.
+    kind = type(place)
+    if kind is np.ndarray or not (kind is dict or isinstance(place, Mapping)):
+        return None
+    for key in MASK_KEYS if place else ():
+        if key in place:
+            return place[key]
     return None
 
 
@@ -155,9 +161,11 @@ def team_mask(infos: Any, agent: Any, i: int, count: int) -> Any:
     if not isinstance(infos, Mapping):
         return None
     found = mask_in(infos.get(agent))
-    if found is not None:
-        return found
-    team = mask_in(infos)
+    return row_of(mask_in(infos), agent, i, count) if found is None else found
+
+
+def row_of(team: Any, agent: Any, i: int, count: int) -> Any:
+    """Returns an agent's part of a mask of the team; as `team_mask`."""
     if isinstance(team, Mapping):
         return team.get(agent)
     by_row = is_list(team) and len(team) == count and all(map(is_list, team))

@@ -49,7 +49,7 @@ class Judge:
 
     def mapping(self, what: str, value: Any) -> Mapping[Any, Any]:
         """Returns `value` if it is a mapping, or an empty one if it is no infos at all."""
-        if isinstance(value, Mapping):
+        if type(value) is dict or isinstance(value, Mapping):
             return value
         if what == "infos" and value is None:
             return {}
@@ -61,7 +61,7 @@ class Judge:
 
         A flag that cannot be read is None.
         """
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             self.on_fault("dict", what=what, found=door.brief(value))
             return dict.fromkeys(acting)
         found: dict[Any, bool | None] = {}

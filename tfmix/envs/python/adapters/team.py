@@ -67,6 +67,8 @@ class TeamEnv:
         self.judge = Judge(name, self.agent_names, "team" if one else team_reward)
         self.spaces = AgentSpaces(source, name, self.agent_names)
         self._n_actions, self._obs_size = max(self.spaces.counts), max(self.spaces.sizes)
+        own = np.asarray(self.spaces.counts)[:, None]
+        self._own_actions: np.ndarray = np.arange(self._n_actions) < own  # [N, A]
         own_limit, named = limit_of(source)
         self._limit = episode_limit or own_limit
         self.limit_from = (
@@ -117,10 +119,10 @@ class TeamEnv:
     def _present(self) -> list[Any]:
         """Returns the agents that can act now, in the order of all."""
         there = set(getattr(self._env, "agents", self.agent_names))
-        if not there <= self.judge.index.keys():
-            for agent in there - self.judge.index.keys():
-                self.judge.on_fault("stranger", agent)
-        return [agent for agent in self.agent_names if agent in there]
+        known = [agent for agent in self.agent_names if agent in there]
+        for agent in there.difference(known) if len(known) < len(there) else ():
+            self.judge.on_fault("stranger", agent)
+        return known
 
     def _ask(self, what: str, count: int, *values: Any, **arguments: Any) -> Sequence[Any]:
         """Calls the source's `what`, which must return `count` values."""
@@ -176,55 +178,60 @@ class TeamEnv:
         """
         observations = self.judge.mapping("observations", observations)
         infos = self.judge.mapping("infos", infos)
-        present = set(observations) if over else {*self._acting}
+        present = observations if over else self._acting
         obs: np.ndarray = np.zeros([len(self.agent_names), self._obs_size], np.float32)
-        legal: np.ndarray = np.zeros([len(self.agent_names), self._n_actions], bool)
+        legal = self._own_actions.copy()
+        of_team = door.mask_in(infos)
         for i, agent in enumerate(self.agent_names):
             if agent not in observations or agent not in present:
+                legal[i] = False
                 legal[i, 0] = True
                 if agent in needed:
                     self.judge.on_fault("unseen", agent)
                 continue
-            self._read(i, agent, observations[agent], infos, obs[i], legal[i])
-            if not legal[i].any():
-                if not over:
-                    self.judge.on_fault("illegal", agent)
-                    legal[i, : self.spaces.counts[i]] = True
-                legal[i, 0] = True
+            mask = self._read(i, agent, observations[agent], infos.get(agent), obs[i])
+            if mask is None and of_team is not None:
+                mask = door.row_of(of_team, agent, i, len(self.agent_names))
+            if mask is not None:
+                self._allow(i, agent, mask, legal[i], over)
+        if not np.isfinite(obs).all():
+            for row in np.flatnonzero(~np.isfinite(obs).all(-1)):
+                what = "the observation of {who}"
+                self.judge.on_fault("finite", self.agent_names[row], what=what)
+                obs[row] = 0.0
         return obs, self._state(obs, over), legal
 
-    def _read(
-        self, i: int, agent: Any, seen: Any, infos: Any, obs: np.ndarray, legal: np.ndarray
-    ) -> None:
-        """Writes an agent's observation and mask into its rows of `obs` and `legal`."""
-        mask = door.mask_in(seen)
-        where = "info" if mask is None else "observation"
+    def _read(self, i: int, agent: Any, seen: Any, info: Any, obs: np.ndarray) -> Any:
+        """Writes an agent's observation into its row of `obs`; returns its mask or None."""
+        mask, where = door.mask_in(seen), "observation"
         if mask is not None:
             seen = door.without_mask(seen)
-        elif infos:
-            mask = door.team_mask(infos, agent, i, len(self.agent_names))
+        else:
+            mask, where = door.mask_in(info), "info"
         try:
             flat = self.spaces.readers[i](seen)
-            if np.isfinite(flat).all():
-                obs[: flat.size] = flat
-            else:
-                self.judge.on_fault("finite", agent, what="the observation of {who}")
+            obs[: flat.size] = flat
             if self.judge.witness is not None:
-                self.judge.witness.see(
-                    agent, self.spaces.visible[agent], seen, "" if mask is None else where
-                )
+                where = "" if mask is None else where
+                self.judge.witness.see(agent, self.spaces.visible[agent], seen, where)
         except door.WideError as error:
             self.judge.on_fault("wide", agent, what="the observation of {who}", found=str(error))
         except door.MisfitError as error:
             self.judge.on_fault("outside", agent, wrong=str(error))
+        return mask
+
+    def _allow(self, i: int, agent: Any, mask: Any, legal: np.ndarray, over: str) -> None:
+        """Writes an agent's mask into its row of `legal`, which holds its own actions."""
         count = self.spaces.counts[i]
-        if mask is None:
-            legal[:count] = True
-            return
         allowed = door.mask(mask, count)
         if allowed is None:
             self.judge.on_fault("mask", agent, found=door.brief(mask), size=count)
-        legal[:count] = True if allowed is None else allowed
+        elif allowed.any():
+            legal[:count] = allowed
+        elif over:  # nobody acts any more
+            legal[1:] = False
+        else:
+            self.judge.on_fault("illegal", agent)
 
     def _state(self, obs: np.ndarray, over: str) -> np.ndarray:
         """Returns the state; zeros after a true end, when nothing reads it."""
