@@ -214,7 +214,7 @@ def finish(run: Any) -> int:
         return DONE
     from tfmix import envs
 
-    also = f" --env={run.config.env}" if envs.names_code(run.config.env) else ""
+    also = f" --env={run.config.env}" if envs.imports_user_code(run.config.env) else ""
     text.show(
         f"stopped at {run.env_steps:,} of {run.config.env_steps:,} env steps, all is saved\n"
         f"continue with: python main.py --mode=resume --run_dir={run.folder}{also}"

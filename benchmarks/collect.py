@@ -98,8 +98,10 @@ def collect(collector: Any, seconds: float) -> float:
     """Env steps a second; some actions are random, as in training."""
     count, first, start = 0.0, 0, time.monotonic()
     while time.monotonic() - start < seconds:
-        count += float(collector.collect([0, 0], first, 0.1, collector.lane.n_envs).mask.sum())
-        first += collector.lane.n_envs
+        count += float(
+            collector.collect([0, 0], first, 0.1, collector.vector_env.n_envs).mask.sum()
+        )
+        first += collector.vector_env.n_envs
     return count / (time.monotonic() - start)
 
 

@@ -227,8 +227,8 @@ def corrupt(work: Path, tries: int, seed: int) -> Outcome:
         shutil.rmtree(folder / "checkpoints")
         shutil.copytree(kept, folder / "checkpoints")
         every = checkpoint.saved(folder / "checkpoints")
-        spoilt = every if number % 10 == 9 else every[-1:]
-        for one in spoilt:
+        non_finite = every if number % 10 == 9 else every[-1:]
+        for one in non_finite:
             file = chance.choice(sorted(p for p in one.iterdir() if p.stat().st_size))
             data = bytearray(file.read_bytes())
             kind = number % 3
@@ -243,9 +243,9 @@ def corrupt(work: Path, tries: int, seed: int) -> Outcome:
             try:
                 found = checkpoint.latest(folder / "checkpoints")
                 checkpoint.restore(found, trained.trainer.tensors)
-                as_it_must = found == every[-2] and spoilt != every
+                as_it_must = found == every[-2] and non_finite != every
             except UserError:
-                as_it_must = spoilt == every
+                as_it_must = non_finite == every
         good += as_it_must
         if not as_it_must:
             remarks.append(f"try {number}, {file.name}")

@@ -53,7 +53,7 @@ from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.config.schema import FIELDS, MODES  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.experiments import table  # noqa: E402
-from tfmix.experiments.grid import Cell  # noqa: E402
+from tfmix.experiments.grid import RunSpec  # noqa: E402
 from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics  # noqa: E402
 from tfmix.runs import checkpoint, lifecycle, opening  # noqa: E402
 from tfmix.runs.lifecycle import load  # noqa: E402
@@ -372,16 +372,16 @@ def damaged(whole: bytes, dice: random.Random, is_json: bool = False) -> bytes:
         return dice.randbytes(dice.choice((0, 1, 10, 1000, 100_000)))
     if kind == 1:
         return whole[: dice.randrange(len(whole) + 1)]
-    spoilt = bytearray(whole)
+    non_finite = bytearray(whole)
     if kind in (2, 3):
         for _ in range(dice.choice((1, 1, 2, 10, 100))):
             if kind == 2:
-                spoilt[dice.randrange(len(spoilt))] ^= 1 << dice.randrange(8)
+                non_finite[dice.randrange(len(non_finite))] ^= 1 << dice.randrange(8)
             else:
-                at = dice.randrange(len(spoilt))
-                spoilt[at : at + dice.randrange(8)] = dice.randbytes(dice.randrange(8))
-                spoilt = spoilt or bytearray(b"0")
-        return bytes(spoilt)
+                at = dice.randrange(len(non_finite))
+                non_finite[at : at + dice.randrange(8)] = dice.randbytes(dice.randrange(8))
+                non_finite = non_finite or bytearray(b"0")
+        return bytes(non_finite)
     return other_json(whole, dice)
 
 
@@ -419,7 +419,7 @@ class Damage:
     def __init__(self, folder: Path, dice: random.Random):
         self.whole, self.copy, self.dice = small_run(folder / "whole"), folder / "copy", dice
         self.trainer = tfmix.load(self.whole).trainer
-        self.cell = Cell(self.trainer.config, ())
+        self.cell = RunSpec(self.trainer.config, ())
 
     def fresh(self, *keep: str) -> None:
         """A copy of what is named."""

@@ -128,7 +128,9 @@ def mixed(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> np.ndar
     """Q_tot of a mixer at every joint action behind `before`, [A, A]."""
     cells, size = cells_of(trainer, before), trainer.spec.n_actions
     more = {"agent_max_q": tf.reduce_max(cells.q, -1), "action": cells.action, "obs": cells.obs}
-    q_tot = trainer.algorithm.live.mixer(ops.take(cells.q, cells.action), cells.state, **more)
+    q_tot = trainer.algorithm.live.mixer(
+        ops.gather_actions(cells.q, cells.action), cells.state, **more
+    )
     return q_tot.numpy().reshape(size, size)
 
 
@@ -137,7 +139,7 @@ def central(trainer: Trainer) -> np.ndarray:
     live, cells, size = trainer.algorithm.live, cells_of(trainer), trainer.spec.n_actions
     obs = tf.concat([cells.obs, cells.obs], 1)
     q = live.central_agent.unroll(obs, cells.action)[0][:, :1]
-    star = live.central_mixer(ops.take(q, cells.action), cells.state)
+    star = live.central_mixer(ops.gather_actions(q, cells.action), cells.state)
     return star.numpy().reshape(size, size)
 
 
@@ -151,8 +153,8 @@ def joint(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     live, cells, size = trainer.algorithm.live, cells_of(trainer), trainer.spec.n_actions
     found = live.joint(cells.state, cells.hidden, cells.action)
-    found = ops.take(found, cells.action) if found.shape.rank == 4 else found[..., None]
-    own = tf.reduce_sum(ops.take(cells.q, cells.action), -1)
+    found = ops.gather_actions(found, cells.action) if found.shape.rank == 4 else found[..., None]
+    own = tf.reduce_sum(ops.gather_actions(cells.q, cells.action), -1)
     gap = (own + live.value(cells.state, cells.hidden))[..., None] - found
     shape = [size, size, -1]
     return (

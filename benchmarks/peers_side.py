@@ -162,12 +162,12 @@ class Jaxmarl:
             jax.lax.scan = scan
 
         def some(train_state: Any, key: Any, given: Any, count: int) -> Any:
-            def body(carry: Any, _: Any) -> Any:
+            def body(policy_state: Any, _: Any) -> Any:
                 # A batch that the loop seems to change, as one from a replay would: with a
                 # fixed one the compiler moves the whole target unroll out of the loop.
-                batch["now"], carry = jax.lax.optimization_barrier((given, carry))
-                carry, (loss, _) = learn(carry, None)
-                return carry, loss
+                batch["now"], policy_state = jax.lax.optimization_barrier((given, policy_state))
+                policy_state, (loss, _) = learn(policy_state, None)
+                return policy_state, loss
 
             (train_state, _), loss = scan(body, (train_state, key), None, count)
             return train_state, loss
@@ -367,7 +367,7 @@ class Epymarl:
         done: queue.Queue[dict[str, float]] = queue.Queue()
         warm = 2 * args.batch_size
 
-        class Held(RUNNERS["parallel"]):  # type: ignore[misc]
+        class FolderGuard(RUNNERS["parallel"]):  # type: ignore[misc]
             """Waits for a goal where it has reached the last one."""
 
             episodes, until, began = 0, warm, (0, 0.0)
@@ -384,7 +384,7 @@ class Epymarl:
                     self.episodes += self.batch_size
                 return super().run(test_mode)
 
-        RUNNERS["parallel"] = Held
+        RUNNERS["parallel"] = FolderGuard
 
         def train() -> None:
             self.torch.set_num_threads(1)  # as its main.py does

@@ -46,7 +46,9 @@ def row_of(folder: str, states: int, seed: int) -> str:
         raise UserError(f"{folder} is a run on {run.trainer.spec.name}, not on the squeeze")
     world, seen = env.reset(tf.constant([seed, 0]), states)
     agents, size = env.spec.n_agents, env.spec.n_actions
-    q, hidden = live.agent(seen.obs, tf.zeros([states, agents, run.algorithm.layout.carry_size]))
+    q, hidden = live.agent(
+        seen.obs, tf.zeros([states, agents, run.algorithm.agent_spec.policy_state_size])
+    )
 
     def reward(action: tf.Tensor) -> np.ndarray:
         return env.step(world, action, tf.constant([seed, 1]))[1].reward.numpy()
@@ -59,7 +61,7 @@ def row_of(folder: str, states: int, seed: int) -> str:
         tried = tf.random.stateless_uniform([states, agents], [seed, 2], 0, size, tf.int32)
         found = live.joint(seen.state[:, None], hidden[:, None], tried[:, None])[:, 0]
         if found.shape.rank == 3:
-            found = tf.reduce_mean(ops.take(found, tried), -1)
+            found = tf.reduce_mean(ops.gather_actions(found, tried), -1)
         paid = reward(tried)
         known = f"{1 - np.mean((found.numpy() - paid) ** 2) / np.var(paid):.2f}"
     below = np.sort(np.max(q, -1, keepdims=True) - q, -1)

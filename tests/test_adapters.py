@@ -665,7 +665,7 @@ def test_names_are_checked_before_anything_is_imported():
 
 
 def test_no_flagfile_of_a_task_is_for_ones_own_environment():
-    names = [file.name for file in resolve.layers("qmix", "stag_hunt:two_step")]
+    names = [file.name for file in resolve.flagfiles_for("qmix", "stag_hunt:two_step")]
     assert names == ["qmix.flags"]
 
 
@@ -749,7 +749,7 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
         assert (returns(episode).numpy() == env.spec.episode_limit).all()
 
 
-def right_call(obs, legal, carry, epsilon, seed):
+def right_call(obs, legal, policy_state, epsilon, seed):
     """Every agent calls the coin that it sees."""
     action = tf.argmax(obs, -1, tf.int32)
-    return action, None, carry
+    return action, None, policy_state

@@ -271,7 +271,7 @@ def test_padding_and_illegal_values_change_nothing_nan_included(name, spec, conf
     algorithm = build(name, spec, config)
     real = clean.mask.numpy() > 0
     seen = np.concatenate([np.ones_like(real[:, :1]), real], 1)
-    spoilt = clean._replace(
+    non_finite = clean._replace(
         obs=tf.constant(np.where(seen[..., None, None], clean.obs, np.nan), tf.float32),
         state=tf.constant(np.where(seen[..., None], clean.state, np.nan), tf.float32),
         reward=tf.constant(np.where(real, clean.reward, np.nan), tf.float32),
@@ -279,7 +279,7 @@ def test_padding_and_illegal_values_change_nothing_nan_included(name, spec, conf
         legal=clean.legal | ~seen[..., None, None],
     )
     loss, wanted = gradients(algorithm, clean)
-    other, found = gradients(algorithm, ops.clear_padding(spoilt))
+    other, found = gradients(algorithm, ops.clear_padding(non_finite))
     assert np.isfinite(loss) and loss == other
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -342,9 +342,9 @@ def test_acting_is_legal_and_carries_the_last_action(spec, config):
     obs = tf.random.stateless_normal([50, 3, 5], [1, 1])
     legal = tf.random.stateless_uniform([50, 3, 4], [1, 2]) < 0.5
     legal = tf.concat([tf.fill([50, 3, 1], True), legal[..., 1:]], -1)
-    carry = tf.zeros([50, 3, algorithm.layout.carry_size])
+    policy_state = tf.zeros([50, 3, algorithm.agent_spec.policy_state_size])
     for epsilon in (0.0, 1.0):
-        action, q, after = algorithm.act(obs, legal, carry, epsilon, (3, 4))
+        action, q, after = algorithm.act(obs, legal, policy_state, epsilon, (3, 4))
         assert np.all(tf.gather(legal, action, batch_dims=2))
         np.testing.assert_array_equal(after[..., 8:], tf.one_hot(action, 4))
     assert q.shape == [50, 3, 4]

@@ -13,16 +13,16 @@ from tfmix.types import EnvSpec, Step
 RUN = tf.constant([3, 1])
 
 
-def first_legal(obs, legal, carry, epsilon, seed):
+def first_legal(obs, legal, policy_state, epsilon, seed):
     """Acts with the lowest legal action; counts the steps in its carry."""
-    return tf.argmax(legal, -1, tf.int32), None, carry + 1.0
+    return tf.argmax(legal, -1, tf.int32), None, policy_state + 1.0
 
 
 class FirstLegalInNumpy:
-    carry_size = 2
+    policy_state_size = 2
 
-    def act(self, obs, legal, carry, explores, lottery):
-        return legal.argmax(-1), carry + 1.0
+    def act(self, obs, legal, policy_state, explore_mask, exploration_scores):
+        return legal.argmax(-1), policy_state + 1.0
 
 
 class Countdown:
@@ -121,10 +121,10 @@ def test_python_environments_get_seeds_of_the_run_and_the_episodes_number():
     assert other.seeds[0] != seeds[0][0][0]
 
 
-def random_legal(obs, legal, carry, epsilon, seed):
+def random_legal(obs, legal, policy_state, epsilon, seed):
     from tfmix import ops
 
-    return ops.select_actions(tf.zeros(legal.shape), legal, 1.0, seed), None, carry
+    return ops.select_actions(tf.zeros(legal.shape), legal, 1.0, seed), None, policy_state
 
 
 def test_graph_episodes_depend_on_seed_and_number_and_on_nothing_else():

@@ -114,18 +114,18 @@ NAMES = {case: case.__name__ for case in (*RIGHT, *REFUSED)}
 class Chance:
     """A team that plays random legal actions."""
 
-    carry_size = 0
+    policy_state_size = 0
 
-    def act(self, obs, legal, carry, explores, lottery):
-        return np.where(legal, lottery, -1.0).argmax(-1), carry
+    def act(self, obs, legal, policy_state, explore_mask, exploration_scores):
+        return np.where(legal, exploration_scores, -1.0).argmax(-1), policy_state
 
 
 def episode_of(case):
     """Plays an episode as a training does: its return, length and end."""
     env = own.call(case, "case", "sum", 0)
     env.rehearse()
-    lane = pool.in_process([env], Config())
-    played = PythonCollector(lane, Chance).collect([0, 0], 0, 1.0, 1)
+    vector_env = pool.in_process([env], Config())
+    played = PythonCollector(vector_env, Chance).collect([0, 0], 0, 1.0, 1)
     length = int(played.mask.sum())
     end = "terminated" if played.terminated.any() else "truncated"
     assert np.isfinite(played.obs).all() and played.obs[0, :length].any()

@@ -220,7 +220,7 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monke
             tfmix.train(**settings, **wrong)
     assert not (tmp_path / "x").exists()
     monkeypatch.setattr(memory, "available_bytes", lambda: None)  # a system that does not say
-    memory.check_room(10**18, "a wish", "nothing")
+    memory.check_memory(10**18, "a wish", "nothing")
 
 
 def test_a_large_replay_is_announced(tmp_path, spec, capsys):
@@ -434,8 +434,8 @@ def test_no_run_json_has_settings_that_no_command_line_could_have(trained, tmp_p
         ("spec", "agent_n_actions", [2, 3]),
         ("spec", "team_reward", "all"),
     ):
-        spoilt = {**about, part: {**about[part], name: value}}
-        (tmp_path / "run.json").write_text(json.dumps(spoilt))
+        non_finite = {**about, part: {**about[part], name: value}}
+        (tmp_path / "run.json").write_text(json.dumps(non_finite))
         with pytest.raises(UserError, match=r"run\.json"):
             tfmix.load(tmp_path)
 
@@ -626,7 +626,7 @@ def test_a_row_of_metrics_whose_counts_are_none_is_left_out(row, theirs):
     columns = len(path.read_text().splitlines()[0].split(","))
     with path.open("a") as file:
         file.write(row + "," * (columns - 4) + "\n")
-    cell = fuzz.Cell(resolve.resolve({"env": "two_step", "run_dir": str(theirs)}), ())
+    cell = fuzz.RunSpec(resolve.resolve({"env": "two_step", "run_dir": str(theirs)}), ())
     assert fuzz.table.row_of(cell)["env_steps"] == 64
 
 

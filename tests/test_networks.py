@@ -12,18 +12,18 @@ from tfmix.algos.qplex import DuplexMixer
 from tfmix.algos.qtran import CounterfactualQ, JointQ, StateValue
 from tfmix.algos.value_mixing import AdditiveMixer, IndependentMixer
 from tfmix.algos.wqmix import UnrestrictedMixer
-from tfmix.networks.agent import AgentTeam, own_legal, policy_carry, policy_step
+from tfmix.networks.agent import AgentTeam, next_policy_state, own_legal, policy_step
+from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.gru import RecurrentWeights, recurrent_step
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.networks.layers import Linear, SeededLayer, matmul, reset_weights
-from tfmix.networks.layout import AgentLayout
 from tfmix.ops import legal_argmax
 
 SEED = tf.constant([3, 4])
 
 
-def layout(spec, **changes):
-    return AgentLayout(spec.obs_size, spec.n_agents, spec.n_actions, 8, **changes)
+def agent_spec(spec, **changes):
+    return AgentSpec(spec.obs_size, spec.n_agents, spec.n_actions, 8, **changes)
 
 
 def count(layer):
@@ -69,7 +69,7 @@ def test_matmul_is_one_flat_product():
 
 
 def test_gru_equals_keras():
-    agent = AgentTeam(AgentLayout(5, 2, 3, 8, True, True))
+    agent = AgentTeam(AgentSpec(5, 2, 3, 8, True, True))
     reset_weights(agent, SEED)
     w = RecurrentWeights(*agent.read()[0])
     cell = tf_keras.layers.GRUCell(8, reset_after=True)
@@ -101,82 +101,95 @@ KINDS = [
 @pytest.mark.parametrize("kind", [{}, *KINDS], ids=str)
 def test_training_unroll_equals_step_by_step_acting(spec, kind):
     batch = make_batch(spec)
-    agent = AgentTeam(layout(spec, **kind))
+    agent = AgentTeam(agent_spec(spec, **kind))
     reset_weights(agent, SEED)
     unrolled, hiddens = tf.function(agent.unroll, jit_compile=True)(batch.obs, batch.action)
-    carry = tf.zeros([4, 3, agent.layout.carry_size])
+    policy_state = tf.zeros([4, 3, agent.agent_spec.policy_state_size])
     for t in range(spec.episode_limit + 1):
-        q, hidden = agent(batch.obs[:, t], carry)
+        q, hidden = agent(batch.obs[:, t], policy_state)
         np.testing.assert_allclose(q, unrolled[:, t], atol=1e-5)
         np.testing.assert_allclose(hidden, hiddens[:, t], atol=1e-5)
         for i in range(3):  # and as one robot would
             alone, _ = policy_step(
-                agent.read(), agent.layout, batch.obs[:, t, i], carry[:, i], tf.fill([4], i)
+                agent.read(),
+                agent.agent_spec,
+                batch.obs[:, t, i],
+                policy_state[:, i],
+                tf.fill([4], i),
             )
             np.testing.assert_allclose(alone, q[:, i], atol=1e-5)
         if t < spec.episode_limit:
-            carry = policy_carry(agent.layout, hidden, batch.action[:, t])
+            policy_state = next_policy_state(agent.agent_spec, hidden, batch.action[:, t])
 
 
 @pytest.mark.parametrize("kind", [{}, *KINDS], ids=str)
 def test_the_team_in_numpy_acts_as_the_compiled_one(spec, kind):
     batch = make_batch(spec)
-    agent = AgentTeam(layout(spec, **kind))
+    agent = AgentTeam(agent_spec(spec, **kind))
     reset_weights(agent, SEED)
     team = NumpyTeam.of(agent)
     dice = np.random.default_rng(0)
-    carry = np.zeros([4, 3, agent.layout.carry_size], np.float32)
+    policy_state = np.zeros([4, 3, agent.agent_spec.policy_state_size], np.float32)
     for t in range(spec.episode_limit + 1):
         obs, legal = batch.obs[:, t].numpy(), batch.legal[:, t].numpy()
         legal[..., 0] |= ~legal.any(-1)
-        for found, wanted in zip(team.step(obs, carry), agent(obs, carry), strict=True):
+        for found, wanted in zip(
+            team.step(obs, policy_state), agent(obs, policy_state), strict=True
+        ):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
-        q, hidden = agent(obs, carry)
-        explores = dice.random([4, 3]) < 0.5
-        lottery = dice.random(legal.shape)
-        action, carry = team.act(obs, legal, carry, explores, lottery)
-        greedy, drawn = (legal_argmax(tf.constant(x), legal).numpy() for x in (q, lottery))
-        np.testing.assert_array_equal(action, np.where(explores, drawn, greedy))
+        q, hidden = agent(obs, policy_state)
+        explore_mask = dice.random([4, 3]) < 0.5
+        exploration_scores = dice.random(legal.shape)
+        action, policy_state = team.act(obs, legal, policy_state, explore_mask, exploration_scores)
+        greedy, drawn = (
+            legal_argmax(tf.constant(x), legal).numpy() for x in (q, exploration_scores)
+        )
+        np.testing.assert_array_equal(action, np.where(explore_mask, drawn, greedy))
         np.testing.assert_allclose(
-            carry, policy_carry(agent.layout, hidden, tf.constant(action, tf.int32)), atol=1e-6
+            policy_state,
+            next_policy_state(agent.agent_spec, hidden, tf.constant(action, tf.int32)),
+            atol=1e-6,
         )
 
 
 def test_the_team_in_numpy_takes_no_action_that_an_agent_does_not_have(spec):
-    agent = AgentTeam(layout(spec, agent_n_actions=spec.agent_n_actions))
+    agent = AgentTeam(agent_spec(spec, agent_n_actions=spec.agent_n_actions))
     agent.networks[0].head_bias.assign([0.0, 0.0, 0.0, 99.0])  # padding of agent 2
     team, dice = NumpyTeam.of(agent), np.random.default_rng(0)
     assert spec.agent_n_actions == (4, 4, 3)
     obs = dice.normal(size=[50, 3, spec.obs_size]).astype(np.float32)
-    legal, carry = np.ones([50, 3, 4], bool), np.zeros([50, 3, team.carry_size], np.float32)
-    for explores in (np.zeros([50, 3], bool), np.ones([50, 3], bool)):
-        action, _ = team.act(obs, legal, carry, explores, dice.random([50, 3, 4]))
+    legal, policy_state = (
+        np.ones([50, 3, 4], bool),
+        np.zeros([50, 3, team.policy_state_size], np.float32),
+    )
+    for explore_mask in (np.zeros([50, 3], bool), np.ones([50, 3], bool)):
+        action, _ = team.act(obs, legal, policy_state, explore_mask, dice.random([50, 3, 4]))
         assert action[:, :2].max() == 3 and action[:, 2].max() <= 2
     assert legal.all()  # the caller's mask is as it was
 
 
 def test_own_legal_actions_are_those_of_the_agent_and_none_of_a_stranger(spec):
-    size = layout(spec, agent_n_actions=spec.agent_n_actions)
+    size = agent_spec(spec, agent_n_actions=spec.agent_n_actions)
     own = np.asarray(spec.own_actions)
     legal = np.random.default_rng(0).random([6, 3, 4]) < 0.7
     np.testing.assert_array_equal(own_legal(size, tf.constant(legal)), legal & own)
     alone = own_legal(size, tf.constant(legal[:, 0]), tf.constant([0, 1, 2, 3, -1, 2]))
     known = np.asarray([True, True, True, False, False, True])[:, None]
     np.testing.assert_array_equal(alone, legal[:, 0] & own[[0, 1, 2, 0, 0, 2]] & known)
-    for everything in (layout(spec), layout(spec, agent_n_actions=(4, 4, 4))):
+    for everything in (agent_spec(spec), agent_spec(spec, agent_n_actions=(4, 4, 4))):
         assert everything.own_actions is None
         np.testing.assert_array_equal(own_legal(everything, tf.constant(legal)), legal)
 
 
 def test_agents_with_networks_of_their_own_share_no_weight(spec):
-    team = AgentTeam(layout(spec, agent_id=False, shared=False))
+    team = AgentTeam(agent_spec(spec, agent_id=False, shared=False))
     reset_weights(team, SEED)
-    assert count(team) == 3 * count(AgentTeam(layout(spec, agent_id=False)))
-    obs, carry = tf.ones([1, 3, 5]), tf.zeros([1, 3, team.layout.carry_size])
-    before = team(obs, carry)[0].numpy()[0]
+    assert count(team) == 3 * count(AgentTeam(agent_spec(spec, agent_id=False)))
+    obs, policy_state = tf.ones([1, 3, 5]), tf.zeros([1, 3, team.agent_spec.policy_state_size])
+    before = team(obs, policy_state)[0].numpy()[0]
     assert len(np.unique(before[:, 0])) == 3
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(team(obs, carry)[0][:, 1])
+        loss = tf.reduce_sum(team(obs, policy_state)[0][:, 1])
     weights = [team.networks[i].trainable_variables for i in range(3)]
     others, own, last = tape.gradient(loss, weights)
     assert all(g is None or not np.any(g) for g in [*others, *last])
@@ -184,9 +197,9 @@ def test_agents_with_networks_of_their_own_share_no_weight(spec):
 
 
 def test_a_feed_forward_agent_computes_its_layers_and_remembers_nothing(spec):
-    team = AgentTeam(layout(spec, recurrent=False, layers=1, last_action=False))
+    team = AgentTeam(agent_spec(spec, recurrent=False, layers=1, last_action=False))
     reset_weights(team, SEED)
-    assert team.layout.carry_size == 0
+    assert team.agent_spec.policy_state_size == 0
     first, first_bias, head, head_bias = (w.numpy() for w in team.networks[0].weights)
     obs = np.random.default_rng(0).normal(size=[2, 3, 5]).astype(np.float32)
     inputs = np.concatenate([obs, np.broadcast_to(np.eye(3), [2, 3, 3])], -1)
@@ -196,7 +209,7 @@ def test_a_feed_forward_agent_computes_its_layers_and_remembers_nothing(spec):
 
 def test_unrolls_own_gradient_equals_automatic_differentiation_step_by_step(spec):
     batch = make_batch(spec)
-    agent = AgentTeam(layout(spec))
+    agent = AgentTeam(agent_spec(spec))
     reset_weights(agent, SEED)
     of_q = tf.random.stateless_normal([4, 7, 3, 4], [5, 6])
     of_hidden = tf.random.stateless_normal([4, 7, 3, 8], [5, 7])
@@ -212,12 +225,12 @@ def test_unrolls_own_gradient_equals_automatic_differentiation_step_by_step(spec
 
     with tf.GradientTape() as tape:
         tape.watch(batch.obs)
-        carry = tf.zeros([4, 3, agent.layout.carry_size])
+        policy_state = tf.zeros([4, 3, agent.agent_spec.policy_state_size])
         loss = tf.constant(0.0)
         for t in range(7):
-            q, hidden = agent(batch.obs[:, t], carry)
+            q, hidden = agent(batch.obs[:, t], policy_state)
             loss += tf.reduce_sum(of_q[:, t] * q) + tf.reduce_sum(of_hidden[:, t] * hidden)
-            carry = policy_carry(agent.layout, hidden, batch.action[:, min(t, 5)])
+            policy_state = next_policy_state(agent.agent_spec, hidden, batch.action[:, min(t, 5)])
     for found, wanted in zip(compiled(), tape.gradient(loss, [batch.obs, *weights]), strict=True):
         assert np.any(found)
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
@@ -226,18 +239,18 @@ def test_unrolls_own_gradient_equals_automatic_differentiation_step_by_step(spec
 def test_agents_differ_by_their_id_alone(spec):
     same = tf.ones([1, 3, spec.obs_size])
     for agent_id in (True, False):
-        agent = AgentTeam(layout(spec, agent_id=agent_id))
+        agent = AgentTeam(agent_spec(spec, agent_id=agent_id))
         reset_weights(agent, SEED)
-        q = agent(same, tf.zeros([1, 3, agent.layout.carry_size]))[0].numpy()[0]
+        q = agent(same, tf.zeros([1, 3, agent.agent_spec.policy_state_size]))[0].numpy()[0]
         assert np.allclose(q[0], q[1]) is not agent_id
 
 
 def test_agent_has_the_published_number_of_weights():
-    size = AgentLayout(
+    size = AgentSpec(
         obs_size=18, n_agents=3, n_actions=5, hidden_size=64, last_action=True, agent_id=True
     )
     agent = AgentTeam(size)
-    assert size.n_inputs == 26 and size.carry_size == 69
+    assert size.n_inputs == 26 and size.policy_state_size == 69
     assert count(agent) == (26 * 64 + 64) + 2 * (64 * 192 + 192) + (64 * 5 + 5)
     weights = RecurrentWeights(*agent.read()[0])
     q, hidden = recurrent_step(weights, tf.zeros([2, 26]), tf.zeros([2, 64]))

@@ -25,13 +25,13 @@ def test_clear_padding_keeps_real_steps_and_the_last_observation(spec):
         keep = keep.reshape(keep.shape + (1,) * (x.ndim - 2))
         return tf.constant(np.where(keep, x, np.nan), tf.float32)
 
-    spoilt = batch._replace(
+    non_finite = batch._replace(
         obs=spoil(batch.obs.numpy(), seen),
         state=spoil(batch.state.numpy(), seen),
         reward=spoil(batch.reward.numpy(), real),
         terminated=spoil(batch.terminated.numpy(), real),
     )
-    for cleared, clean in zip(ops.clear_padding(spoilt), batch, strict=True):
+    for cleared, clean in zip(ops.clear_padding(non_finite), batch, strict=True):
         np.testing.assert_array_equal(cleared, clean)
 
 
@@ -45,7 +45,7 @@ def test_take_reads_the_action_and_sends_no_gradient_elsewhere():
     q = tf.constant([[1.0, 2.0, np.nan], [4.0, 5.0, 6.0]])
     with tf.GradientTape() as tape:
         tape.watch(q)
-        taken = ops.take(q, tf.constant([1, 2]))
+        taken = ops.gather_actions(q, tf.constant([1, 2]))
     np.testing.assert_array_equal(taken, [2.0, 6.0])
     np.testing.assert_array_equal(tape.gradient(taken, q), [[0, 1, 0], [0, 0, 1]])
 

@@ -38,11 +38,11 @@ def team():
     """A collector whose actions depend on all that was seen."""
     algorithm = algos.make("qmix", Walk.spec, Config(**SMALL))
     algorithm.reset(tf.constant([1, 2]))
-    lane = InProcess([Walk() for _ in range(N_ENVS)], False)
-    return PythonCollector(lane, lambda: NumpyTeam.of(algorithm.live.agent))
+    vector_env = InProcess([Walk() for _ in range(N_ENVS)], False)
+    return PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
-def open_lane(factory, config):
+def open_vector_env(factory, config):
     """What plays the environments of a factory."""
     crew = pool.start(factory, config)
     if crew is None:
@@ -56,7 +56,7 @@ def make(team, workers, factory=Walk, **settings):
     collector = copy.copy(team)
     names = {"env": "custom/walk", "n_envs": N_ENVS, "env_workers": workers}
     config = Config(**names, **SMALL, **settings)
-    collector.lane = open_lane(factory, config)
+    collector.vector_env = open_vector_env(factory, config)
     return collector
 
 
@@ -101,7 +101,7 @@ def children():
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_episodes_are_the_same_whoever_steps(team, wanted, workers):
     collector = make(team, workers)
-    assert isinstance(collector.lane, Pool) and len(children()) == workers
+    assert isinstance(collector.vector_env, Pool) and len(children()) == workers
     assert same(play(collector), wanted)
     assert children() == [] and collector.restarts == 0
     collector.close()
@@ -188,7 +188,7 @@ def test_environments_that_cannot_be_built_are_refused_in_one_line(team):
 
 def test_a_factory_that_cannot_be_sent_is_stepped_here(team, wanted, capfd):
     collector = make(team, 2, factory=lambda: Walk())
-    assert isinstance(collector.lane, InProcess) and same(play(collector), wanted)
+    assert isinstance(collector.vector_env, InProcess) and same(play(collector), wanted)
     line = capfd.readouterr().err
     assert "walk cannot be built in other processes" in line and line.count("\n") == 1
 
@@ -291,7 +291,7 @@ def test_a_fault_while_an_environment_is_built_is_one_line(kind, fault, at, text
     config = Config(env="custom/walk", n_envs=2, env_workers=2, env_timeout_seconds=0.5)
     begin = time.monotonic()
     with pytest.raises(UserError, match=re.escape(text)) as caught:
-        open_lane(functools.partial(kind, fault, at), config)
+        open_vector_env(functools.partial(kind, fault, at), config)
     assert "\n" not in str(caught.value) and children() == []
     assert time.monotonic() - begin < 20
 

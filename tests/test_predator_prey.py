@@ -236,9 +236,9 @@ def test_a_hunt_starts_anywhere_with_everybody_in_a_cell_of_their_own():
     assert not share[:, 2].any() and not np.any(seen.reward) and not np.any(seen.terminated)
 
 
-def random_team(obs, legal, carry, epsilon, seed):
+def random_team(obs, legal, policy_state, epsilon, seed):
     draw = tf.random.stateless_uniform(legal.shape, seed)
-    return tf.argmax(tf.where(legal, draw, -1.0), -1, tf.int32), None, carry
+    return tf.argmax(tf.where(legal, draw, -1.0), -1, tf.int32), None, policy_state
 
 
 def test_a_random_team_hunts_as_in_the_papers_code_and_nobody_shares_a_cell():

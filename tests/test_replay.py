@@ -99,9 +99,9 @@ def test_small_number_types_hold_what_they_can_and_refuse_the_rest(spec):
     for row in drawn.obs.numpy():
         assert any(np.array_equal(row, given) for given in grid.obs.numpy())
     np.testing.assert_array_equal(drawn.state, np.full(drawn.state.shape, 7.0))
-    for spoilt in (-1.0, 0.5, 256.0):
+    for non_finite in (-1.0, 0.5, 256.0):
         with pytest.raises(tf.errors.InvalidArgumentError, match="buffer_type"):
-            small.add_batch(grid._replace(state=tf.fill(grid.state.shape, spoilt)))
+            small.add_batch(grid._replace(state=tf.fill(grid.state.shape, non_finite)))
     half = EpisodeReplay(spec, n_envs=4, capacity_episodes=4, number_type="float16")
     half.add_batch(batch)
     found = half.sample(tf.constant([0, 0]), 1).obs.numpy()[0]

@@ -152,7 +152,7 @@ def test_act_refuses_what_is_no_observation_or_no_mask(trained, changes, message
     given = {"obs": np.ones([2, 3, 18]), "legal": np.ones([2, 3, 5])}
     trained.reset()
     trained.act(**given)
-    before = trained._carry.numpy()
+    before = trained._policy_state.numpy()
     for name, change in changes.items():
         if isinstance(change, tuple):
             *place, value = change
@@ -161,7 +161,7 @@ def test_act_refuses_what_is_no_observation_or_no_mask(trained, changes, message
             given[name] = change
     with pytest.raises(UserError, match=message):
         trained.act(**given)
-    np.testing.assert_array_equal(trained._carry, before)
+    np.testing.assert_array_equal(trained._policy_state, before)
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def cannot_act(out, given, rows):
 
 def test_the_export_says_who_cannot_act_and_keeps_its_hidden_state(unequal):
     act = signatures_of(unequal.folder)["act"]
-    size = unequal.algorithm.layout.carry_size
+    size = unequal.algorithm.agent_spec.policy_state_size
     obs, legal = np.ones([6, 2, 1], np.float32), np.ones([6, 2, 3], bool)
     hidden = np.full([6, 2, size], 0.5, np.float32)
     obs[0, 1], obs[1, 0], obs[2] = np.nan, np.inf, [[3e38], [-3e38]]  # the last are numbers
@@ -238,13 +238,16 @@ def test_the_export_says_who_cannot_act_and_keeps_its_hidden_state(unequal):
 
 def test_values_that_overflow_are_no_reason_to_act(unequal):
     weight = unequal.algorithm.live.agent.networks[0].head
-    kept, hidden = weight.numpy(), np.ones([1, 2, unequal.algorithm.layout.carry_size], np.float32)
+    kept, hidden = (
+        weight.numpy(),
+        np.ones([1, 2, unequal.algorithm.agent_spec.policy_state_size], np.float32),
+    )
     try:
         weight.assign(tf.fill(weight.shape, 3e38))
-        unequal._carry = tf.constant(hidden)
+        unequal._policy_state = tf.constant(hidden)
         with pytest.raises(UserError, match="agent 0 has values that are not finite"):
             unequal.act(np.zeros([2, 1]))
-        policy = ExportedPolicy(unequal.algorithm.layout, unequal.algorithm.live.agent.read())
+        policy = ExportedPolicy(unequal.algorithm.agent_spec, unequal.algorithm.live.agent.read())
         out = policy.signatures()["act"](
             obs=tf.zeros([1, 2, 1]), legal=tf.fill([1, 2, 3], True), hidden=tf.constant(hidden)
         )
@@ -256,7 +259,7 @@ def test_values_that_overflow_are_no_reason_to_act(unequal):
 def test_the_exports_act_agent_refuses_an_index_that_is_no_agents(unequal):
     act = signatures_of(unequal.folder)["act_agent"]
     agent = tf.constant([-1, 0, 1, 2, 2**31 - 1])
-    hidden = np.full([5, unequal.algorithm.layout.carry_size], 0.5, np.float32)
+    hidden = np.full([5, unequal.algorithm.agent_spec.policy_state_size], 0.5, np.float32)
     obs = np.asarray([[1.0], [np.nan], [1.0], [1.0], [1.0]], np.float32)
     legal = tf.fill([5, 3], True)
     out = act(obs=tf.constant(obs), legal=legal, hidden=tf.constant(hidden), agent=agent)
@@ -292,13 +295,17 @@ def test_the_export_acts_alike_where_neither_tfmix_nor_tf_agents_can_be_imported
     obs = random.normal(size=[25, 4, 3, 18]).astype(np.float32)
     legal = random.random([25, 4, 3, 5]) < 0.6
     legal[..., 0] = True
-    carry = tf.zeros([4, 3, algorithm.layout.carry_size])
+    policy_state = tf.zeros([4, 3, algorithm.agent_spec.policy_state_size])
     actions, qs = [], []
     for t in range(25):
-        action, q, carry = algorithm.act(tf.constant(obs[t]), tf.constant(legal[t]), carry)
+        action, q, policy_state = algorithm.act(
+            tf.constant(obs[t]), tf.constant(legal[t]), policy_state
+        )
         actions.append(action)
         qs.append(q)
-    np.savez(tmp_path / "x.npz", obs=obs, legal=legal, action=actions, q=qs, shape=carry.shape)
+    np.savez(
+        tmp_path / "x.npz", obs=obs, legal=legal, action=actions, q=qs, shape=policy_state.shape
+    )
     command = [sys.executable, "-c", LONE_READER, trained.folder / "export", tmp_path / "x.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -719,10 +726,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
     kept = AdditiveMixer.call
 
-    def spoilt(self, agent_q, state, **_):
+    def non_finite(self, agent_q, state, **_):
         return kept(self, agent_q, state) * float("nan")
 
-    monkeypatch.setattr(AdditiveMixer, "call", spoilt)
+    monkeypatch.setattr(AdditiveMixer, "call", non_finite)
     with pytest.raises(RunFailedError, match=r"grad_norm, loss.* became NaN or infinite"):
         tfmix.train(algo="vdn", env="two_step", env_steps=4000, run_dir=tmp_path / "x", **SMALL)
     assert checkpoint.latest(tmp_path / "x" / "checkpoints") is None

@@ -62,7 +62,7 @@ def test_a_guest_in_somebodys_script_is_interrupted_as_soon_as_python_runs_again
 
 
 def test_what_comes_twice_within_a_moment_is_one_press(capfd):
-    with signals.listening("heard") as stop:
+    with signals.stop_on_signal("heard") as stop:
         for _ in range(3):
             signal.raise_signal(signal.SIGINT)
         assert stop() and stop.number == signal.SIGINT
@@ -72,7 +72,7 @@ def test_what_comes_twice_within_a_moment_is_one_press(capfd):
 
 
 def test_a_second_ctrl_c_interrupts_and_a_second_sigterm_does_not():
-    with signals.listening() as stop:
+    with signals.stop_on_signal() as stop:
         signal.raise_signal(signal.SIGTERM)
         wait_until(lambda: stop._first)
         time.sleep(signals.ONE_PRESS_SECONDS + 0.1)
@@ -93,12 +93,12 @@ def test_handlers_and_wakeup_are_put_back_and_other_threads_change_nothing():
         return fd, *map(signal.getsignal, signals.CAUGHT)
 
     before, threads = found(), threading.active_count()
-    with signals.listening():
+    with signals.stop_on_signal():
         assert found() != before
     inside = []
 
     def listen():
-        with signals.listening() as stop:
+        with signals.stop_on_signal() as stop:
             inside.extend([*map(signal.getsignal, signals.CAUGHT), stop()])
 
     thread = threading.Thread(target=listen)

@@ -41,7 +41,7 @@ def imports(file, top_only=False):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def name_of(file):
+def name_for(file):
     return ".".join(file.relative_to(ROOT / "tfmix").with_suffix("").parts).removesuffix(
         ".__init__"
     )
@@ -49,15 +49,15 @@ def name_of(file):
 
 def test_a_module_imports_only_from_floors_below_it():
     for file in modules():
-        own = name_of(file).split(".")[0]
+        own = name_for(file).split(".")[0]
         for name in imports(file) if own != "__init__" else ():
             parts = name.split(".")
             if parts[0] == "tfmix" and len(parts) > 1 and parts[1] in ORDER and parts[1] != own:
-                assert ORDER[parts[1]] < ORDER[own], f"{name_of(file)} imports {name}"
+                assert ORDER[parts[1]] < ORDER[own], f"{name_for(file)} imports {name}"
 
 
 def test_every_module_is_on_a_floor():
-    assert {name_of(f).split(".")[0] for f in modules()} - {"__init__"} == set(ORDER)
+    assert {name_for(f).split(".")[0] for f in modules()} - {"__init__"} == set(ORDER)
 
 
 def test_tf_agents_is_imported_by_its_integration_and_the_replay_alone():
@@ -68,7 +68,7 @@ def test_tf_agents_is_imported_by_its_integration_and_the_replay_alone():
             if isinstance(node, ast.Constant)
         ]
         used = any(isinstance(w, str) and w.startswith("tf_agents.") for w in words)
-        assert used == (name_of(file) in TF_AGENTS), file
+        assert used == (name_for(file) in TF_AGENTS), file
 
 
 def test_the_python_lane_and_the_names_need_no_tensorflow():

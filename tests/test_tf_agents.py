@@ -108,15 +108,20 @@ def test_joint_policy_acts_like_the_algorithm_over_an_episode(epsilon, last_acti
     algorithm = make_algorithm(spec, last_action=last_action)
     policy = JointPolicy(algorithm, epsilon)
     random = np.random.default_rng(0)
-    state, carry = policy.get_initial_state(2), tf.zeros([2, 3, algorithm.layout.carry_size])
+    state, policy_state = (
+        policy.get_initial_state(2),
+        tf.zeros([2, 3, algorithm.agent_spec.policy_state_size]),
+    )
     for t in range(6):
         now = random_time_step(spec, random, 2, [FIRST if t == 0 else MID] * 2)
         seed = tf.constant([5, t])
         step = policy.action(now, state, seed)
         seen = now.observation
-        action, _, carry = algorithm.act(seen["obs"], seen["legal"], carry, epsilon, seed)
+        action, _, policy_state = algorithm.act(
+            seen["obs"], seen["legal"], policy_state, epsilon, seed
+        )
         np.testing.assert_array_equal(step.action, action)
-        np.testing.assert_array_equal(step.state, carry)
+        np.testing.assert_array_equal(step.state, policy_state)
         state = step.state
 
 
@@ -155,13 +160,13 @@ def test_epsilon_may_be_a_variable_or_a_call():
     spec = EnvSpec("", 2, 5, 4, 5, 9, (5, 5))
     algorithm, chance = make_algorithm(spec), tf.Variable(0.0)
     now = random_time_step(spec, np.random.default_rng(2), 64, [FIRST] * 64)
-    carry = tf.zeros([64, 2, algorithm.layout.carry_size])
-    greedy = JointPolicy(algorithm).action(now, carry).action.numpy()
+    policy_state = tf.zeros([64, 2, algorithm.agent_spec.policy_state_size])
+    greedy = JointPolicy(algorithm).action(now, policy_state).action.numpy()
     for epsilon in (chance, chance.read_value):
         act = tf.function(JointPolicy(algorithm, epsilon).action, autograph=False)
         for value in (0.0, 1.0):
             chance.assign(value)
-            found = act(now, carry).action.numpy()
+            found = act(now, policy_state).action.numpy()
             assert np.array_equal(found, greedy) == (value == 0.0)
 
 
@@ -178,12 +183,12 @@ def test_joint_policy_refuses_a_step_that_an_agent_cannot_act_on(compiled, fault
     else:
         seen["legal"][2, 1] = [False, False, fault != "nothing legal"]
     now = now._replace(observation=tf.nest.map_structure(tf.constant, seen))
-    carry = policy.get_initial_state(3)
+    policy_state = policy.get_initial_state(3)
     text = "NaN or infinite" if fault == "NaN" else "none of its own actions legal"
     with pytest.raises(tf.errors.InvalidArgumentError, match=rf"(?s){text}.*2,? 1"):
-        act(now, carry)
+        act(now, policy_state)
     # Nobody acts after an episode's last step.
-    act(now._replace(step_type=tf.constant([FIRST, MID, LAST])), carry)
+    act(now._replace(step_type=tf.constant([FIRST, MID, LAST])), policy_state)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])

@@ -89,7 +89,7 @@ def _hide_illegal(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
     return tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min))
 
 
-def take(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+def gather_actions(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """`q` at `action`, as a contraction: it compiles better than a gather.
 
     Args:
@@ -131,7 +131,7 @@ def lambda_return(
     mask: tf.Tensor,
     next_value: tf.Tensor,
     lambda_: float,
-    taken_value: tf.Tensor | None = None,
+    chosen_value: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """TD(lambda)'s or Q(lambda)'s return of every step.
 
@@ -157,8 +157,8 @@ def lambda_return(
     """
     share = lambda_ * tf.cast(_next(mask) > 0, reward.dtype)  # none behind the last step
     correction = tf.zeros_like(reward)
-    if taken_value is not None:
-        correction = next_value - _next(taken_value)
+    if chosen_value is not None:
+        correction = next_value - _next(chosen_value)
     # G_t = fixed_t + share_t discount_t G_{t+1}.
     fixed = reward + discount * ((1.0 - share) * next_value + share * correction)
     weight = discount * share
@@ -192,9 +192,9 @@ def select_actions(
       [B, N] int32.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
-    lottery = tf.random.stateless_uniform(tf.shape(q), seeds[0])
-    explores = tf.random.stateless_uniform(tf.shape(q)[:-1], seeds[1]) < epsilon
-    return tf.where(explores, legal_argmax(lottery, legal), legal_argmax(q, legal))
+    exploration_scores = tf.random.stateless_uniform(tf.shape(q), seeds[0])
+    explore_mask = tf.random.stateless_uniform(tf.shape(q)[:-1], seeds[1]) < epsilon
+    return tf.where(explore_mask, legal_argmax(exploration_scores, legal), legal_argmax(q, legal))
 
 
 def linear_schedule(

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tfmix import ops
 from tfmix.config.schema import Config
-from tfmix.networks.agent import AgentTeam, own_legal, policy_carry
+from tfmix.networks.agent import AgentTeam, next_policy_state, own_legal
+from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.layers import Networks, reset_weights
-from tfmix.networks.layout import AgentLayout
 from tfmix.types import EnvSpec, Episode
 
 Metrics = dict[str, tf.Tensor]
@@ -30,7 +30,7 @@ class Algorithm(tf.Module, abc.ABC):
     def __init__(self, spec: EnvSpec, config: Config):
         super().__init__()
         self.spec, self.config = spec, config
-        self.layout = AgentLayout.of(spec, config)
+        self.agent_spec = AgentSpec.of(spec, config)
         self.live, self.target = self.build(), self.build()
 
     @abc.abstractmethod
@@ -43,10 +43,10 @@ class Algorithm(tf.Module, abc.ABC):
 
     def new_agents(self) -> AgentTeam:
         """The agents' networks."""
-        return AgentTeam(self.layout)
+        return AgentTeam(self.agent_spec)
 
     def td_target(
-        self, batch: Episode, next_value: tf.Tensor, taken_value: Callable[[], tf.Tensor]
+        self, batch: Episode, next_value: tf.Tensor, chosen_value: Callable[[], tf.Tensor]
     ) -> tf.Tensor:
         """What a value of the taken actions is drawn to, constant to the gradient.
 
@@ -76,7 +76,7 @@ class Algorithm(tf.Module, abc.ABC):
                 mask,
                 next_value,
                 config.td_lambda,
-                taken_value() if config.q_lambda else None,
+                chosen_value() if config.q_lambda else None,
             )
         else:
             found = ops.n_step_return(reward, discount, mask, next_value, config.n_step)
@@ -92,7 +92,7 @@ class Algorithm(tf.Module, abc.ABC):
         self,
         obs: tf.Tensor,
         legal: tf.Tensor,
-        carry: tf.Tensor,
+        policy_state: tf.Tensor,
         epsilon: tf.Tensor | float = 0.0,
         seed: tf.Tensor | tuple[int, int] = (0, 0),
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -109,6 +109,6 @@ class Algorithm(tf.Module, abc.ABC):
         Returns:
           action [B, N] int32, q [B, N, A], carry [B, N, K].
         """
-        q, hidden = self.live.agent(obs, carry)
-        action = ops.select_actions(q, own_legal(self.layout, legal), epsilon, seed)
-        return action, q, policy_carry(self.layout, hidden, action)
+        q, hidden = self.live.agent(obs, policy_state)
+        action = ops.select_actions(q, own_legal(self.agent_spec, legal), epsilon, seed)
+        return action, q, next_policy_state(self.agent_spec, hidden, action)

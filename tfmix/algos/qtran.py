@@ -207,11 +207,11 @@ class QtranBase(Algorithm):
 
         value = self.live.value(state, hidden)  # [B, T]
         greedy_joint = tf.stop_gradient(self.live.joint(state, hidden, greedy))
-        greedy_sum = tf.reduce_sum(ops.take(q, greedy), -1)
+        greedy_sum = tf.reduce_sum(ops.gather_actions(q, greedy), -1)
         opt_error = greedy_sum - greedy_joint + value
         opt_loss = ops.masked_mean(tf.square(opt_error), batch.mask)
 
-        taken_sum = tf.reduce_sum(ops.take(q, batch.action), -1)
+        taken_sum = tf.reduce_sum(ops.gather_actions(q, batch.action), -1)
         nopt_error = tf.minimum(taken_sum - tf.stop_gradient(joint) + value, 0.0)
         nopt_loss = ops.masked_mean(tf.square(nopt_error), batch.mask)
 
@@ -263,26 +263,26 @@ class QtranAlt(Algorithm):
             next_best = ops.legal_argmax(target_q[:, 1:], batch.legal[:, 1:])
 
         counterfactual = self.live.joint(state, hidden, batch.action)  # [B, T, N, A]
-        joint = ops.take(counterfactual, batch.action)  # [B, T, N]
-        next_joint = ops.take(
+        joint = ops.gather_actions(counterfactual, batch.action)  # [B, T, N]
+        next_joint = ops.gather_actions(
             self.target.joint(next_state, target_hidden[:, 1:], next_best), next_best
         )
         target = self.td_target(
             batch,
             next_joint,
-            lambda: ops.take(
+            lambda: ops.gather_actions(
                 self.target.joint(state, target_hidden[:, :-1], batch.action), batch.action
             ),
         )
         td_loss = self._mean(tf.square(joint - target), batch.mask)
 
         value = self.live.value(state, hidden)[..., None]  # [B, T, 1]
-        greedy_joint = ops.take(self.live.joint(state, hidden, greedy), greedy)
-        greedy_sum = tf.reduce_sum(ops.take(q, greedy), -1, keepdims=True)
+        greedy_joint = ops.gather_actions(self.live.joint(state, hidden, greedy), greedy)
+        greedy_sum = tf.reduce_sum(ops.gather_actions(q, greedy), -1, keepdims=True)
         opt_error = greedy_sum - tf.stop_gradient(greedy_joint) + value  # [B, T, N]
         opt_loss = self._mean(tf.square(opt_error), batch.mask)
 
-        taken = ops.take(q, batch.action)  # [B, T, N]
+        taken = ops.gather_actions(q, batch.action)  # [B, T, N]
         others = tf.reduce_sum(taken, -1, keepdims=True) - taken
         gap = q + (others + value)[..., None] - tf.stop_gradient(counterfactual)
         gap = tf.where(batch.legal[:, :-1], gap, tf.fill(tf.shape(gap), gap.dtype.max))

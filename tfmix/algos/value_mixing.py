@@ -54,7 +54,7 @@ class ValueMixing(Algorithm):
         ) -> tf.Tensor:
             """Q_tot of actions [B, T, N] at `steps`, [B, T], IQL: [B, T, N]."""
             return mixer(
-                ops.take(q[:, steps], action),
+                ops.gather_actions(q[:, steps], action),
                 batch.state[:, steps],
                 agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),
                 action=action,

@@ -77,14 +77,20 @@ class WeightedQmix(Algorithm):
         greedy = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
 
         # Q* of the greedy actions at every step, by the target central networks.
-        bound = self.target.central_mixer(ops.take(target_q, greedy), batch.state)  # [B, T+1]
+        bound = self.target.central_mixer(
+            ops.gather_actions(target_q, greedy), batch.state
+        )  # [B, T+1]
         target = self.td_target(
             batch,
             bound[:, 1:],
-            lambda: self.target.central_mixer(ops.take(target_q[:, :-1], batch.action), state),
+            lambda: self.target.central_mixer(
+                ops.gather_actions(target_q[:, :-1], batch.action), state
+            ),
         )
-        q_tot = self.live.mixer(ops.take(q[:, :-1], batch.action), state)  # [B, T]
-        central = self.live.central_mixer(ops.take(central_q[:, :-1], batch.action), state)
+        q_tot = self.live.mixer(ops.gather_actions(q[:, :-1], batch.action), state)  # [B, T]
+        central = self.live.central_mixer(
+            ops.gather_actions(central_q[:, :-1], batch.action), state
+        )
 
         is_greedy = tf.reduce_all(batch.action == greedy[:, :-1], -1)  # [B, T]
         full = self.counts_fully(q_tot, target, bound[:, :-1], is_greedy)

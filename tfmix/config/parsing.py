@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from tfmix.config.schema import FIELDS, LARGEST, TYPES
+from tfmix.config.schema import FIELDS, MAX_INT, TYPES
 from tfmix.errors import UserError
 from tfmix.utils.text import nearest
 
@@ -30,7 +30,7 @@ def define_flags(values: flags.FlagValues) -> flags.FlagValues:
             flags.DEFINE_boolean(name, default, text, flag_values=values)
         elif kind is int:
             flags.DEFINE_integer(
-                name, default, text, meta.get("low"), meta.get("high", LARGEST), flag_values=values
+                name, default, text, meta.get("low"), meta.get("high", MAX_INT), flag_values=values
             )
         elif kind is float:
             flags.DEFINE_float(
@@ -131,7 +131,7 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
     return found
 
 
-def as_words(settings: Mapping[str, Any]) -> list[str]:
+def as_flags(settings: Mapping[str, Any]) -> list[str]:
     """Settings from Python as command-line words, so that one parser judges both."""
     words = []
     for name, value in settings.items():

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmix.config.parsing import as_words, parse
+from tfmix.config.parsing import as_flags, parse
 from tfmix.config.schema import FIELDS, TYPES, Config
 from tfmix.errors import UserError
 
 FLAGS_FOLDER = Path(__file__).resolve().parents[2] / "flags"
 
 
-def layers(algo: str, env: str) -> list[Path]:
+def flagfiles_for(algo: str, env: str) -> list[Path]:
     """The flagfiles that belong to an environment and an algorithm, in order.
 
     Each word of the environment's name, split at / and . and without a version
@@ -36,14 +36,14 @@ def layers(algo: str, env: str) -> list[Path]:
 def resolve(settings: Mapping[str, Any]) -> Config:
     """A full configuration from what was asked for.
 
-    Defaults, then the flagfiles of `layers`, then `settings`.
+    Defaults, then the flagfiles of `flagfiles_for`, then `settings`.
 
     Raises:
       UserError: a setting that does not exist or does not fit.
     """
-    files = layers(settings.get("algo", Config.algo), settings.get("env", Config.env))
+    files = flagfiles_for(settings.get("algo", Config.algo), settings.get("env", Config.env))
     below = parse(f"--flagfile={file}" for file in files)
-    above = parse(as_words(settings))
+    above = parse(as_flags(settings))
     found = {name: value for name, value in {**below, **above}.items() if name in FIELDS}
     found["env_arg"] = (*below.get("env_arg", ()), *above.get("env_arg", ()))
     chosen = Config(**found)
@@ -98,7 +98,7 @@ def from_dict(stored: Mapping[str, Any]) -> Config:
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise UserError(f"run.json: setting {name!r} has a value of the wrong type")
     try:
-        parse(as_words(stored))  # are all in bounds?
+        parse(as_flags(stored))  # are all in bounds?
     except UserError as error:
         raise UserError(f"run.json: {error}") from error
     return Config(**{n: tuple(v) if n == "env_arg" else v for n, v in stored.items()})

@@ -13,9 +13,9 @@ from typing import Any
 MODES = ("train", "resume", "evaluate", "export", "benchmark", "check_env", "list")
 
 # Of a hidden layer; larger values are almost certainly typos.
-MOST_UNITS = 65_536
+MAX_UNITS = 65_536
 # Of any whole number: the loop counts in 64 bits.
-LARGEST = 10**15
+MAX_INT = 10**15
 
 
 def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any) -> Any:
@@ -193,7 +193,7 @@ class Config:
         "networks",
         "units",
         low=1,
-        high=MOST_UNITS,
+        high=MAX_UNITS,
     )
     recurrent: bool = _setting(True, "Agents have a GRU; else they are feed-forward.", "networks")
     agent_layers: int = _setting(
@@ -210,7 +210,7 @@ class Config:
         "networks",
         "units",
         low=1,
-        high=MOST_UNITS,
+        high=MAX_UNITS,
     )
     hypernet_embed: int = _setting(
         64,
@@ -218,7 +218,7 @@ class Config:
         "networks",
         "units",
         low=1,
-        high=MOST_UNITS,
+        high=MAX_UNITS,
     )
     hypernet_layers: int = _setting(
         2, "Layers of QMIX's hypernetworks.", "networks", "layers", low=1, high=2
@@ -239,7 +239,7 @@ class Config:
         "networks",
         "units",
         low=1,
-        high=MOST_UNITS,
+        high=MAX_UNITS,
     )
     wqmix_alpha: float = _setting(
         0.1,
@@ -255,7 +255,7 @@ class Config:
         3, "Layers of each of QPLEX's kernels.", "networks", "layers", low=1, high=64
     )
     qtran_embed: int = _setting(
-        64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1, high=MOST_UNITS
+        64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1, high=MAX_UNITS
     )
     qtran_state_value: str = _setting(
         "state",

@@ -89,7 +89,7 @@ PYTHON: dict[str, tuple[str, str, str]] = {
 }
 
 # An environment of the user's own: a name with a colon and no prefix.
-OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+CUSTOM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 # What the user of this process asked for.
 _ASKED: set[str] = set()
@@ -102,7 +102,7 @@ def trust(name: str) -> None:
 
 def is_trusted(name: str) -> bool:
     """Whether a run folder's word is enough to build `name`."""
-    return name in _ASKED or not names_code(name)
+    return name in _ASKED or not imports_user_code(name)
 
 
 def check_trust(name: str, folder: Any) -> None:
@@ -114,7 +114,7 @@ def check_trust(name: str, folder: Any) -> None:
         )
 
 
-def names_code(name: str) -> bool:
+def imports_user_code(name: str) -> bool:
     """Whether `name` says what to import and call, `os:system` for one.
 
     A run.json may come from anybody. Its word is enough for the environments of
@@ -122,7 +122,7 @@ def names_code(name: str) -> bool:
     """
     prefix, _, rest = name.partition("/")
     return (
-        bool(OWN.fullmatch(name))
+        bool(CUSTOM.fullmatch(name))
         or prefix == "pymarl"
         or (prefix == "pettingzoo" and not rest.startswith("pettingzoo."))
         or (prefix == "gymnasium" and ":" in rest)
@@ -138,7 +138,7 @@ def is_graph(name: str) -> bool:
     if name in GRAPH:
         return True
     prefix, slash, rest = name.partition("/")
-    if (prefix in PYTHON and slash and rest) or OWN.fullmatch(name):
+    if (prefix in PYTHON and slash and rest) or CUSTOM.fullmatch(name):
         return False
     if prefix in PYTHON:
         raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")

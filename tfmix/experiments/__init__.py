@@ -55,7 +55,7 @@ def benchmark(
     return _benchmark(grid.make(algos, envs, seeds, Path(run_dir), settings, jobs))
 
 
-def _benchmark(asked: grid.Grid) -> list[Row]:
+def _benchmark(asked: grid.RunGrid) -> list[Row]:
     """Runs what is not finished, and writes the table."""
     with folders.locked(asked.run_dir, IN_USE) as lock:
         for cell in asked.cells:

@@ -18,7 +18,7 @@ MOST = 10_000  # seeds, and runs at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class RunSpec:
     """One run of a grid.
 
     Attributes:
@@ -44,10 +44,10 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class RunGrid:
     """The runs of a benchmark, how many at a time, and the command that asks for them."""
 
-    cells: list[Cell]
+    cells: list[RunSpec]
     run_dir: Path
     jobs: int | None
     command: str
@@ -98,7 +98,7 @@ def make(
     run_dir: str | Path,
     settings: Mapping[str, Any],
     jobs: int | None = None,
-) -> Grid:
+) -> RunGrid:
     """The grid of what was asked for; every pair has its first seed before any has its second.
 
     Raises:
@@ -122,25 +122,25 @@ def make(
             for algo in algo_names:
                 folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
                 asked = {**settings, "algo": algo, "env": env, "seed": seed, "run_dir": folder}
-                cells.append(Cell(resolve.resolve(asked), tuple(parsing.as_words(asked))))
+                cells.append(RunSpec(resolve.resolve(asked), tuple(parsing.as_flags(asked))))
     words = [
         f"--algo={','.join(algo_names)}",
         f"--env={','.join(env_names)}",
         f"--seeds={_seeds_text(seeds)}",
         f"--run_dir={run_dir}",
         *([] if jobs is None else [f"--jobs={jobs}"]),
-        *parsing.as_words(settings),
+        *parsing.as_flags(settings),
     ]
     command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
-    return Grid(cells, Path(run_dir), jobs, command)
+    return RunGrid(cells, Path(run_dir), jobs, command)
 
 
-def is_finished(cell: Cell) -> bool:
+def is_finished(cell: RunSpec) -> bool:
     """Whether the run came to its end."""
     return folders.is_finished(cell.folder, cell.config.env_steps)
 
 
-def refuse_others(cell: Cell) -> None:
+def refuse_others(cell: RunSpec) -> None:
     """Refuses a folder that holds a run of other settings than the grid's.
 
     Raises:
@@ -162,4 +162,4 @@ def refuse_others(cell: Cell) -> None:
 
 def _flag(name: str, value: Any) -> str:
     """A setting as it would be typed."""
-    return " ".join(parsing.as_words({name: value})) or f"no --{name}"
+    return " ".join(parsing.as_flags({name: value})) or f"no --{name}"

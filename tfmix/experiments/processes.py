@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from tfmix.errors import STOPPED, RunFailedError
-from tfmix.experiments.grid import Cell, is_finished
+from tfmix.experiments.grid import RunSpec, is_finished
 from tfmix.experiments.screen import Screen
 from tfmix.utils import files, text
-from tfmix.utils.signals import listening
+from tfmix.utils.signals import stop_on_signal
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
@@ -51,7 +51,7 @@ class RunProcess:
       lock: a file descriptor that lives as long as the process.
     """
 
-    def __init__(self, cell: Cell, core: int | None, lock: int):
+    def __init__(self, cell: RunSpec, core: int | None, lock: int):
         words = list(cell.words)
         if (cell.folder / "run.json").exists():
             words = ["--mode=resume", f"--run_dir={cell.folder}", f"--env={cell.config.env}"]
@@ -99,9 +99,9 @@ def slots(jobs: int | None) -> list[int | None]:
 
 
 def run_all(
-    todo: Sequence[Cell],
+    todo: Sequence[RunSpec],
     cores: Sequence[int | None],
-    start: Callable[[Cell, int | None], Process],
+    start: Callable[[RunSpec, int | None], Process],
     screen: Screen,
 ) -> dict[Path, str]:
     """Runs `todo`, each on one of `cores`, until all have ended or Ctrl-C or SIGTERM.
@@ -113,10 +113,10 @@ def run_all(
       of each run that broke, by its folder, the reason.
     """
     waiting, free = deque(todo), deque(cores)
-    running: dict[Cell, tuple[Process, int | None]] = {}
+    running: dict[RunSpec, tuple[Process, int | None]] = {}
     broken: dict[Path, str] = {}
     told = False
-    with screen, listening() as should_stop:
+    with screen, stop_on_signal() as should_stop:
         try:
             while running or (waiting and not should_stop()):
                 while waiting and free and not should_stop():
@@ -148,7 +148,7 @@ def run_all(
     return broken
 
 
-def _reason(cell: Cell, code: int, told: bool) -> str:
+def _reason(cell: RunSpec, code: int, told: bool) -> str:
     """Why a run that has ended counts as broken; empty where it does not."""
     last = last_line(cell.log)
     if code == STOPPED:

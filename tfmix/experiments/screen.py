@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
-from tfmix.experiments.grid import Cell
+from tfmix.experiments.grid import RunSpec
 from tfmix.experiments.table import row_of
 from tfmix.monitoring.progress import progress_bar
 
@@ -21,7 +21,7 @@ class Screen:
       todo: those that are not finished.
     """
 
-    def __init__(self, cells: Sequence[Cell], todo: Sequence[Cell]):
+    def __init__(self, cells: Sequence[RunSpec], todo: Sequence[RunSpec]):
         self._bar = progress_bar()
         self._done = {cell: cell.config.env_steps for cell in cells}
         self._done.update({cell: _env_steps(cell) for cell in todo})
@@ -48,13 +48,13 @@ class Screen:
         """Writes a line, above the bar where there is one."""
         self._bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    def started(self, cell: Cell, core: int | None) -> None:
+    def started(self, cell: RunSpec, core: int | None) -> None:
         """A run starts, or goes on."""
         done = self._done[cell]
         where = f" from {done:,} env steps" if done else ""
         self.line(f"start     {cell}{where}" + ("" if core is None else f", core {core}"))
 
-    def ended(self, cell: Cell, reason: str, left: int) -> None:
+    def ended(self, cell: RunSpec, reason: str, left: int) -> None:
         """A run has ended, for a `reason` if it broke."""
         row = row_of(cell, reason)
         if reason:
@@ -70,7 +70,7 @@ class Screen:
         """The runs under way have been asked to end."""
         self.line(f"stopping: {running} runs save and end; Ctrl-C again ends them at once")
 
-    def update(self, running: Iterable[Cell]) -> None:
+    def update(self, running: Iterable[RunSpec]) -> None:
         """Looks every now and then how far the runs are."""
         if self._bar.disable or time.monotonic() - self._looked < LOOK_SECONDS:
             return
@@ -79,6 +79,6 @@ class Screen:
         self._bar.update(self._task, completed=sum(self._done.values()))
 
 
-def _env_steps(cell: Cell) -> int:
+def _env_steps(cell: RunSpec) -> int:
     """How far a run is, its goal at most."""
     return min(row_of(cell)["env_steps"], cell.config.env_steps)

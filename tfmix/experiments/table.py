@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
-from tfmix.experiments.grid import Cell, Grid, is_finished
+from tfmix.experiments.grid import RunGrid, RunSpec, is_finished
 from tfmix.monitoring.metrics_csv import NotMetricsError, metrics_rows
 from tfmix.runs import folders
 from tfmix.types import TEAM_REWARD
@@ -41,7 +41,7 @@ class Row(TypedDict):
     reason: str
 
 
-def row_of(cell: Cell, reason: str = "") -> Row:
+def row_of(cell: RunSpec, reason: str = "") -> Row:
     """Returns the row of a run; `reason` says why it broke."""
     last = {"env_steps": "0", "updates": "0", "seconds": "0"}
     newest: float | None = None
@@ -79,7 +79,7 @@ def as_csv(rows: Iterable[Row]) -> str:
     return page.getvalue()
 
 
-def as_markdown(grid: Grid, rows: list[Row]) -> str:
+def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
     """table.md: how it was made, a row for each environment and algorithm, what is missing."""
     done = sum(row["status"] == "finished" for row in rows)
     lines = [
@@ -113,7 +113,7 @@ def as_markdown(grid: Grid, rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _made_by(cells: list[Cell]) -> list[str]:
+def _made_by(cells: list[RunSpec]) -> list[str]:
     """Says how rewards became the team's, and what the runs ran with, from their run.json."""
     rewards: dict[str, dict[str, None]] = {}
     versions: Counter[str] = Counter()
@@ -173,7 +173,7 @@ def _group_line(rows: list[Row]) -> str:
     return f"| {' | '.join(parts)} |"
 
 
-def write(grid: Grid, rows: list[Row]) -> None:
+def write(grid: RunGrid, rows: list[Row]) -> None:
     """Writes table.csv and table.md into the benchmark's folder, whole or not at all."""
     for name, page in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
         files.write_text(grid.run_dir / name, page)

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
+from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.gru import RecurrentWeights, recurrent_step, recurrent_unroll
 from tfmix.networks.layers import SeededLayer, matmul
-from tfmix.networks.layout import AgentLayout
 
 # The weights of one network: `RecurrentWeights`, or kernel and bias of each layer in turn.
 Weights = Sequence[tf.Tensor]
 
 
 def join(
-    layout: AgentLayout, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor
+    agent_spec: AgentSpec, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor
 ) -> tf.Tensor:
     """A network's input [..., I].
 
@@ -30,10 +30,10 @@ def join(
       agent: [...] int32, each agent's index.
     """
     parts = [obs]
-    if layout.last_action:
+    if agent_spec.last_action:
         parts.append(last_action)
-    if layout.agent_id:
-        parts.append(tf.one_hot(agent, layout.n_agents))
+    if agent_spec.agent_id:
+        parts.append(tf.one_hot(agent, agent_spec.n_agents))
     return tf.concat(parts, -1)
 
 
@@ -55,44 +55,47 @@ def feed_forward(weights: Weights, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
 
 def network_step(
     weights: Weights,
-    layout: AgentLayout,
+    agent_spec: AgentSpec,
     obs: tf.Tensor,
-    carry: tf.Tensor,
+    policy_state: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """One step of one network, before an action is chosen.
 
     Args:
       obs: [..., O].
-      carry: [..., K], zeros at the start of an episode, see `policy_carry`.
+      carry: [..., K], zeros at the start of an episode, see `next_policy_state`.
       agent: [...] int32, each agent's index.
 
     Returns:
       q [..., A] and the hidden features [..., H], a GRU's state where there is one.
     """
-    memory, last_action = carry[..., : layout.memory_size], carry[..., layout.memory_size :]
-    inputs = tf.reshape(join(layout, obs, last_action, agent), [-1, layout.n_inputs])
-    if layout.recurrent:
-        memory = tf.reshape(memory, [-1, layout.hidden_size])
+    memory, last_action = (
+        policy_state[..., : agent_spec.memory_size],
+        policy_state[..., agent_spec.memory_size :],
+    )
+    inputs = tf.reshape(join(agent_spec, obs, last_action, agent), [-1, agent_spec.n_inputs])
+    if agent_spec.recurrent:
+        memory = tf.reshape(memory, [-1, agent_spec.hidden_size])
         q, hidden = recurrent_step(RecurrentWeights(*weights), inputs, memory)
     else:
         q, hidden = feed_forward(weights, inputs)
     lead = tf.shape(obs)[:-1]
     return (
-        tf.reshape(q, tf.concat([lead, [layout.n_actions]], 0)),
-        tf.reshape(hidden, tf.concat([lead, [layout.hidden_size]], 0)),
+        tf.reshape(q, tf.concat([lead, [agent_spec.n_actions]], 0)),
+        tf.reshape(hidden, tf.concat([lead, [agent_spec.hidden_size]], 0)),
     )
 
 
 def policy_step(
     weights: Sequence[Weights],
-    layout: AgentLayout,
+    agent_spec: AgentSpec,
     obs: tf.Tensor,
-    carry: tf.Tensor,
+    policy_state: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """As `network_step`, with the agents' weights: of one network, or of one for each agent."""
-    found = [network_step(w, layout, obs, carry, agent) for w in weights]
+    found = [network_step(w, agent_spec, obs, policy_state, agent) for w in weights]
     q, hidden = found[0]
     for i in range(1, len(found)):
         own = (agent == i)[..., None]
@@ -100,11 +103,11 @@ def policy_step(
     return q, hidden
 
 
-def own_legal(layout: AgentLayout, legal: tf.Tensor, agent: tf.Tensor | None = None) -> tf.Tensor:
+def own_legal(agent_spec: AgentSpec, legal: tf.Tensor, agent: tf.Tensor | None = None) -> tf.Tensor:
     """Takes away from `legal` the actions that an agent does not have.
 
     Args:
-      layout: with the agents' own counts of actions.
+      agent_spec: with the agents' own counts of actions.
       legal: [..., N, A] bool, or [..., A] with `agent`.
       agent: [...] int32, each row's agent; a row whose index is no agent of the team
         has no action at all. None where `legal` has an axis of agents.
@@ -113,33 +116,33 @@ def own_legal(layout: AgentLayout, legal: tf.Tensor, agent: tf.Tensor | None = N
       as `legal`.
     """
     if agent is None:
-        own = layout.own_actions
+        own = agent_spec.own_actions
         return legal if own is None else legal & tf.constant(own)
-    own = layout.own_actions or [[True] * layout.n_actions] * layout.n_agents
-    chosen = tf.one_hot(agent, layout.n_agents, on_value=True, off_value=False, dtype=tf.bool)
+    own = agent_spec.own_actions or [[True] * agent_spec.n_actions] * agent_spec.n_agents
+    chosen = tf.one_hot(agent, agent_spec.n_agents, on_value=True, off_value=False, dtype=tf.bool)
     return legal & tf.reduce_any(chosen[..., None] & tf.constant(own), -2)
 
 
-def policy_carry(layout: AgentLayout, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+def next_policy_state(agent_spec: AgentSpec, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """What a policy carries on, [..., K].
 
     Args:
       hidden: [..., H], as `policy_step` returns it.
       action: [...] int32, the action taken.
     """
-    parts = [hidden] if layout.recurrent else []
-    if layout.last_action:
-        parts.append(tf.one_hot(action, layout.n_actions))
+    parts = [hidden] if agent_spec.recurrent else []
+    if agent_spec.last_action:
+        parts.append(tf.one_hot(action, agent_spec.n_actions))
     return tf.concat(parts, -1) if parts else hidden[..., :0]
 
 
 class AgentNetwork(SeededLayer):
     """One network, with which one agent or all of them value their actions."""
 
-    def __init__(self, layout: AgentLayout, name: str = "agent_network"):
+    def __init__(self, agent_spec: AgentSpec, name: str = "agent_network"):
         super().__init__(name)
-        self.layout = layout
-        for part, n_in, n_out in layout.layer_sizes:
+        self.agent_spec = agent_spec
+        for part, n_in, n_out in agent_spec.layer_sizes:
             self.add_layer(part, n_in, n_out)
         self.built = True
 
@@ -163,12 +166,12 @@ class AgentNetwork(SeededLayer):
         Returns:
           [B, T, N, H], bias included.
         """
-        layout = self.layout
+        agent_spec = self.agent_spec
         parts = [obs]
-        if layout.last_action:
+        if agent_spec.last_action:
             parts.append(last_action)
-        if layout.agent_id:
-            parts.append(tf.one_hot(agent, layout.n_agents))
+        if agent_spec.agent_id:
+            parts.append(tf.one_hot(agent, agent_spec.n_agents))
         kernels = tf.split(self.encode, [x.shape[-1] for x in parts])
         products = [matmul(x, kernel) for x, kernel in zip(parts, kernels, strict=True)]
         return sum(products, tf.convert_to_tensor(self.encode_bias))
@@ -178,14 +181,18 @@ class AgentNetwork(SeededLayer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
         batch, length, agents, _ = obs.shape
-        last = tf.pad(tf.one_hot(action, self.layout.n_actions), [[0, 0], [1, 0], [0, 0], [0, 0]])
-        if not self.layout.recurrent:
-            inputs = join(self.layout, obs, last, tf.broadcast_to(agent, [batch, length, agents]))
-            found = feed_forward(self.read(), tf.reshape(inputs, [-1, self.layout.n_inputs]))
+        last = tf.pad(
+            tf.one_hot(action, self.agent_spec.n_actions), [[0, 0], [1, 0], [0, 0], [0, 0]]
+        )
+        if not self.agent_spec.recurrent:
+            inputs = join(
+                self.agent_spec, obs, last, tf.broadcast_to(agent, [batch, length, agents])
+            )
+            found = feed_forward(self.read(), tf.reshape(inputs, [-1, self.agent_spec.n_inputs]))
             q, hidden = (tf.reshape(x, [batch, length, agents, x.shape[-1]]) for x in found)
             return q, hidden
         encoded = tf.transpose(self._encode(obs, last, agent), [1, 0, 2, 3])
-        encoded = tf.reshape(encoded, [length, batch * agents, self.layout.hidden_size])
+        encoded = tf.reshape(encoded, [length, batch * agents, self.agent_spec.hidden_size])
         q, hidden = recurrent_unroll(RecurrentWeights(*self.read()), encoded)
 
         def unfold(x: tf.Tensor) -> tf.Tensor:
@@ -196,26 +203,32 @@ class AgentNetwork(SeededLayer):
 
 
 class AgentTeam(tf_keras.Model):
-    """The team: one network for all agents, or one for each (`layout.shared`)."""
+    """The team: one network for all agents, or one for each (`agent_spec.shared`)."""
 
-    def __init__(self, layout: AgentLayout, name: str = "agent"):
+    def __init__(self, agent_spec: AgentSpec, name: str = "agent"):
         super().__init__(name=name)
-        self.layout = layout
-        self.networks = [AgentNetwork(layout, f"network_{i}") for i in range(layout.n_networks)]
+        self.agent_spec = agent_spec
+        self.networks = [
+            AgentNetwork(agent_spec, f"network_{i}") for i in range(agent_spec.n_networks)
+        ]
         self.built = True
 
     def read(self) -> list[list[tf.Tensor]]:
         """The weights of each network, for `policy_step`."""
         return [network.read() for network in self.networks]
 
-    def call(self, obs: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(self, obs: tf.Tensor, policy_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """One step of the whole team, see `network_step`: obs [B, N, O] and carry [B, N, K]."""
-        if self.layout.shared:
-            agents = tf.broadcast_to(tf.range(self.layout.n_agents), tf.shape(obs)[:-1])
-            return network_step(self.networks[0].read(), self.layout, obs, carry, agents)
+        if self.agent_spec.shared:
+            agents = tf.broadcast_to(tf.range(self.agent_spec.n_agents), tf.shape(obs)[:-1])
+            return network_step(self.networks[0].read(), self.agent_spec, obs, policy_state, agents)
         found = [
             network_step(
-                network.read(), self.layout, obs[:, i], carry[:, i], tf.fill(tf.shape(obs)[:1], i)
+                network.read(),
+                self.agent_spec,
+                obs[:, i],
+                policy_state[:, i],
+                tf.fill(tf.shape(obs)[:1], i),
             )
             for i, network in enumerate(self.networks)
         ]
@@ -232,8 +245,8 @@ class AgentTeam(tf_keras.Model):
         Returns:
           q [B, T+1, N, A] and the hidden features [B, T+1, N, H].
         """
-        agents = tf.range(self.layout.n_agents)
-        if self.layout.shared:
+        agents = tf.range(self.agent_spec.n_agents)
+        if self.agent_spec.shared:
             return self.networks[0].unroll(obs, action, agents)
         found = [
             network.unroll(obs[:, :, i : i + 1], action[:, :, i : i + 1], agents[i : i + 1])

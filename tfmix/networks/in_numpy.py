@@ -12,38 +12,38 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.networks.layout import AgentLayout
+from tfmix.networks.agent_spec import AgentSpec
 
 
 class NumpyTeam:
     """A team that acts as `Algorithm.act` does, with weights in NumPy.
 
     Args:
-      layout: of its networks; M of them, one for all agents or one for each.
-      memory: a buffer of `room(layout)` bytes that the weights are to lie in.
+      agent_spec: of its networks; M of them, one for all agents or one for each.
+      memory: a buffer of `nbytes(agent_spec)` bytes that the weights are to lie in.
 
     Attributes:
       weights: kernel [M, n_in, n_out] and bias [M, 1, n_out] of each layer.
       carry_size: K.
     """
 
-    def __init__(self, layout: AgentLayout, memory: Any):
-        self.layout, self.carry_size = layout, layout.carry_size
+    def __init__(self, agent_spec: AgentSpec, memory: Any):
+        self.agent_spec, self.policy_state_size = agent_spec, agent_spec.policy_state_size
         self.weights: list[np.ndarray] = []
         offset = 0
-        for shape in _shapes(layout):
+        for shape in _shapes(agent_spec):
             self.weights.append(np.ndarray(shape, np.float32, memory, offset))
             offset += self.weights[-1].nbytes
         self._layers = list(zip(self.weights[::2], self.weights[1::2], strict=True))
-        self._ids: np.ndarray = np.eye(layout.n_agents, dtype=np.float32)
-        self._one_hot: np.ndarray = np.eye(layout.n_actions, dtype=np.float32)
-        own = layout.own_actions
+        self._ids: np.ndarray = np.eye(agent_spec.n_agents, dtype=np.float32)
+        self._one_hot: np.ndarray = np.eye(agent_spec.n_actions, dtype=np.float32)
+        own = agent_spec.own_actions
         self._own: np.ndarray | None = None if own is None else np.asarray(own)
 
     @classmethod
     def of(cls, team: Any) -> NumpyTeam:
         """A copy of the weights of an `AgentTeam` as they are now."""
-        copy = cls(team.layout, bytearray(room(team.layout)))
+        copy = cls(team.agent_spec, bytearray(nbytes(team.agent_spec)))
         by_network = [[w.numpy() for w in network.weights] for network in team.networks]
         for own, given in zip(copy.weights, zip(*by_network, strict=True), strict=True):
             own[...] = np.stack(given).reshape(own.shape)
@@ -54,9 +54,9 @@ class NumpyTeam:
         self,
         obs: np.ndarray,
         legal: np.ndarray,
-        carry: np.ndarray,
-        explores: np.ndarray,
-        lottery: np.ndarray,
+        policy_state: np.ndarray,
+        explore_mask: np.ndarray,
+        exploration_scores: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """One step of the team's policy.
 
@@ -71,29 +71,29 @@ class NumpyTeam:
         Returns:
           action [B, N] and carry [B, N, K].
         """
-        q, hidden = self.step(obs, carry)
-        value = np.where(explores[..., None], lottery, q)
+        q, hidden = self.step(obs, policy_state)
+        value = np.where(explore_mask[..., None], exploration_scores, q)
         if self._own is not None:
             legal = legal & self._own
         action = np.where(legal, value, -np.inf).argmax(-1)
-        parts = [hidden] if self.layout.recurrent else []
-        if self.layout.last_action:
+        parts = [hidden] if self.agent_spec.recurrent else []
+        if self.agent_spec.last_action:
             parts.append(self._one_hot[action])
         return action, np.concatenate(parts, -1) if parts else hidden[..., :0]
 
-    def step(self, obs: np.ndarray, carry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, obs: np.ndarray, policy_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values q [B, N, A] and features [B, N, H], as `networks.agent.network_step`."""
-        layout = self.layout
+        agent_spec = self.agent_spec
         batch, agents, _ = obs.shape
         parts = [obs]
-        if layout.last_action:
-            parts.append(carry[..., layout.memory_size :])
-        if layout.agent_id:
+        if agent_spec.last_action:
+            parts.append(policy_state[..., agent_spec.memory_size :])
+        if agent_spec.agent_id:
             parts.append(np.broadcast_to(self._ids, [batch, agents, agents]))
         x = self._rows(np.concatenate(parts, -1))
-        if layout.recurrent:
+        if agent_spec.recurrent:
             (encode, encode_bias), (gates, gates_bias), (recur, recur_bias), head = self._layers
-            memory = self._rows(carry[..., : layout.memory_size])
+            memory = self._rows(policy_state[..., : agent_spec.memory_size])
             x = np.maximum(x @ encode + encode_bias, 0.0)
             x = _gru(x @ gates + gates_bias, memory, recur, recur_bias)
         else:
@@ -105,26 +105,26 @@ class NumpyTeam:
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
         """[B, N, F] as the rows of each network, [M, B * N / M, F]."""
-        if self.layout.shared:
+        if self.agent_spec.shared:
             return x.reshape(1, -1, x.shape[-1])
         return np.ascontiguousarray(x.swapaxes(0, 1))
 
     def _by_agent(self, x: np.ndarray, batch: int) -> np.ndarray:
         """The rows of each network as [B, N, F]."""
-        return x.reshape(batch, -1, x.shape[-1]) if self.layout.shared else x.swapaxes(0, 1)
+        return x.reshape(batch, -1, x.shape[-1]) if self.agent_spec.shared else x.swapaxes(0, 1)
 
 
-def _shapes(layout: AgentLayout) -> list[tuple[int, ...]]:
+def _shapes(agent_spec: AgentSpec) -> list[tuple[int, ...]]:
     """Of the weights, see `NumpyTeam`."""
     found: list[tuple[int, ...]] = []
-    for _, n_in, n_out in layout.layer_sizes:
-        found += [(layout.n_networks, n_in, n_out), (layout.n_networks, 1, n_out)]
+    for _, n_in, n_out in agent_spec.layer_sizes:
+        found += [(agent_spec.n_networks, n_in, n_out), (agent_spec.n_networks, 1, n_out)]
     return found
 
 
-def room(layout: AgentLayout) -> int:
+def nbytes(agent_spec: AgentSpec) -> int:
     """Bytes that the weights need."""
-    return 4 * sum(math.prod(shape) for shape in _shapes(layout))
+    return 4 * sum(math.prod(shape) for shape in _shapes(agent_spec))
 
 
 def _gru(

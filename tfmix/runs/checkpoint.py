@@ -172,7 +172,7 @@ def _check_memory(checkpoint: Path) -> None:
     size = 0
     with contextlib.suppress(OSError):
         size = sum(p.lstat().st_size for p in checkpoint.iterdir() if TENSORS.fullmatch(p.name))
-    memory.check_room(size, f"checkpoint {checkpoint}", "end what else takes memory")
+    memory.check_memory(size, f"checkpoint {checkpoint}", "end what else takes memory")
 
 
 def latest(folder: Path) -> Path | None:

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tfmix import ops
 from tfmix.algos.base import Algorithm
-from tfmix.networks.agent import Weights, own_legal, policy_carry, policy_step
-from tfmix.networks.layout import AgentLayout
+from tfmix.networks.agent import Weights, next_policy_state, own_legal, policy_step
+from tfmix.networks.agent_spec import AgentSpec
 from tfmix.runs.atomic import whole_or_nothing
 
 CHECK_STEPS = 25
@@ -39,9 +39,9 @@ class ExportedPolicy(tf.Module):
     Actions that an agent does not have are never taken, whatever `legal` says.
     """
 
-    def __init__(self, layout: AgentLayout, weights: list[Weights]):
+    def __init__(self, agent_spec: AgentSpec, weights: list[Weights]):
         super().__init__()
-        self.layout = layout
+        self.agent_spec = agent_spec
         self.weights = [[tf.Variable(w, trainable=False) for w in network] for network in weights]
 
     def _step(
@@ -49,22 +49,22 @@ class ExportedPolicy(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """One step; `legal` holds own actions alone. Returns what the class says."""
         weights = [[tf.convert_to_tensor(w) for w in network] for network in self.weights]
-        q, state = policy_step(weights, self.layout, obs, hidden, agent)
+        q, state = policy_step(weights, self.agent_spec, obs, hidden, agent)
         action = ops.legal_argmax(q, legal)
         acts = tf.reduce_any(legal, -1)
         for x in (obs, hidden, q):
             acts &= tf.reduce_all(tf.math.is_finite(x), -1)
-        carry, row = policy_carry(self.layout, state, action), acts[..., None]
+        policy_state, row = next_policy_state(self.agent_spec, state, action), acts[..., None]
         return {
             "action": tf.where(acts, action, NO_ACTION),
             "q": tf.where(row, q, float("nan")),
-            "hidden": tf.where(row, carry, hidden),
+            "hidden": tf.where(row, policy_state, hidden),
         }
 
     def signatures(self) -> dict[str, Any]:
         """The three functions, traced with B free and all else fixed."""
-        n, o = self.layout.n_agents, self.layout.obs_size
-        a, k = self.layout.n_actions, self.layout.carry_size
+        n, o = self.agent_spec.n_agents, self.agent_spec.obs_size
+        a, k = self.agent_spec.n_actions, self.agent_spec.policy_state_size
 
         @tf.function(
             input_signature=[
@@ -75,7 +75,7 @@ class ExportedPolicy(tf.Module):
         )
         def act(obs, legal, hidden):
             agent = tf.broadcast_to(tf.range(n), tf.shape(obs)[:-1])
-            return self._step(obs, own_legal(self.layout, legal), hidden, agent)
+            return self._step(obs, own_legal(self.agent_spec, legal), hidden, agent)
 
         @tf.function(
             input_signature=[
@@ -86,7 +86,7 @@ class ExportedPolicy(tf.Module):
             ]
         )
         def act_agent(obs, legal, hidden, agent):
-            return self._step(obs, own_legal(self.layout, legal, agent), hidden, agent)
+            return self._step(obs, own_legal(self.agent_spec, legal, agent), hidden, agent)
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "batch_size")])
         def initial_state(batch_size):
@@ -106,7 +106,7 @@ def export(algorithm: Algorithm, folder: Path) -> Path:
       RuntimeError: the loaded export does not act like the live policy.
       OSError: the folder cannot be written.
     """
-    policy = ExportedPolicy(algorithm.layout, algorithm.live.agent.read())
+    policy = ExportedPolicy(algorithm.agent_spec, algorithm.live.agent.read())
     policy.functions = policy.signatures()
     spare = folder.with_name(f".{folder.name}-writing")
     with whole_or_nothing(spare, folder):
@@ -127,10 +127,10 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
       RuntimeError: a value differs by more than `TOLERANCE`, or an action that
         is worse by more than that.
     """
-    spec, layout = algorithm.spec, algorithm.layout
+    spec, agent_spec = algorithm.spec, algorithm.agent_spec
     shape = [batch, spec.n_agents]
     random = np.random.default_rng(0)
-    carry = tf.zeros([*shape, layout.carry_size])
+    policy_state = tf.zeros([*shape, agent_spec.policy_state_size])
     hidden = signatures["initial_state"](batch_size=tf.constant(batch))["hidden"]
     alone = [hidden[:, i] for i in range(spec.n_agents)]
     for _ in range(CHECK_STEPS):
@@ -138,7 +138,7 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
         legal = random.random([*shape, spec.n_actions]) < 0.7
         legal[..., 0] = True
         legal = tf.constant(legal & np.asarray(spec.own_actions))
-        action, q, carry = algorithm.act(obs, legal, carry)
+        action, q, policy_state = algorithm.act(obs, legal, policy_state)
         team = signatures["act"](obs=obs, legal=legal, hidden=hidden)
         singles = [
             signatures["act_agent"](
@@ -149,8 +149,10 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
         joined = {key: tf.stack([s[key] for s in singles], 1) for key in team}
         for name, found in (("act", team), ("act_agent", joined)):
             # Another action is allowed where rounding decides between two alike.
-            regret = ops.take(q, action) - ops.take(q, found["action"])
-            state, wanted = (x[..., : layout.memory_size] for x in (found["hidden"], carry))
+            regret = ops.gather_actions(q, action) - ops.gather_actions(q, found["action"])
+            state, wanted = (
+                x[..., : agent_spec.memory_size] for x in (found["hidden"], policy_state)
+            )
             if (
                 not np.allclose(found["q"], q, atol=TOLERANCE)
                 or not np.allclose(state, wanted, atol=TOLERANCE)
@@ -158,4 +160,4 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
             ):
                 raise RuntimeError(f"the export's {name} does not act like the live policy")
         # After such a step all go on from what the live policy did.
-        hidden, alone = carry, [carry[:, i] for i in range(spec.n_agents)]
+        hidden, alone = policy_state, [policy_state[:, i] for i in range(spec.n_agents)]

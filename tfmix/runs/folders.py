@@ -191,7 +191,7 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
-class Held:
+class FolderGuard:
     """A run's folder and its lock as they are now, to notice when others take their names.
 
     Both are kept open: the system gives a number of a file that is gone to

@@ -31,7 +31,7 @@ from tfmix.training.team import make_algorithm
 from tfmix.training.trainer import Trainer
 from tfmix.types import EnvSpec
 from tfmix.utils import memory, text
-from tfmix.utils.signals import STOPPING, listening, raise_again
+from tfmix.utils.signals import STOPPING, raise_again, stop_on_signal
 from tfmix.utils.text import show, tell
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
@@ -84,7 +84,7 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
         settings["env"] = env
     elif env is not None:
         given = env
-        settings["env"] = own.name_of(env)
+        settings["env"] = own.name_for(env)
     algos.check(settings.get("algo", Config.algo))
     if given is None:
         envs.is_graph(settings.get("env", Config.env))
@@ -247,7 +247,7 @@ def _go_on(run: Run, seconds: float, reported: int | None = None) -> int:
         the folder cannot be written any more.
     """
     try:
-        with listening(STOPPING) as stop:
+        with stop_on_signal(STOPPING) as stop:
             session = Session(run.trainer, run.folder, seconds, stop, reported)
             with contextlib.closing(session):
                 try:

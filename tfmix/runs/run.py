@@ -120,7 +120,7 @@ class Run:
         self._collector: Any = None
         self._trainer: Trainer | None = None
         self.stopped = False
-        self._carry: tf.Tensor | None = None
+        self._policy_state: tf.Tensor | None = None
 
     @classmethod
     def of(cls, folder: Path, trainer: Trainer) -> Run:
@@ -172,7 +172,7 @@ class Run:
 
     def reset(self) -> None:
         """Starts a new episode for `act`."""
-        self._carry = None
+        self._policy_state = None
 
     def act(self, obs: Any, legal: Any = None) -> np.ndarray:
         """The team's greedy actions; remembers the episode until `reset`.
@@ -194,12 +194,16 @@ class Run:
         """
         seen = _read_obs(self.spec, obs)
         mask = _read_legal(self.spec, legal, seen.shape[0])
-        if self._carry is None or self._carry.shape[0] != seen.shape[0]:
-            self._carry = tf.zeros([*seen.shape[:2], self.algorithm.layout.carry_size])
-        action, q, carry = self.algorithm.act(tf.constant(seen), tf.constant(mask), self._carry)
+        if self._policy_state is None or self._policy_state.shape[0] != seen.shape[0]:
+            self._policy_state = tf.zeros(
+                [*seen.shape[:2], self.algorithm.agent_spec.policy_state_size]
+            )
+        action, q, policy_state = self.algorithm.act(
+            tf.constant(seen), tf.constant(mask), self._policy_state
+        )
         overflows = ~np.isfinite(q.numpy()).all(-1)
         _refuse(overflows, "has values that are not finite: its observation is too large")
-        self._carry = carry
+        self._policy_state = policy_state
         return action.numpy()[0] if np.ndim(obs) == 2 else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:

@@ -54,7 +54,7 @@ class Session:
             *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
         ]
-        self.held = folders.Held(folder)
+        self.held = folders.FolderGuard(folder)
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
         self.board = TensorBoard(folder)
         self.began, self.before = time.monotonic(), seconds
@@ -206,9 +206,9 @@ class Session:
             the run folder or its lock is gone, or another is in its place.
         """
         self.held.check()
-        if spoilt := self.trainer.spoilt():
+        if non_finite := self.trainer.non_finite():
             raise RunFailedError(
-                f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(spoilt)}; "
+                f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(non_finite)}; "
                 "no checkpoint is written, the last one is kept"
             )
         began = time.monotonic()

@@ -40,7 +40,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         first = envs.make_graph(settings.env, settings)
     elif env is None:
         factory = functools.partial(envs.make_python, settings.env, settings)
-    elif own.is_made(env):
+    elif own.is_instance(env):
         first = own.adapt(env, settings.env, settings.team_reward, settings.episode_limit)
     else:
         names = (settings.env, settings.team_reward, settings.episode_limit)
@@ -71,18 +71,18 @@ def _open_here(
       first: an environment; None if `factory` makes it.
       factory: makes an environment; None if there is `first` alone.
     """
-    told = Progress.of_this_process()
+    reporter = Progress.of_this_process()
     if factory is not None:
-        factory = functools.partial(build, factory, settings.env, told)
+        factory = functools.partial(build, factory, settings.env, reporter)
         first = factory()
     _check_memory(settings, first.spec)
     if in_graph(first):
         cut = settings.time_limit == "terminal"
         return first.spec, lambda algorithm: GraphCollector(
-            first, algorithm.act, algorithm.layout.carry_size, cut
+            first, algorithm.act, algorithm.agent_spec.policy_state_size, cut
         )
     if hasattr(first, "rehearse"):
-        _tell_notices(first.spec, told.call(RESET, first.rehearse))
+        _tell_notices(first.spec, reporter.call(RESET, first.rehearse))
     if factory is None and settings.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={settings.n_envs}: give a factory, or n_envs=1"
@@ -103,9 +103,9 @@ def _tell_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
         tell(f"tfmix: {clean(spec.name, 100)} {clean(notice)}")
 
 
-def _collects(lane: Any) -> Callable[..., Any]:
+def _collects(vector_env: Any) -> Callable[..., Any]:
     """Returns what builds the collector of an `InProcess` or a `Pool` from an algorithm."""
-    return lambda algorithm: PythonCollector(lane, lambda: NumpyTeam.of(algorithm.live.agent))
+    return lambda algorithm: PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
 class MissingEnv:

@@ -34,9 +34,9 @@ class GraphCollector:
 
     compiled = True
 
-    def __init__(self, env: GraphEnv, act: Act, carry_size: int, cut_is_terminal: bool):
+    def __init__(self, env: GraphEnv, act: Act, policy_state_size: int, cut_is_terminal: bool):
         self.env, self.spec, self.act = env, env.spec, act
-        self.carry_size, self.cut_is_terminal = carry_size, cut_is_terminal
+        self.policy_state_size, self.cut_is_terminal = policy_state_size, cut_is_terminal
         # AutoGraph takes seconds; an environment of the user's own may count on it.
         own = type(env).__module__.partition(".")[0] != "tfmix"
         self.played = tf.function(self._play, jit_compile=True, autograph=own)
@@ -80,9 +80,9 @@ class GraphCollector:
             tf.TensorArray(tf.float32, limit, element_shape=[batch]) for _ in range(3)
         ]
 
-        def play(t, alive, carry, env_state, now, rows):
+        def play(t, alive, policy_state, env_state, now, rows):
             seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
-            action, _, carry = self.act(now.obs, now.legal, carry, epsilon, seeds[0])
+            action, _, policy_state = self.act(now.obs, now.legal, policy_state, epsilon, seeds[0])
             env_state, after = self.env.step(env_state, action, seeds[1])
             over = after.terminated
             if self.cut_is_terminal:
@@ -99,12 +99,12 @@ class GraphCollector:
             rows = [array.write(t, x) for array, x in zip(rows, record, strict=True)]
             # Rows behind the end are written too, and looked at by nobody.
             alive = alive & ~after.terminated & ~after.truncated
-            return t + 1, alive, carry, env_state, after, rows
+            return t + 1, alive, policy_state, env_state, after, rows
 
         start = (
             0,
             tf.fill([batch], True),
-            tf.zeros([batch, spec.n_agents, self.carry_size]),
+            tf.zeros([batch, spec.n_agents, self.policy_state_size]),
             env_state,
             now,
             with_last + per_step,

@@ -28,13 +28,13 @@ class PythonCollector:
 
     compiled = False
 
-    def __init__(self, lane: Any, team: Callable[[], Any]):
-        self.lane, self.spec, self.team = lane, lane.spec, team
+    def __init__(self, vector_env: Any, team: Callable[[], Any]):
+        self.vector_env, self.spec, self.team = vector_env, vector_env.spec, team
 
     @property
     def restarts(self) -> int:
         """Workers that were replaced."""
-        return self.lane.restarts
+        return self.vector_env.restarts
 
     def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
         """As `GraphCollector.collect`; more episodes than environments come in turns.
@@ -45,8 +45,8 @@ class PythonCollector:
         seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
         team, epsilon, turns = self.team(), float(epsilon), []
         try:
-            for start in range(0, batch, self.lane.n_envs):
-                count = min(self.lane.n_envs, batch - start)
+            for start in range(0, batch, self.vector_env.n_envs):
+                count = min(self.vector_env.n_envs, batch - start)
                 words = [
                     np.random.SeedSequence([*seed, first_episode + start + row])
                     for row in range(count)
@@ -59,22 +59,22 @@ class PythonCollector:
 
     def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
         """Plays the episodes that come of `words`, one a row."""
-        lane, rows, count = self.lane, self.lane.rows, len(words)
+        vector_env, rows, count = self.vector_env, self.vector_env.rows, len(words)
         for row, word in enumerate(words):
             rows.seed[row] = word.generate_state(1)[0] >> 1
             draw = np.random.default_rng(word.spawn(1)[0])
-            rows.explores[row] = draw.random(rows.explores[row].shape, np.float32) < epsilon
-            draw.random(out=rows.lottery[row], dtype=np.float32)
+            rows.explore_mask[row] = draw.random(rows.explore_mask[row].shape, np.float32) < epsilon
+            draw.random(out=rows.exploration_scores[row], dtype=np.float32)
         todo = list(range(count))
         while todo:
             rows.playing[:] = False
             rows.playing[todo], rows.clock[todo] = True, -1
-            lane.play(team)
-            todo, lane.lost = lane.lost, []
+            vector_env.play(team)
+            todo, vector_env.rows_to_replay = vector_env.rows_to_replay, []
         played = Episode(*(x[:count].copy() for x in rows.episode))
-        check(self.spec, lane.agents, played, rows.clock[:count])
+        check(self.spec, vector_env.agents, played, rows.clock[:count])
         return played
 
     def close(self) -> None:
         """Closes the environments."""
-        self.lane.close()
+        self.vector_env.close()

@@ -27,7 +27,7 @@ class NotFiniteError(RunFailedError):
         self.batch = batch
 
 
-def spoilt_fields(batch: Episode) -> list[str]:
+def non_finite_fields(batch: Episode) -> list[str]:
     """The fields of `batch` that hold NaN or infinity on a real step."""
     real = ops.clear_padding(batch)
     return [
@@ -35,7 +35,7 @@ def spoilt_fields(batch: Episode) -> list[str]:
     ]
 
 
-def spoilt_networks(networks: tf.Module) -> list[str]:
+def non_finite_networks(networks: tf.Module) -> list[str]:
     """The parts of an algorithm's `live` or `target` that have a weight which is not finite."""
     parts = {name: part for name, part in vars(networks).items() if isinstance(part, tf.Module)}
     return [name for name, part in parts.items() if not ops.all_finite(part.variables)]

@@ -105,7 +105,7 @@ class Learner(tf.Module):
     def _learn_from(self, batch: Episode) -> Shard:
         """The gradient of a batch or of a part of it."""
         batch = ops.clear_padding(batch)
-        batch = batch._replace(legal=own_legal(self.algorithm.layout, batch.legal))
+        batch = batch._replace(legal=own_legal(self.algorithm.agent_spec, batch.legal))
         if self.config.standardise_rewards:
             batch = batch._replace(reward=self.reward_scale.apply(batch.reward) * batch.mask)
         with tf.GradientTape() as tape:
@@ -132,12 +132,12 @@ class Learner(tf.Module):
         def apply() -> None:
             self.optimizer.learning_rate.assign(learning_rate)
             self.optimizer.apply_gradients(zip(gradients, self.weights, strict=True))
-            self._follow(updates + 1)
+            self._update_targets(updates + 1)
 
         tf.cond(applied, apply, lambda: None)
         return {**metrics, "applied": applied}
 
-    def _follow(self, updates: tf.Tensor) -> None:
+    def _update_targets(self, updates: tf.Tensor) -> None:
         """Target networks: a share of the way, or a copy every so many updates."""
         pairs = zip(self.algorithm.target.variables, self.algorithm.live.variables, strict=True)
         for target, live in pairs:

@@ -23,7 +23,7 @@ def returns(episode: Episode) -> Any:
 
 def check_playing(spec: EnvSpec, episodes: int) -> None:
     """Raises UserError where the machine cannot hold `episodes` that are played side by side."""
-    memory.check_room(
+    memory.check_memory(
         2 * episodes * episode_bytes(episode_spec(spec)),  # by step, and turned to be by episode
         f"an evaluation of {episodes:,} episodes",
         "set a smaller --eval_episodes",

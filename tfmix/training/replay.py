@@ -7,7 +7,7 @@ import math
 import tensorflow as tf
 
 from tfmix.errors import UserError
-from tfmix.training.replay_size import HOST, check_room, episode_spec, stored_spec
+from tfmix.training.replay_size import HOST, check_memory, episode_spec, stored_spec
 from tfmix.types import EnvSpec, Episode
 from tfmix.utils.quiet import quiet_import
 
@@ -51,7 +51,7 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
         self._number_type = tf.dtypes.as_dtype(number_type)
         self._learned, self._stored = episode_spec(spec), stored_spec(spec, number_type)
         if device == HOST:
-            check_room(spec, n_envs, capacity_episodes, number_type)
+            check_memory(spec, n_envs, capacity_episodes, number_type)
         rows = math.ceil(capacity_episodes / n_envs)
         try:
             super().__init__(self._stored, batch_size=n_envs, max_length=rows, device=device)

@@ -100,14 +100,14 @@ def check(config: Config, spec: EnvSpec) -> None:
     """Raises UserError where there is no room for a run's replay; ahead of making it."""
     room = plan(config, spec)
     if room.device == HOST:
-        check_room(spec, config.n_envs, room.episodes, config.buffer_type)
+        check_memory(spec, config.n_envs, room.episodes, config.buffer_type)
 
 
-def check_room(
+def check_memory(
     spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
 ) -> None:
     """Raises UserError where the machine has no room for an `EpisodeReplay` of these arguments."""
-    memory.check_room(
+    memory.check_memory(
         predicted_bytes(spec, n_envs, capacity_episodes, number_type),
         f"a replay of {max(capacity_episodes, n_envs):,} episodes",
         "set a smaller --buffer_episodes, or --buffer_type to float16 or uint8"

@@ -17,7 +17,7 @@ class Counters(tf.Module):
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
 
 
-class Sums(tf.Module):
+class MetricAccumulator(tf.Module):
     """What was collected and learned since the last row of metrics.csv.
 
     Kept in checkpoints: a run that is stopped between two rows and resumed

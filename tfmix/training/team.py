@@ -27,7 +27,7 @@ def check_networks(config: Config, spec: EnvSpec) -> None:
     with tf.Graph().as_default():
         networks = algos.make(config.algo, spec, config).live
         weights = sum(w.shape.num_elements() * w.dtype.size for w in networks.variables)
-    memory.check_room(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
+    memory.check_memory(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
 
 
 def make_algorithm(config: Config, spec: EnvSpec) -> Any:

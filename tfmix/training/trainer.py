@@ -20,7 +20,7 @@ from tfmix.training.playing import play, returns
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
 from tfmix.training.replay_size import check, episode_spec, plan
 from tfmix.training.seeds import Stream
-from tfmix.training.state import Counters, Sums, clear, updates_owed
+from tfmix.training.state import Counters, MetricAccumulator, clear, updates_owed
 from tfmix.training.team import make_algorithm
 from tfmix.types import EnvSpec, Episode
 
@@ -29,7 +29,7 @@ from tfmix.types import EnvSpec, Episode
 CALL_SECONDS = 1.0
 # The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
 # takes seconds.
-_as_it_stands = tf.autograph.experimental.do_not_convert
+_no_autograph = tf.autograph.experimental.do_not_convert
 
 
 class Trainer:
@@ -60,7 +60,7 @@ class Trainer:
         # A variable, so that another seed does not compile anew.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.metric_names = self._trace_update()
-        self.sums = Sums(len(self.metric_names))
+        self.sums = MetricAccumulator(len(self.metric_names))
         self.run_iterations = (
             tf.function(self._iterations) if self.collector.compiled else self._iterations
         )
@@ -115,20 +115,20 @@ class Trainer:
           whether all went well, [] bool; the updates that are left, [] int64.
         """
         last = self.counters.updates + updates
-        well, due = True, self._updates_due()
+        ok, due = True, self._updates_due()
         if due > 0:
-            well, due = self._learn(last)
+            ok, due = self._learn(last)
         collected = 0
-        while well and due == 0 and collected < iterations:
+        while ok and due == 0 and collected < iterations:
             episode = self.collector.collect(
                 tf.stack([self.seed, Stream.COLLECT]),
                 self.counters.episodes.value(),
                 self.epsilon(),
                 self.config.n_envs,
             )
-            well, due = self._learn(last, episode)
+            ok, due = self._learn(last, episode)
             collected += 1
-        return well, due
+        return ok, due
 
     def _catch_up(self, last: tf.Tensor, episode: Episode | None = None) -> tuple[tf.Tensor, ...]:
         """Stores episodes and does the updates that are due, up to one that fails.
@@ -142,21 +142,21 @@ class Trainer:
           and the updates that are left, [] int64.
         """
         counters, sums = self.counters, self.sums
-        well = True if episode is None else self._store(episode)
+        ok = True if episode is None else self._store(episode)
         due = tf.minimum(self._updates_due(), last - counters.updates)
-        for _ in tf.range(tf.where(well, due, 0)):
+        for _ in tf.range(tf.where(ok, due, 0)):
             metrics = self.learner.update(
                 self._next_batch(), counters.updates.value(), self.learning_rate()
             )
             sums.metrics.assign_add(tf.stack([metrics[name] for name in self.metric_names]))
             if not metrics["applied"]:
-                well = False
+                ok = False
                 break
             sums.updates.assign_add(1)
             counters.updates.assign_add(1)
-        return well, self._updates_due()
+        return ok, self._updates_due()
 
-    @_as_it_stands
+    @_no_autograph
     def _store(self, episode: Episode) -> tf.Tensor:
         """Puts episodes into the replay and counts them; whether all of them fit, [] bool."""
         counters, sums = self.counters, self.sums
@@ -168,7 +168,7 @@ class Trainer:
         sums.episodes.assign_add(self.config.n_envs)
         return self.replay.can_hold(episode)
 
-    @_as_it_stands
+    @_no_autograph
     def _next_batch(self) -> Episode:
         """What the next update learns from; the same until an update is counted."""
         seed = tf.random.experimental.stateless_fold_in(
@@ -176,7 +176,7 @@ class Trainer:
         )
         return self.replay.sample(seed, self.config.batch_episodes)
 
-    @_as_it_stands
+    @_no_autograph
     def _updates_due(self) -> tf.Tensor:
         """Counts the updates that are to be done before more is collected, [] int64."""
         due = updates_owed(self.config, self.counters.episodes, self.counters.updates)
@@ -185,7 +185,7 @@ class Trainer:
             due = tf.where(full, due, tf.zeros_like(due))
         return due
 
-    @_as_it_stands
+    @_no_autograph
     def epsilon(self) -> tf.Tensor:
         """The chance of a random action now, [] float."""
         c = self.config
@@ -193,7 +193,7 @@ class Trainer:
             c.epsilon_start, c.epsilon_end, c.epsilon_anneal_env_steps, self.counters.env_steps
         )
 
-    @_as_it_stands
+    @_no_autograph
     def learning_rate(self, end_env_steps: int | None = None) -> tf.Tensor:
         """Returns the optimiser's step size at this point, [] float.
 
@@ -208,26 +208,32 @@ class Trainer:
         """Says what is not finite, behind a stretch of the loop that ended early."""
         where = f"at {self.env_steps():,} env steps"
         newest = self.replay.newest()
-        if spoilt := finite.spoilt_fields(newest):
-            kept_as = f" as {self.config.buffer_type}" if "reward" not in spoilt else ""
-            text = f"the environment's {', '.join(spoilt)} became NaN or infinite{kept_as} {where}"
+        if non_finite := finite.non_finite_fields(newest):
+            kept_as = f" as {self.config.buffer_type}" if "reward" not in non_finite else ""
+            text = (
+                f"the environment's {', '.join(non_finite)} became NaN or infinite{kept_as} {where}"
+            )
             return NotFiniteError(text, newest)
         batch = self._next_batch()
         terms = zip(self.metric_names, self.sums.metrics.numpy(), strict=True)
-        astray = ", ".join(name for name, x in terms if not math.isfinite(x))
-        text = f"{astray} became NaN or infinite in update {int(self.counters.updates):,} {where}"
-        if spoilt := self.spoilt():
-            text += f"; not finite before it: {', '.join(spoilt)}"
-        elif spoilt := finite.spoilt_fields(batch):
-            text += f"; its episodes' {', '.join(spoilt)} is not finite"
+        bad_terms = ", ".join(name for name, x in terms if not math.isfinite(x))
+        text = (
+            f"{bad_terms} became NaN or infinite in update {int(self.counters.updates):,} {where}"
+        )
+        if non_finite := self.non_finite():
+            text += f"; not finite before it: {', '.join(non_finite)}"
+        elif non_finite := finite.non_finite_fields(batch):
+            text += f"; its episodes' {', '.join(non_finite)} is not finite"
         else:
             text += "; a lower --learning_rate or --grad_clip_norm may help"
         return NotFiniteError(text, batch)
 
-    def spoilt(self) -> list[str]:
+    def non_finite(self) -> list[str]:
         """What of the networks, the optimiser and the reward scale is not finite."""
-        found = [f"weights of {n}" for n in finite.spoilt_networks(self.algorithm.live)]
-        found += [f"target weights of {n}" for n in finite.spoilt_networks(self.algorithm.target)]
+        found = [f"weights of {n}" for n in finite.non_finite_networks(self.algorithm.live)]
+        found += [
+            f"target weights of {n}" for n in finite.non_finite_networks(self.algorithm.target)
+        ]
         for name in ("optimizer", "reward_scale"):
             if not ops.all_finite(getattr(self.learner, name).variables):
                 found.append(name)
@@ -266,14 +272,14 @@ class Trainer:
         iterations, updates = min(wanted, self._iterations_a_call), self._updates_a_call
         began = time.monotonic()
         try:
-            well, due = self.run_iterations(
+            ok, due = self.run_iterations(
                 tf.constant(iterations), tf.constant(updates, dtype=tf.int64)
             )
         except tf.errors.InvalidArgumentError as error:
             if NOT_UINT8 in str(error):
                 raise RunFailedError(NOT_UINT8) from error
             raise
-        if not well:
+        if not ok:
             raise self._failure()
         owes = int(due) > 0
         self._size_calls(time.monotonic() - began, owes, iterations == self._iterations_a_call)

@@ -70,7 +70,7 @@ def in_words(size: float) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.0f} MB"
 
 
-def check_room(needed: int, what: str, advice: str) -> None:
+def check_memory(needed: int, what: str, advice: str) -> None:
     """Refuses what the machine cannot hold.
 
     Args:

@@ -110,7 +110,7 @@ class Stop:
 
 
 @contextmanager
-def listening(answer: str = "") -> Iterator[Stop]:
+def stop_on_signal(answer: str = "") -> Iterator[Stop]:
     """Turns Ctrl-C and SIGTERM into a question that a loop asks between its parts.
 
     A second Ctrl-C interrupts. Outside of the main thread signals cannot be

@@ -18,7 +18,7 @@ from tfmix import UNGUARDED, envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.check.play import Episode, Player
+from tfmix.envs.check.play import Episode, EpisodeRunner
 from tfmix.envs.check.repeat import check_seed, speed
 from tfmix.envs.check.report import Report
 from tfmix.envs.check.rows import rows
@@ -36,9 +36,9 @@ from tfmix.envs.python.workers.apart import (
     SLOT,
     STEP,
     Failure,
-    Hand,
     Line,
     Progress,
+    WorkerHandle,
     allow_files,
     new_memory,
     not_started,
@@ -79,7 +79,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     """
     is_name = env is None or isinstance(env, str)
     if not is_name:
-        settings["env"] = own.name_of(env)
+        settings["env"] = own.name_for(env)
     elif env is not None:
         settings["env"] = env
     chosen, episodes = resolve.resolve(settings), max(1, episodes)
@@ -88,7 +88,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
         return _check(functools.partial(_make_graph, chosen), chosen, episodes)
     if is_name:
         factory = functools.partial(envs.make_python, chosen.env, chosen)
-    elif own.is_made(env):
+    elif own.is_instance(env):
         return _check(lambda: own.adapt(env, *names), chosen, episodes, is_ours=False)
     else:
         factory = functools.partial(own.call, env, *names)
@@ -107,7 +107,7 @@ def _check(
     factory: Callable[[], Any],
     chosen: Config,
     episodes: int,
-    told: Progress | None = None,
+    reporter: Progress | None = None,
     say: Callable[[Report], None] = lambda report: None,
     is_ours: bool = True,
 ) -> Report:
@@ -121,17 +121,17 @@ def _check(
       say: takes the report as it is before and after every episode.
       is_ours: whether the environment is to be closed.
     """
-    told = told or Progress.of_this_process()
-    made, compiled = build(factory, chosen.env, told), None
+    reporter = reporter or Progress.of_this_process()
+    made, compiled = build(factory, chosen.env, reporter), None
     try:
         if in_graph(made):
             from tfmix.envs.check import graph
 
-            compiled, made = made, graph.Stepped(made)
-        return _examine(made, compiled, chosen, episodes, told, say)
+            compiled, made = made, graph.GraphEnvAsPython(made)
+        return _examine(made, compiled, chosen, episodes, reporter, say)
     finally:
         if is_ours:
-            close([made], chosen.env, told)
+            close([made], chosen.env, reporter)
 
 
 # In a process of its own.
@@ -151,22 +151,24 @@ def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
     try:
         file, slots = new_memory(SLOT)
         progress = Progress(slots)
-        hand = Hand(_work, (parcel, chosen, episodes), file, (progress, 0), clean(chosen.env, 100))
+        handle = WorkerHandle(
+            _work, (parcel, chosen, episodes), file, (progress, 0), clean(chosen.env, 100)
+        )
     except OSError as error:
         raise not_started(1, error) from error
     report: Report | None = None
     try:
         while True:
-            answer = hand.wait(chosen.env_timeout_seconds)
+            answer = handle.wait(chosen.env_timeout_seconds)
             if isinstance(answer, Failure):
                 return _broken_off(report, answer, progress, chosen)
             done, report = answer
             if done:
-                hand.pipe.close()
-                hand.dismiss(time.monotonic() + CLOSE_SECONDS)
+                handle.pipe.close()
+                handle.shut_down(time.monotonic() + CLOSE_SECONDS)
                 return report
     finally:
-        hand.end()
+        handle.end()
 
 
 def _work(line: Line, parcel: bytes, chosen: Config, episodes: int) -> None:
@@ -203,24 +205,24 @@ def _broken_off(
     )
 
 
-class ToldPlayer(Player):
+class ReportingRunner(EpisodeRunner):
     """A player that notes every call, and to which leaving the program is a finding.
 
     Args:
       told: takes what this process does.
-      *words: as of `Player`.
+      *words: as of `EpisodeRunner`.
     """
 
-    def __init__(self, told: Progress, *words: Any):
+    def __init__(self, reporter: Progress, *words: Any):
         super().__init__(*words)
-        self._told = told
+        self._reporter = reporter
 
     def _call(self, episode: Episode, what: str, *words: Any) -> Any:
         stage = RESET if what == "reset" else STEP
-        self._told.begin(stage, self.findings.episode, self.findings.step)
+        self._reporter.begin(stage, self.findings.episode, self.findings.step)
         try:
-            given = self._told.call(stage, super()._call, episode, what, *words)
-            self._told.refuse_copies(self.spec.name)
+            given = self._reporter.call(stage, super()._call, episode, what, *words)
+            self._reporter.refuse_copies(self.spec.name)
         except (SystemExit, GeneratorExit) as error:
             text = f"{what}() raised {of_error(error, 200)}"
         except EnvError as error:
@@ -237,7 +239,7 @@ def _examine(
     compiled: Any,
     chosen: Config,
     episodes: int,
-    told: Progress,
+    reporter: Progress,
     say: Callable[[Report], None],
 ) -> Report:
     """Plays, plays again, measures, and tells.
@@ -255,8 +257,8 @@ def _examine(
         limit_from, must_end = env.limit_from, env.must_end
         watch = Witness(env, findings)
     else:
-        _try_reset(env, told)
-    player = ToldPlayer(told, env, watch, findings, chosen.seed, limit_from, must_end)
+        _try_reset(env, reporter)
+    player = ReportingRunner(reporter, env, watch, findings, chosen.seed, limit_from, must_end)
 
     def shown(played: list[Episode]) -> dict[str, str]:
         return rows(player, limit_from, chosen.time_limit, played)
@@ -278,21 +280,21 @@ def _examine(
         check_seed(player, played[0], played[1:])
     if watch is not None:
         watch.detach()
-    return report(played, whole, _speed(env, compiled, chosen, findings, told))
+    return report(played, whole, _speed(env, compiled, chosen, findings, reporter))
 
 
-def _try_reset(env: Any, told: Progress) -> None:
+def _try_reset(env: Any, reporter: Progress) -> None:
     """Raises UserError if the first reset fails, as `TeamEnv` does."""
-    told.begin(RESET)
+    reporter.begin(RESET)
     try:
-        told.call(RESET, env.reset, 0)
+        reporter.call(RESET, env.reset, 0)
     except (Exception, SystemExit, GeneratorExit) as error:
         text = f"{clean(env.spec.name, 100)}: reset() raised {of_error(error)}"
         raise UserError(text) from error
 
 
 def _play(
-    player: Player, seed: int, count: int, say: Callable[[list[Episode]], None]
+    player: EpisodeRunner, seed: int, count: int, say: Callable[[list[Episode]], None]
 ) -> list[Episode]:
     """Plays up to `count` episodes; the frames of the first are kept."""
     seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
@@ -307,15 +309,15 @@ def _play(
     return played
 
 
-def _speed(env: Any, compiled: Any, chosen: Config, findings: Findings, told: Progress) -> str:
+def _speed(env: Any, compiled: Any, chosen: Config, findings: Findings, reporter: Progress) -> str:
     """Measures how fast it is, and says it in a text."""
-    told.begin(MEASURE)
+    reporter.begin(MEASURE)
     if compiled is not None:
         from tfmix.envs.check import graph
 
         return graph.speed(compiled, chosen, SPEED_SECONDS, findings)
     try:
-        found = told.call(MEASURE, speed, env, chosen.seed, SPEED_SECONDS)
+        found = reporter.call(MEASURE, speed, env, chosen.seed, SPEED_SECONDS)
     except (SystemExit, GeneratorExit):  # it was told already
         found = None
     if found is None:

@@ -14,7 +14,7 @@ from tfmix.envs.python.adapters.door import brief
 from tfmix.ops import select_actions
 
 
-class Stepped:
+class GraphEnvAsPython:
     """An environment of the graph as one of the Python lane.
 
     Args:
@@ -70,7 +70,7 @@ def _compile(env: Any, batch: int) -> Any:
 
 def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
     """Compiled env steps per second of a random team, alone and `n_envs` side by side."""
-    told = []
+    reporter = []
     for batch in dict.fromkeys((1, chosen.n_envs)):
         play, turns, spent = _compile(env, batch), 0, 0.0
         try:
@@ -83,5 +83,5 @@ def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
             play(tf.constant([chosen.seed, 1 + turns])).numpy()
             spent, turns = spent + time.perf_counter() - begin, turns + 1
         rate = turns * batch * env.spec.episode_limit / spent
-        told.append(f"{rate:,.0f} with {batch} in a batch")
-    return f"env steps a second, compiled: {', '.join(told)}"
+        reporter.append(f"{rate:,.0f} with {batch} in a batch")
+    return f"env steps a second, compiled: {', '.join(reporter)}"

@@ -38,7 +38,7 @@ class Episode:
     left: np.ndarray | tuple[int, ...] = ()
 
 
-class Player:
+class EpisodeRunner:
     """Plays a random team in an environment of the Python lane and looks at everything.
 
     Args:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.check.play import Episode, Player
+from tfmix.envs.check.play import Episode, EpisodeRunner
 from tfmix.envs.check.values import same
 
 SEEN = ("observations", "state", "legal actions")
 
 
-def check_seed(player: Player, first: Episode, others: list[Episode]) -> None:
+def check_seed(player: EpisodeRunner, first: Episode, others: list[Episode]) -> None:
     """Plays `first` again with its seed and with another, and the starts of the others again.
 
     Args:

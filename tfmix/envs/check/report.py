@@ -41,7 +41,11 @@ class Report:
         left = max(map(len, self.rows)) + 2
         lines = [f"{self.name}  ({self.version})", ""]
         lines += [_wrapped(label.ljust(left), text) for label, text in self.rows.items()]
-        lines += [*_told("violations", self.violations), *_told("warnings", self.warnings), ""]
+        lines += [
+            *_reporter("violations", self.violations),
+            *_reporter("warnings", self.warnings),
+            "",
+        ]
         count = len(self.violations)
         found = "nothing wrong" if self.ok else f"{count} violation{'s' * (count > 1)}"
         return "\n".join([*lines, f"{found} in {self.played}"])
@@ -57,7 +61,7 @@ def _wrapped(head: str, text: str) -> str:
     )
 
 
-def _told(title: str, findings: Sequence[Finding]) -> list[str]:
+def _reporter(title: str, findings: Sequence[Finding]) -> list[str]:
     lines = ["", title] if findings else []
     for i, finding in enumerate(findings, 1):
         lines.append(_wrapped(f"  {i}. ", str(finding)))

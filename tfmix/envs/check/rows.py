@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from tfmix.envs.check.findings import listed
-from tfmix.envs.check.play import Episode, Player
+from tfmix.envs.check.play import Episode, EpisodeRunner
 from tfmix.envs.python.adapters.pymarl import PymarlTeam
 from tfmix.envs.python.adapters.rules import called
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.types import TEAM_REWARD
 
 
-def rows(player: Player, limit_from: str, time_limit: str, played: list[Episode]) -> dict[str, str]:
+def rows(
+    player: EpisodeRunner, limit_from: str, time_limit: str, played: list[Episode]
+) -> dict[str, str]:
     """The report's rows but for the speed.
 
     Args:
@@ -35,11 +37,11 @@ def rows(player: Player, limit_from: str, time_limit: str, played: list[Episode]
     }
 
 
-def _is_pymarl(player: Player) -> bool:
+def _is_pymarl(player: EpisodeRunner) -> bool:
     return player.watch is not None and isinstance(player.env._env, PymarlTeam)
 
 
-def _agents(player: Player) -> str:
+def _agents(player: EpisodeRunner) -> str:
     names = player.env.agent_names if player.watch else []
     if not all(isinstance(name, str) for name in names):
         names = []
@@ -52,7 +54,7 @@ def _each(sizes: list[int], what: str) -> str:
     return f"{listed(list(map(str, sizes)), 8)} {what}, padded to {max(sizes)}"
 
 
-def _observations(player: Player) -> str:
+def _observations(player: EpisodeRunner) -> str:
     if not isinstance(player.env, TeamEnv):
         return f"{player.spec.obs_size} numbers each; {player.obs}"
     shapes = {
@@ -62,7 +64,7 @@ def _observations(player: Player) -> str:
     return f"{_each(player.env.spaces.sizes, 'numbers')}{flat}; {player.obs}"
 
 
-def _actions(player: Player, env_steps: int) -> str:
+def _actions(player: EpisodeRunner, env_steps: int) -> str:
     each = _each(list(player.spec.agent_n_actions), "actions")
     if _is_pymarl(player):
         masks = "masks from get_avail_actions()"
@@ -77,7 +79,7 @@ def _actions(player: Player, env_steps: int) -> str:
     return f"{each}; {masks}, which {forbid}"
 
 
-def _state(player: Player) -> str:
+def _state(player: EpisodeRunner) -> str:
     if player.watch is None:
         where = "its own"
     elif not player.env.has_state:
@@ -87,7 +89,7 @@ def _state(player: Player) -> str:
     return f"{player.spec.state_size} numbers, {where}; {player.state}"
 
 
-def _reward(player: Player) -> str:
+def _reward(player: EpisodeRunner) -> str:
     rule, watch = player.spec.team_reward, player.watch
     if rule == "team":
         return f"one number for the team by itself; {player.reward} per step"
@@ -117,7 +119,7 @@ def _ends(whole: list[Episode], time_limit: str) -> str:
     return text
 
 
-def _deaths(player: Player, whole: list[Episode]) -> str:
+def _deaths(player: EpisodeRunner, whole: list[Episode]) -> str:
     if player.watch is not None and not _is_pymarl(player):
         left, how = {called(agent): n for agent, n in player.watch.left.items()}, ""
     else:

@@ -28,18 +28,18 @@ def random_bits(seed: tf.Tensor, batch: int, count: int) -> tf.Tensor:
     return tf.random.stateless_uniform([batch, count], seed, 0, np.iinfo(np.int32).max, tf.int32)
 
 
-def numbered(bits: tf.Tensor) -> tf.Tensor:
+def with_index(bits: tf.Tensor) -> tf.Tensor:
     """Random numbers that differ within a row; modulo K they are their place in it, [..., K]."""
     count = bits.shape[-1]
     return bits // count * count + tf.range(count)
 
 
-def turns(keys: tf.Tensor) -> tf.Tensor:
+def move_order(keys: tf.Tensor) -> tf.Tensor:
     """Who moves when: the rank 0..K-1 of each of the different numbers in a row, [B, K]."""
     return tf.reduce_sum(tf.cast(keys[:, None] < keys[:, :, None], tf.int32), 2)
 
 
-def of_turn(mine: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+def value_of_mover(mine: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The one of `values` [B, K] at which `mine` [B, K] is True, [B, 1]."""
     return tf.reduce_sum(tf.where(mine, values, 0), 1, keepdims=True)
 
@@ -61,6 +61,6 @@ def move_in_turn(
     for k in range(bodies.shape[1]):
         mine = turn == k
         everybody = tf.concat([bodies, *others], 1)
-        taken = tf.reduce_any(everybody == of_turn(mine, wanted), 1, keepdims=True)
+        taken = tf.reduce_any(everybody == value_of_mover(mine, wanted), 1, keepdims=True)
         bodies = tf.where(mine & ~taken, wanted, bodies)
     return bodies

@@ -117,7 +117,7 @@ class ModifiedPredatorPrey:
             # A ring is called again and again; in it the order makes no difference.
             last = tf.reduce_any(last[..., None] & ahead[:, None], 2)
             key = tf.where(last, first_key - further, key)
-        return grid.turns(tf.reduce_min(key, 1))
+        return grid.move_order(tf.reduce_min(key, 1))
 
     def pay(self, bodies: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Which prey are caught [B, M], and the reward of the whole team [B]."""
@@ -132,7 +132,7 @@ class ModifiedPredatorPrey:
     def renew(self, bodies: tf.Tensor, caught: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
         """Caught prey appear one after the other in free cells; bits [B, M, cells]."""
         n = self.spec.n_agents
-        draw = grid.numbered(bits)
+        draw = grid.with_index(bits)
         for m in range(self.n_prey):
             taken = tf.reduce_any(bodies[:, :, None] == self.cells, 1)
             best = tf.reduce_max(tf.where(taken, -1, draw[:, m]), 1)

@@ -111,7 +111,9 @@ class StagHunt:
         allowed = tf.gather(tf.constant(self.allowed[:, :4]), hunt.agents)
         going = tf.one_hot(action, 4, True, False) & allowed
         wanted = hunt.agents + tf.reduce_sum(tf.where(going, self.moves, 0), -1)
-        return grid.move_in_turn(hunt.agents, wanted, grid.turns(grid.numbered(bits)), hunt.stags)
+        return grid.move_in_turn(
+            hunt.agents, wanted, grid.move_order(grid.with_index(bits)), hunt.stags
+        )
 
     def move_stags(
         self, agents: tf.Tensor, stags: tf.Tensor, catching: tf.Tensor, bits: tf.Tensor
@@ -128,16 +130,16 @@ class StagHunt:
           agents and stags afterwards, and the reward [B].
         """
         batch, m = stags.shape
-        turn = grid.turns(grid.numbered(bits[:, :m]))
+        turn = grid.move_order(grid.with_index(bits[:, :m]))
         # A stag goes where the draw is highest of those that are free.
-        draw = grid.numbered(tf.reshape(bits[:, m:], [batch, m, 4]))
+        draw = grid.with_index(tf.reshape(bits[:, m:], [batch, m, 4]))
         draw = tf.where(tf.gather(tf.constant(self.allowed[:, :4]), stags), draw, -1)
         # Catching agents have not moved and a stag that waits for its turn has not either.
         reach = self.beside(agents, stags) & catching[:, :, None]
         reward = tf.zeros([batch, 1])
         for k in range(m):
             mine = turn == k
-            at = grid.of_turn(mine, stags)
+            at = grid.value_of_mover(mine, stags)
             hands = tf.reduce_any(reach & mine[:, None], 2) & (agents != self.gone)  # [B, N]
             count = tf.reduce_sum(tf.cast(hands, tf.int32), 1, keepdims=True)
             caught = count >= self.CATCHERS

@@ -58,14 +58,16 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
     """
 
     def __init__(self, algorithm: Algorithm, epsilon: Epsilon = 0.0, seed: int = 0):
-        spec, layout = algorithm.spec, algorithm.layout
+        spec, agent_spec = algorithm.spec, algorithm.agent_spec
         super().__init__(
             time_step_spec(spec),
             action_spec(spec),
-            policy_state_spec=tf.TensorSpec([spec.n_agents, layout.carry_size], tf.float32),
+            policy_state_spec=tf.TensorSpec(
+                [spec.n_agents, agent_spec.policy_state_size], tf.float32
+            ),
             automatic_state_reset=False,  # TF-Agents' own traces a function at every call
         )
-        self._network, self._act, self._layout = algorithm.live.agent, algorithm.act, layout
+        self._network, self._act, self._agent_spec = algorithm.live.agent, algorithm.act, agent_spec
         self._epsilon = epsilon
         self._seed = tf.Variable([seed, Stream.TF_AGENTS_POLICY], dtype=tf.int32, trainable=False)
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -91,17 +93,19 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
             self._draw(seed),
         )
 
-    def _choose(self, time_step: Any, carry: Any, epsilon: Any, seed: Any) -> Any:
-        if isinstance(carry, tuple):  # what TF-Agents fills in where there is none
+    def _choose(self, time_step: Any, policy_state: Any, epsilon: Any, seed: Any) -> Any:
+        if isinstance(policy_state, tuple):  # what TF-Agents fills in where there is none
             raise TypeError("a JointPolicy needs a policy_state: get_initial_state(batch_size)")
-        carry = tf.where(time_step.is_first()[:, None, None], tf.zeros_like(carry), carry)
+        policy_state = tf.where(
+            time_step.is_first()[:, None, None], tf.zeros_like(policy_state), policy_state
+        )
         seen = time_step.observation
-        legal = own_legal(self._layout, seen["legal"])
+        legal = own_legal(self._agent_spec, seen["legal"])
         sees = tf.reduce_all(tf.math.is_finite(seen["obs"]), -1)
         _assert_for_all(time_step, sees, "an observation that is NaN or infinite")
         _assert_for_all(time_step, tf.reduce_any(legal, -1), "none of its own actions legal")
-        action, _, carry = self._act(seen["obs"], seen["legal"], carry, epsilon, seed)
-        return _policy_step.PolicyStep(action, carry)
+        action, _, policy_state = self._act(seen["obs"], seen["legal"], policy_state, epsilon, seed)
+        return _policy_step.PolicyStep(action, policy_state)
 
     def _distribution(self, time_step: Any, policy_state: Any) -> Any:
         """The greedy actions, certain.

@@ -83,7 +83,7 @@ def find(name: str, target: str) -> Callable[..., Any]:
     return found
 
 
-class Dice:
+class SeededGlobalRandom:
     """Lends an environment its own `random` and `np.random`, as a context.
 
     Whatever is drawn of the two inside comes from the last seed alone, and
@@ -120,7 +120,7 @@ def build(name: str, make: Callable[..., Any], *values: Any, **arguments: Any) -
       UserError: it raised something, or called sys.exit.
     """
     try:
-        with quiet(), Dice():
+        with quiet(), SeededGlobalRandom():
             return make(*values, **arguments)
     except UserError:
         raise

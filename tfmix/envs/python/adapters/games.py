@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfmix.envs.python.adapters import pymarl
-from tfmix.envs.python.adapters.common import Dice, build, load_module, version_of
+from tfmix.envs.python.adapters.common import SeededGlobalRandom, build, load_module, version_of
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 
@@ -149,7 +149,7 @@ class FootballTeam:
         self.env, self.possible_agents = env, list(range(n_agents))
         self.agents: list[int] = []
         self.episode_limit = int(env.unwrapped._config.ScenarioConfig().game_duration)
-        self._dice = Dice()  # the engine's seed is drawn of `random` at every reset
+        self._dice = SeededGlobalRandom()  # the engine's seed is drawn of `random` at every reset
 
     def action_space(self, agent: int) -> Any:
         """The game's actions, 19 by default."""

@@ -53,12 +53,12 @@ def _kind(made: Any) -> str:
     return f"{'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
-def name_of(env: Any) -> str:
+def name_for(env: Any) -> str:
     """What a run calls an environment, or a factory, that was given from Python."""
     return f"custom/{getattr(env, '__name__', type(env).__name__)}"
 
 
-def is_made(env: Any) -> bool:
+def is_instance(env: Any) -> bool:
     """Whether `env` is an environment, and not something that makes one."""
     return hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
 

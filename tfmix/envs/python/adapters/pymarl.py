@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 
 from tfmix.envs.python.adapters import door
-from tfmix.envs.python.adapters.common import Dice, build, close_quietly, find, version_of
+from tfmix.envs.python.adapters.common import (
+    SeededGlobalRandom,
+    build,
+    close_quietly,
+    find,
+    version_of,
+)
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.utils import text
@@ -81,7 +87,7 @@ class PymarlTeam:
         self._spaces = self._make_spaces()
         self._state: Any = None
         self._seeds_itself = "seed" in _parameters(env.reset)
-        self._dice: Any = contextlib.nullcontext() if self._seeds_itself else Dice()
+        self._dice: Any = contextlib.nullcontext() if self._seeds_itself else SeededGlobalRandom()
         self.one_reward = self._try_reward()
 
     def _try_reward(self) -> bool:

@@ -164,7 +164,7 @@ class Line:
             raise LeftError from None
 
 
-class Hand:
+class WorkerHandle:
     """A process and its parent's end of the line.
 
     Args:
@@ -295,7 +295,7 @@ class Hand:
             self.process.join(0.05)
         self._close()
 
-    def dismiss(self, deadline: float) -> None:
+    def shut_down(self, deadline: float) -> None:
         """Ends a process whose pipe is closed, with `end` if it is there at the deadline."""
         self._join(deadline - time.monotonic())
         if self.has_ended():

@@ -24,22 +24,22 @@ from tfmix.envs.python.workers.apart import (
     SLOT,
     UNGUARDED,
     Failure,
-    Hand,
     Progress,
+    WorkerHandle,
     allow_files,
     new_memory,
     not_started,
     pickled,
 )
-from tfmix.envs.python.workers.rows import InProcess, check, room
+from tfmix.envs.python.workers.rows import InProcess, check, nbytes
 from tfmix.errors import UserError
 from tfmix.networks import in_numpy
-from tfmix.networks.layout import AgentLayout
+from tfmix.networks.agent_spec import AgentSpec
 from tfmix.types import EnvSpec, Episode
 from tfmix.utils.system import cores
 from tfmix.utils.text import clean, tell
 
-LOOKS = 4  # in the time that a step may take, at whether workers have made one
+POLLS_PER_TIMEOUT = 4  # in the time that a step may take, at whether workers have made one
 
 
 class Pool:
@@ -49,7 +49,7 @@ class Pool:
     team's weights in shared memory: nobody waits for anybody at every step.
 
     A worker that dies, hangs or whose environment raises is killed and
-    replaced, and its unfinished rows are given up, see `lost`.
+    replaced, and its unfinished rows are given up, see `rows_to_replay`.
 
     The first worker builds the first environment and says what it is; this
     process never builds one. The others build theirs after `open`.
@@ -78,11 +78,11 @@ class Pool:
 
     def __init__(self, factory: bytes, config: Config, n_workers: int):
         self.n_envs, self.restarts = config.n_envs, 0
-        self.lost: list[int] = []
+        self.rows_to_replay: list[int] = []
         self._config, self._factory, self._name = config, factory, clean(config.env, 100)
         self._owner = [row * n_workers // self.n_envs for row in range(self.n_envs)]
         self._pending: set[int] = set()  # workers that play
-        self._crew: dict[int, Hand] = {}
+        self._handles: dict[int, WorkerHandle] = {}
         self._by_file: dict[int, int] = {}
         self._poll = select.poll()
         self._n_workers = n_workers
@@ -92,15 +92,15 @@ class Pool:
         except OSError as error:
             raise not_started(n_workers, error) from error
         self._slots = [Progress(slots, number) for number in range(n_workers)]
-        self._dismiss = weakref.finalize(self, _dismiss, self._crew, self._file, os.getpid())
+        self._dismiss = weakref.finalize(self, _dismiss, self._handles, self._file, os.getpid())
         # multiprocessing's exit handler waits for all children, and later ones run earlier.
         atexit.register(self._dismiss)
         try:
             # All start now, and import what they need while the first one builds.
             for number in range(n_workers):
                 self._start(number)
-            self._crew[0].send(None)
-            self.about: worker.About = self._answer(self._crew[0])
+            self._handles[0].send(None)
+            self.about: worker.About = self._answer(self._handles[0])
         except BaseException:
             self.close()
             raise
@@ -115,19 +115,21 @@ class Pool:
           UserError: as the class.
         """
         spec: EnvSpec = self.spec
-        layout = AgentLayout.of(spec, self._config)
+        agent_spec = AgentSpec.of(spec, self._config)
         first = _pages(SLOT * self._n_workers)
-        second = first + _pages(room(spec, self.n_envs))
-        size = second + _pages(in_numpy.room(layout))
+        second = first + _pages(nbytes(spec, self.n_envs))
+        size = second + _pages(in_numpy.nbytes(agent_spec))
         cut_is_terminal = self._config.time_limit == "terminal"
-        self._job = worker.Job(spec, self.n_envs, layout, (first, second), size, cut_is_terminal)
+        self._job = worker.Job(
+            spec, self.n_envs, agent_spec, (first, second), size, cut_is_terminal
+        )
         try:
             os.ftruncate(self._file, size)
             self.rows, self._team = worker.views(self._job, mmap.mmap(self._file, size))
-            for hand in self._crew.values():
-                hand.send(self._job)
-            for hand in list(self._crew.values()):
-                self._answer(hand)
+            for handle in self._handles.values():
+                handle.send(self._job)
+            for handle in list(self._handles.values()):
+                self._answer(handle)
         except BaseException:
             self.close()
             raise
@@ -138,58 +140,58 @@ class Pool:
 
     # A worker's life.
 
-    def _start(self, number: int) -> Hand:
+    def _start(self, number: int) -> WorkerHandle:
         arguments = self._factory, self._own(number)
         slot = self._slots[number], number
         try:
-            hand = Hand(worker.work, arguments, self._file, slot, self._name)
+            handle = WorkerHandle(worker.work, arguments, self._file, slot, self._name)
         except OSError as error:
             raise not_started(self._n_workers, error) from error
-        self._crew[number] = hand
-        self._by_file[hand.pipe.fileno()] = number
-        self._poll.register(hand.pipe, select.POLLIN)
-        return hand
+        self._handles[number] = handle
+        self._by_file[handle.pipe.fileno()] = number
+        self._poll.register(handle.pipe, select.POLLIN)
+        return handle
 
-    def _answer(self, hand: Hand) -> Any:
+    def _answer(self, handle: WorkerHandle) -> Any:
         """Returns a worker's answer as it builds its environments.
 
         Raises:
           UserError: it cannot be built; the worker is ended.
         """
-        answer = hand.wait(self._config.env_timeout_seconds)
+        answer = handle.wait(self._config.env_timeout_seconds)
         if not isinstance(answer, Failure):
             return answer
-        self._end(hand)
+        self._end(handle)
         if answer.kind in (REFUSED, UNGUARDED):
             raise UserError(answer.text)
         raise UserError(f"{self._name}: the environment's process {answer.text}")
 
-    def _end(self, hand: Hand) -> None:
-        number = self._by_file.pop(hand.pipe.fileno())
-        self._poll.unregister(hand.pipe)
-        del self._crew[number]
-        hand.end()
+    def _end(self, handle: WorkerHandle) -> None:
+        number = self._by_file.pop(handle.pipe.fileno())
+        self._poll.unregister(handle.pipe)
+        del self._handles[number]
+        handle.end()
 
-    def _replace(self, hand: Hand, failure: Failure) -> None:
+    def _replace(self, handle: WorkerHandle, failure: Failure) -> None:
         """Gives up a worker's unfinished rows and starts it anew.
 
         Raises:
           EnvError: another try would be of no use, or there were too many.
         """
-        number, most = self._by_file[hand.pipe.fileno()], self._config.max_worker_restarts
-        self._end(hand)
+        number, most = self._by_file[handle.pipe.fileno()], self._config.max_worker_restarts
+        self._end(handle)
         if failure.kind == BROKEN:
             raise EnvError(failure.text)
-        lost = [row for row in self._own(number) if self.rows.playing[row]]
+        rows_to_replay = [row for row in self._own(number) if self.rows.playing[row]]
         # What the team was told may be why it did what the environment cannot take.
         check(
             self.spec,
             self.agents,
-            Episode(*(x[lost] for x in self.rows.episode)),
-            self.rows.clock[lost],
+            Episode(*(x[rows_to_replay] for x in self.rows.episode)),
+            self.rows.clock[rows_to_replay],
         )
-        self.rows.playing[lost] = False
-        self.lost += lost
+        self.rows.playing[rows_to_replay] = False
+        self.rows_to_replay += rows_to_replay
         self._pending.discard(number)
         trouble: Failure | None = failure
         while trouble:
@@ -200,14 +202,14 @@ class Pool:
             self.restarts += 1
             tell(
                 f"tfmix: {what}; it is replaced ({self.restarts} of at most {most} times) "
-                f"and {len(lost)} unfinished episodes are played again"
+                f"and {len(rows_to_replay)} unfinished episodes are played again"
             )
-            hand = self._start(number)
-            hand.send(self._job)
-            answer = hand.wait(self._config.env_timeout_seconds)
+            handle = self._start(number)
+            handle.send(self._job)
+            answer = handle.wait(self._config.env_timeout_seconds)
             trouble = answer if isinstance(answer, Failure) else None
             if trouble:
-                self._end(hand)
+                self._end(handle)
 
     # What the collector asks for.
 
@@ -221,32 +223,32 @@ class Pool:
             np.copyto(own, given)
         self._pending = {self._owner[row] for row in self.rows.playing.nonzero()[0].tolist()}
         for number in self._pending:
-            self._crew[number].send(worker.PLAY)  # to a dead one nothing: `_wait` notices
+            self._handles[number].send(worker.PLAY)  # to a dead one nothing: `_wait` notices
         self._wait()
 
     def _wait(self) -> None:
         """Returns when nobody plays any more; who makes no step for too long is replaced."""
         seconds = self._config.env_timeout_seconds
-        look = 1000 * min(seconds / LOOKS, LOOK_SECONDS)
+        look = 1000 * min(seconds / POLLS_PER_TIMEOUT, LOOK_SECONDS)
         moved = dict.fromkeys(self._pending, (b"", time.monotonic()))  # clocks, and since when
         while self._pending:
             for file, _ in self._poll.poll(look):
                 number = self._by_file[file]
-                word = self._crew[number].listen()
+                word = self._handles[number].listen()
                 if isinstance(word, Failure):
-                    self._replace(self._crew[number], word)
+                    self._replace(self._handles[number], word)
                 else:
                     self._pending.discard(number)
             now = time.monotonic()
             for number in list(self._pending):
-                clocks, hand = self.rows.clock[self._own(number)].tobytes(), self._crew[number]
+                clocks, handle = self.rows.clock[self._own(number)].tobytes(), self._handles[number]
                 if clocks != moved[number][0]:
                     moved[number] = clocks, now
                 elif now - moved[number][1] > seconds:
-                    self._replace(hand, hand.hung(seconds))
-                elif hand.has_ended() and not hand.pipe.poll():
+                    self._replace(handle, handle.hung(seconds))
+                elif handle.has_ended() and not handle.pipe.poll():
                     # A process that it started holds its end of the pipe.
-                    self._replace(hand, hand.death())
+                    self._replace(handle, handle.death())
 
     def close(self) -> None:
         """Ends the workers; nothing happens the second time."""
@@ -259,15 +261,15 @@ def _pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _dismiss(crew: dict[int, Hand], file: int, owner: int) -> None:
+def _dismiss(crew: dict[int, WorkerHandle], file: int, owner: int) -> None:
     """Lets workers close their environments, and ends those that do not within seconds."""
     if os.getpid() != owner:
         return  # a copy of the parent: the workers are not its own
-    for hand in crew.values():
-        hand.pipe.close()
+    for handle in crew.values():
+        handle.pipe.close()
     deadline = time.monotonic() + CLOSE_SECONDS
-    for hand in crew.values():
-        hand.dismiss(deadline)
+    for handle in crew.values():
+        handle.shut_down(deadline)
     crew.clear()
     os.close(file)
 

@@ -19,7 +19,7 @@ ALIGNMENT = 64  # bytes
 NUMBERS = "buif"  # kinds of arrays that are of real numbers
 
 
-class Rows(NamedTuple):
+class EpisodeBuffers(NamedTuple):
     """B rows, in one piece of memory that processes may share.
 
     Attributes:
@@ -34,15 +34,15 @@ class Rows(NamedTuple):
     """
 
     episode: Episode
-    explores: np.ndarray
-    lottery: np.ndarray
+    explore_mask: np.ndarray
+    exploration_scores: np.ndarray
     seed: np.ndarray
     clock: np.ndarray
     playing: np.ndarray
 
 
 def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]:
-    """Shapes and types of the arrays of `Rows`, in their order."""
+    """Shapes and types of the arrays of `EpisodeBuffers`, in their order."""
     b, t, n = count, spec.episode_limit, spec.n_agents
     yield (b, t + 1, n, spec.obs_size), np.float32
     yield (b, t + 1, spec.state_size), np.float32
@@ -67,17 +67,17 @@ def _places(spec: EnvSpec, count: int) -> Iterator[tuple[int, tuple[int, ...], t
     yield offset, (), np.bool_
 
 
-def room(spec: EnvSpec, count: int) -> int:
+def nbytes(spec: EnvSpec, count: int) -> int:
     """Bytes that `count` rows need."""
     return max(offset for offset, *_ in _places(spec, count))
 
 
-def make_rows(spec: EnvSpec, count: int, memory: Any) -> Rows:
-    """`count` rows in a buffer of `room(spec, count)` bytes; what it holds is kept."""
+def make_rows(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
+    """`count` rows in a buffer of `nbytes(spec, count)` bytes; what it holds is kept."""
     *places, _ = _places(spec, count)
     arrays = [np.ndarray(shape, kind, memory, offset) for offset, shape, kind in places]
     parts = len(Episode._fields)
-    return Rows(Episode(*arrays[:parts]), *arrays[parts:])
+    return EpisodeBuffers(Episode(*arrays[:parts]), *arrays[parts:])
 
 
 class Stepper:
@@ -94,8 +94,19 @@ class Stepper:
       told: what this process does.
     """
 
-    def __init__(self, rows: Rows, envs: Mapping[int, Any], cut_is_terminal: bool, told: Progress):
-        self.rows, self.envs, self.cut_is_terminal, self.told = rows, envs, cut_is_terminal, told
+    def __init__(
+        self,
+        rows: EpisodeBuffers,
+        envs: Mapping[int, Any],
+        cut_is_terminal: bool,
+        reporter: Progress,
+    ):
+        self.rows, self.envs, self.cut_is_terminal, self.reporter = (
+            rows,
+            envs,
+            cut_is_terminal,
+            reporter,
+        )
 
     def play(self, team: Any) -> None:
         """Plays the episodes of those rows that are being played to their ends.
@@ -115,23 +126,25 @@ class Stepper:
                 except (SystemExit, GeneratorExit) as error:  # would end the program in silence
                     what = "reset" if self.rows.clock[row] < 0 else "step"
                     raise EnvRaisedError(f"{name}: {what}() raised {of_error(error)}") from error
-                self.told.refuse_copies(name)
-        self.told.begin(WAIT)
+                self.reporter.refuse_copies(name)
+        self.reporter.begin(WAIT)
 
     def _play(self, row: int, team: Any) -> None:
         rows, now = self.rows, slice(row, row + 1)
         obs, legal, action = (
             x[now] for x in (rows.episode.obs, rows.episode.legal, rows.episode.action)
         )
-        explores, lottery = rows.explores[now], rows.lottery[now]
-        carry: np.ndarray = np.zeros([1, action.shape[-1], team.carry_size], np.float32)
-        self.told.begin(RESET)
+        explore_mask, exploration_scores = rows.explore_mask[now], rows.exploration_scores[now]
+        policy_state: np.ndarray = np.zeros(
+            [1, action.shape[-1], team.policy_state_size], np.float32
+        )
+        self.reporter.begin(RESET)
         self._reset(row)
-        self.told.begin(STEP)
+        self.reporter.begin(STEP)
         t, over = 0, False
         while not over:
-            action[:, t], carry = team.act(
-                obs[:, t], legal[:, t], carry, explores[:, t], lottery[:, t]
+            action[:, t], policy_state = team.act(
+                obs[:, t], legal[:, t], policy_state, explore_mask[:, t], exploration_scores[:, t]
             )
             over = self._step(row, t)
             t += 1
@@ -141,7 +154,7 @@ class Stepper:
         for x in self.rows.episode:
             x[row] = 0
         env = self.envs[row]
-        given = self.told.call(RESET, env.reset, int(self.rows.seed[row]))
+        given = self.reporter.call(RESET, env.reset, int(self.rows.seed[row]))
         self._look(row, 0, _values(env.spec, "reset", given, 3))
         self.rows.clock[row] = 0
 
@@ -149,7 +162,7 @@ class Stepper:
         """Plays step `t` of a row's episode and returns whether that was the last."""
         episode, env = self.rows.episode, self.envs[row]
         spec = env.spec
-        given = self.told.call(STEP, env.step, episode.action[row, t].copy())
+        given = self.reporter.call(STEP, env.step, episode.action[row, t].copy())
         *seen, reward, terminated, truncated, _ = _values(spec, "step", given, 7)
         t += 1
         self._look(row, t, seen)
@@ -195,7 +208,7 @@ class Stepper:
     def close(self) -> None:
         """Closes the environments; what that raises costs nothing, see `close`."""
         envs = list(self.envs.values())
-        close(envs, called(envs[0].spec), self.told)
+        close(envs, called(envs[0].spec), self.reporter)
 
 
 class InProcess:
@@ -212,10 +225,10 @@ class InProcess:
 
     def __init__(self, envs: Sequence[Any], cut_is_terminal: bool):
         self.spec, self.agents, self.n_envs = envs[0].spec, names_of(envs[0]), len(envs)
-        self.lost: list[int] = []
-        self.rows = make_rows(self.spec, self.n_envs, bytearray(room(self.spec, self.n_envs)))
-        told = Progress.of_this_process()
-        self._stepper = Stepper(self.rows, dict(enumerate(envs)), cut_is_terminal, told)
+        self.rows_to_replay: list[int] = []
+        self.rows = make_rows(self.spec, self.n_envs, bytearray(nbytes(self.spec, self.n_envs)))
+        reporter = Progress.of_this_process()
+        self._stepper = Stepper(self.rows, dict(enumerate(envs)), cut_is_terminal, reporter)
         # Threads would cost more than the products of so few rows gain.
         self._libraries = ThreadpoolController()
 
@@ -234,7 +247,7 @@ def called(spec: EnvSpec) -> str:
     return clean(spec.name, 100)
 
 
-def close(envs: Iterable[Any], name: str, told: Progress) -> None:
+def close(envs: Iterable[Any], name: str, reporter: Progress) -> None:
     """Closes environments; the first that cannot be closed is reported in one line.
 
     Whatever a `close` raises, what was learned or found, and an error that came
@@ -243,7 +256,7 @@ def close(envs: Iterable[Any], name: str, told: Progress) -> None:
     first: BaseException | None = None
     for env in envs:
         try:
-            told.call(CLOSE, env.close)
+            reporter.call(CLOSE, env.close)
         except (Exception, SystemExit, GeneratorExit) as error:
             first = first or error
     if first is not None:

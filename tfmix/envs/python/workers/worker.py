@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers.apart import BUILD, RESET, STEP, Line, Progress
-from tfmix.envs.python.workers.rows import Rows, Stepper, close, make_rows, names_of
+from tfmix.envs.python.workers.rows import EpisodeBuffers, Stepper, close, make_rows, names_of
 from tfmix.errors import UserError
+from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.in_numpy import NumpyTeam
-from tfmix.networks.layout import AgentLayout
 from tfmix.types import EnvSpec
 from tfmix.utils.text import clean
 
@@ -42,7 +42,7 @@ class Job(NamedTuple):
     Attributes:
       spec: what every environment's must be.
       n_envs: rows in all.
-      layout: of the team's networks.
+      agent_spec: of the team's networks.
       at: offsets of the rows and of the weights in the shared memory.
       size: bytes of the shared memory.
       cut_is_terminal: a time limit counts as termination.
@@ -50,7 +50,7 @@ class Job(NamedTuple):
 
     spec: EnvSpec
     n_envs: int
-    layout: AgentLayout
+    agent_spec: AgentSpec
     at: tuple[int, int]
     size: int
     cut_is_terminal: bool
@@ -68,22 +68,22 @@ def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
       factory: pickled; makes an environment.
       own: this worker's rows.
     """
-    told, name = line.progress, line.name
+    reporter, name = line.progress, line.name
     envs: list[Any] = []
-    line.last.callback(close, envs, name, told)
+    line.last.callback(close, envs, name, reporter)
     job = line.receive()
-    make = told.call(BUILD, pickle.loads, factory)
+    make = reporter.call(BUILD, pickle.loads, factory)
     if job is None:
-        envs.append(build(make, name, told))
-        line.send(rehearsed(envs[0], name, told))
+        envs.append(build(make, name, reporter))
+        line.send(rehearsed(envs[0], name, reporter))
         job = line.receive()
     for _ in own[len(envs) :]:
-        envs.append(build(make, name, told))
+        envs.append(build(make, name, reporter))
     for env in envs:
         if (spec := plain(env.spec)) != job.spec:
             raise UserError(f"{name} is not the same when it is built again: {spec}")
     rows, team = views(job, mmap.mmap(line.memory, job.size))
-    stepper = Stepper(rows, dict(zip(own, envs, strict=True)), job.cut_is_terminal, told)
+    stepper = Stepper(rows, dict(zip(own, envs, strict=True)), job.cut_is_terminal, reporter)
     line.plays = True
     line.send(READY)
     while line.receive() == PLAY:
@@ -91,29 +91,29 @@ def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
         line.send(PLAYED)
 
 
-def views(job: Job, memory: Any) -> tuple[Rows, NumpyTeam]:
+def views(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
     """Returns the rows and the team that lie in the shared memory."""
     view = memoryview(memory)
     rows = make_rows(job.spec, job.n_envs, view[job.at[0] :])
-    return rows, NumpyTeam(job.layout, view[job.at[1] :])
+    return rows, NumpyTeam(job.agent_spec, view[job.at[1] :])
 
 
-def build(make: Callable[[], Any], name: str, told: Progress) -> Any:
+def build(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
     """Builds an environment.
 
     Raises:
       UserError: it forked and came back twice.
     """
-    told.begin(BUILD)
-    env = told.call(BUILD, make)
+    reporter.begin(BUILD)
+    env = reporter.call(BUILD, make)
     try:
-        told.refuse_copies(name)
+        reporter.refuse_copies(name)
     except EnvError as error:
         raise UserError(str(error)) from error
     return env
 
 
-def rehearsed(env: Any, name: str, told: Progress) -> About:
+def rehearsed(env: Any, name: str, reporter: Progress) -> About:
     """Starts episodes of the first environment and returns what it is.
 
     Raises:
@@ -123,10 +123,10 @@ def rehearsed(env: Any, name: str, told: Progress) -> About:
         return About(None)
     notices: Sequence[str] = ()
     if hasattr(env, "rehearse"):
-        with _telling(env, told):
+        with _telling(env, reporter):
             notices = env.rehearse()
-        told.refuse_copies(name)
-        told.begin(BUILD)
+        reporter.refuse_copies(name)
+        reporter.begin(BUILD)
     return About(plain(env.spec), [_said(agent) for agent in names_of(env)], notices)
 
 
@@ -146,13 +146,13 @@ def _said(agent: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _telling(env: Any, told: Progress) -> Iterator[None]:
+def _telling(env: Any, reporter: Progress) -> Iterator[None]:
     """Notes every reset and step of a `TeamEnv` inside."""
 
     def noted(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*words: Any) -> Any:
-            told.begin(stage)
-            return told.call(stage, function, *words)
+            reporter.begin(stage)
+            return reporter.call(stage, function, *words)
 
         return call
 

@@ -10,7 +10,7 @@ from tfmix.types import EnvSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class AgentLayout:
+class AgentSpec:
     """What one agent reads, how it computes, and what it carries from step to step.
 
     Attributes:
@@ -56,12 +56,12 @@ class AgentLayout:
         return self.hidden_size * self.recurrent
 
     @property
-    def carry_size(self) -> int:
+    def policy_state_size(self) -> int:
         """K, the size of what a policy carries: the memory, then A with the last action."""
         return self.memory_size + self.n_actions * self.last_action
 
     @classmethod
-    def of(cls, spec: EnvSpec, config: Config) -> AgentLayout:
+    def of(cls, spec: EnvSpec, config: Config) -> AgentSpec:
         """What the settings make of a task."""
         return cls(
             obs_size=spec.obs_size,
