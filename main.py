@@ -21,8 +21,8 @@ from typing import Any
 
 from absl import flags
 
-from tfmix.config import parsing, resolve
-from tfmix.config.schema import FIELDS, MODES, Config, describe
+from tfmix.config import parsing
+from tfmix.config.schema import FIELDS, MODES, describe
 from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
 from tfmix.utils import signals, text
 
@@ -155,15 +155,6 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
     return str(settings["run_dir"])
 
 
-def look_at_names(settings: dict[str, Any]) -> None:
-    """What `tfmix.train` refuses at once, told before TensorFlow's seconds."""
-    from tfmix import algos, envs
-
-    algos.check(settings.get("algo", Config.algo))
-    envs.is_graph(settings.get("env", Config.env))
-    resolve.resolve(settings)
-
-
 def dispatch(mode: str, given: dict[str, Any]) -> int:
     """Does what was asked for and returns the exit code."""
     settings = {name: value for name, value in given.items() if name in FIELDS}
@@ -184,16 +175,12 @@ def dispatch(mode: str, given: dict[str, Any]) -> int:
         report = tfmix.check_env(**settings)
         answer(str(report))
         return DONE if report.ok else RUN_FAILED
-    folder = ""
-    if mode == "train":
-        look_at_names(settings)
-    else:
-        also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
-        folder = folder_of(settings, mode, also)
     import tfmix
 
     if mode == "train":
         return finish(tfmix.train(verbose=True, **settings))
+    also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
+    folder = folder_of(settings, mode, also)
     if mode == "resume":
         return finish(tfmix.resume(folder, verbose=True, env_steps=settings.get("env_steps")))
     if mode == "evaluate":

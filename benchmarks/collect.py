@@ -85,13 +85,13 @@ class Bare:
 def make_collector(n_envs: int, workers: int) -> Any:
     """A collector and its QMIX-size agents."""
     from tfmix import algos
-    from tfmix.runs.task import open_env
+    from tfmix.training.task import open_task
 
     config = Config(env=NAME, n_envs=n_envs, env_workers=workers)
-    spec, build = open_env(config)
-    algorithm = algos.make("qmix", spec, config)
+    task = open_task(config, to_train=False)
+    algorithm = algos.make("qmix", task.spec, config)
     algorithm.reset(np.asarray([0, 0], np.int32))
-    return build(algorithm)
+    return task.make_collector(algorithm)
 
 
 def collect(collector: Any, seconds: float) -> float:

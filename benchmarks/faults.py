@@ -42,8 +42,8 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix.errors import RunFailedError, UserError  # noqa: E402
 from tfmix.runs import checkpoint  # noqa: E402
-from tfmix.runs.lifecycle import load, resume, train  # noqa: E402
-from tfmix.runs.task import open_env  # noqa: E402
+from tfmix.runs.requests import load, resume, train  # noqa: E402
+from tfmix.training.task import open_task  # noqa: E402
 
 PATIENCE_SECONDS = 600
 SPREAD = "pettingzoo/pettingzoo.mpe.simple_spread_v3"
@@ -502,8 +502,7 @@ def soak(work: Path, env_steps: int) -> Outcome:
     words |= {"n_envs": 64, "updates_per_episode": 1 / 16, "buffer_episodes": 4096}
     words |= {"checkpoint_period_seconds": 10.0, "run_dir": str(work / "soak")}
     settings = resolve.resolve(words)
-    spec, make_collector = open_env(settings)
-    trainer = Trainer(settings, make_collector, spec)
+    trainer = Trainer(open_task(settings))
     (work / "soak").mkdir()
     session = Session(trainer, work / "soak", 0.0, lambda: False)
     marks: list[tuple[float, float]] = []
@@ -541,9 +540,8 @@ def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
         folder = work / name
         words = {"algo": "qmix", "env": "mpe/simple_spread", "env_steps": 10**8, "n_envs": 8}
         settings = resolve.resolve({**words, "run_dir": str(folder), **more})
-        spec, make_collector = open_env(settings)
+        trainer = Trainer(open_task(settings))
         folder.mkdir()
-        trainer = Trainer(settings, make_collector, spec)
         trainer.train_until(20_000)  # compiled and warm
         return Session(trainer, folder, 0.0, lambda: False)
 

@@ -56,7 +56,7 @@ from tfmix.experiments import table  # noqa: E402
 from tfmix.experiments.grid import RunSpec  # noqa: E402
 from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics  # noqa: E402
 from tfmix.runs import checkpoint, lifecycle, opening  # noqa: E402
-from tfmix.runs.lifecycle import load  # noqa: E402
+from tfmix.runs.requests import load  # noqa: E402
 
 CASES = {"words": 2000, "processes": 40}
 FILE_CASES = 200

@@ -30,8 +30,8 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import ops  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
-from tfmix.runs.task import open_env  # noqa: E402
 from tfmix.training.seeds import Stream  # noqa: E402
+from tfmix.training.task import open_task  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 
 Errors = dict[str, tuple[float, float]]  # name: (found, allowed)
@@ -80,9 +80,7 @@ GAMES = {
 def trainer_of(flagfile: str) -> Trainer:
     """A trainer of flags/paper/<flagfile>.flags."""
     settings = parsing.parse([f"--flagfile={ROOT / 'flags' / 'paper' / flagfile}.flags"])
-    chosen = resolve.resolve(settings)
-    spec, make_collector = open_env(chosen)
-    return Trainer(chosen, make_collector, spec)
+    return Trainer(open_task(resolve.resolve(settings)))
 
 
 def train(trainer: Trainer, seed: int) -> float:

@@ -75,7 +75,7 @@ from tfmix.config.parsing import parse  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
-from tfmix.runs.task import open_env  # noqa: E402
+from tfmix.training.task import open_task  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 from tfmix.utils.text import nearest  # noqa: E402
@@ -184,8 +184,7 @@ def our_update(size: str, config: Config) -> Turn:
 
 def our_train(config: Config, steps: int, warm_steps: int) -> Turn:
     """The trainer's own loop."""
-    spec, make_collector = open_env(config)
-    trainer = Trainer(config, make_collector, spec)
+    trainer = Trainer(open_task(config))
     trainer.train_until(warm_steps)  # compiled, learning, calls grown to their length
 
     def turn(_: int) -> dict[str, float]:

@@ -52,8 +52,8 @@ from tfmix.config.parsing import parse  # noqa: E402
 from tfmix.config.resolve import resolve  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.runs.session import Session  # noqa: E402
-from tfmix.runs.task import open_env  # noqa: E402
 from tfmix.training.seeds import Stream  # noqa: E402
+from tfmix.training.task import open_task  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 
 GRAPH, PYTHON = "mpe/simple_spread", "pettingzoo/pettingzoo.mpe.simple_spread_v3"
@@ -121,14 +121,13 @@ def run_case(name: str, algo: str, repeats: int, words: list[str]) -> dict[str, 
         buffer_episodes=max(config.buffer_episodes, 4 * n_envs),
     )
     began = time.perf_counter()
-    spec, make_collector = open_env(config)
-    trainer = Trainer(config, make_collector, spec)
+    trainer = Trainer(open_task(config))
     built = time.perf_counter()
     while not int(trainer.counters.updates):
         trainer.advance(trainer.env_steps() + 1)
     learned = time.perf_counter()
     found: dict[str, list[float]] = {part: [] for part in PARTS}
-    steps = n_envs * spec.episode_limit
+    steps = n_envs * trainer.spec.episode_limit
 
     def train(env_steps: int) -> float:
         before = trainer.env_steps()

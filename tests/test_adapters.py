@@ -22,9 +22,9 @@ from tfmix.config import parsing, resolve
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.errors import UserError
-from tfmix.runs.task import open_env
 from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.playing import returns
+from tfmix.training.task import open_task
 from tfmix.types import EnvSpec
 
 HERE = __name__
@@ -670,9 +670,9 @@ def test_no_flagfile_of_a_task_is_for_ones_own_environment():
 
 
 def test_a_graph_environment_of_ones_own_is_compiled():
-    spec, build = open_env(Config(env=f"{HERE}:graph_game"))
-    assert isinstance(build(algos.make("vdn", spec, Config())), GraphCollector)
-    assert spec.name == "two_step"
+    task = open_task(Config(env=f"{HERE}:graph_game"))
+    assert isinstance(task.make_collector(algos.make("vdn", task.spec, Config())), GraphCollector)
+    assert task.spec.name == "two_step"
 
 
 # Trained.

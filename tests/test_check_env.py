@@ -21,7 +21,7 @@ from tfmix.config import resolve
 from tfmix.envs import check
 from tfmix.envs.python.workers import apart
 from tfmix.errors import UserError
-from tfmix.runs.task import open_env
+from tfmix.training.task import open_task
 
 HERE = __name__
 ROOT = Path(__file__).resolve().parent.parent
@@ -214,7 +214,7 @@ def test_what_was_inferred_is_told_with_its_reason():
 def test_a_training_says_where_the_seed_is_ignored(capsys):
     settings = resolve.resolve({"env": "custom/pair", "n_envs": 1, "algo": "vdn"})
     for faults, told in ((), False), (("seed",), True):
-        open_env(settings, Pair(*faults))
+        open_task(settings, Pair(*faults))
         said = capsys.readouterr().err
         assert ("ignores its seed: the same run does not come twice" in said) == told
 

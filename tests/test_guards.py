@@ -25,12 +25,12 @@ from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics
 from tfmix.monitoring.tensorboard import TensorBoard, cut_events
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.lifecycle import _announce
-from tfmix.runs.manifest import _store
+from tfmix.runs.manifest import update_manifest
 from tfmix.runs.session import Session
-from tfmix.runs.task import open_env
 from tfmix.training import finite
 from tfmix.training.replay import EpisodeReplay
-from tfmix.training.replay_size import HOST, capacity, check, plan, predicted_bytes
+from tfmix.training.replay_size import HOST, ReplayPlan, capacity, plan_replay, predicted_bytes
+from tfmix.training.task import Task, open_task
 from tfmix.training.trainer import Trainer
 from tfmix.types import EnvSpec
 from tfmix.utils import files, memory
@@ -43,8 +43,7 @@ NAN = float("nan")
 def trainer():
     """QMIX on two_step, trained for 20 updates."""
     chosen = resolve.resolve({"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL})
-    spec, make_collector = open_env(chosen)
-    return Trainer(chosen, make_collector, spec)
+    return Trainer(open_task(chosen))
 
 
 @pytest.fixture
@@ -224,29 +223,32 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monke
 
 
 def test_a_large_replay_is_announced(tmp_path, spec, capsys):
-    _announce(Config(buffer_episodes=5), spec, tmp_path)
+    def announce(episodes):
+        config = Config(buffer_episodes=episodes)
+        _announce(Task(config, spec, plan_replay(config, spec), None), tmp_path)
+
+    announce(5)
     assert "replay:" not in capsys.readouterr().out
-    _announce(Config(buffer_episodes=10**6), spec, tmp_path)
+    announce(10**6)
     assert "replay: 1,000,000 episodes, 0.8 GB" in capsys.readouterr().out
 
 
 def test_with_a_gpu_a_small_replay_is_kept_there_and_a_large_one_with_the_host(spec, monkeypatch):
     settings = Config(buffer_episodes=10**6)
-    assert plan(settings, spec).device == HOST  # no GPU
+    assert plan_replay(settings, spec).device == HOST  # no GPU
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
-    there = plan(settings, spec)
+    there = plan_replay(settings, spec)  # which does not ask for the host's memory
     assert there.device == "gpu:0" and there.size > 10**8
-    check(settings, spec)  # the host's memory is not asked
     with pytest.raises(UserError, match=r"a replay of 1,000,000 episodes needs 0\.8 GB"):
-        check(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
+        plan_replay(dataclasses.replace(settings, gpu_buffer_gb=0.5), spec)
 
 
 def test_a_replay_that_is_there_is_announced_though_it_took_what_was_free(
     tmp_path, spec, capsys, monkeypatch
 ):
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**6)
-    _announce(Config(buffer_episodes=10**6), spec, tmp_path)
+    _announce(Task(Config(), spec, ReplayPlan(10**6, 10**9, HOST), None), tmp_path)
     assert "replay: 1,000,000 episodes" in capsys.readouterr().out
 
 
@@ -343,6 +345,17 @@ def test_a_team_is_loaded_and_exported_without_its_game_and_its_replay(
     with pytest.raises(UserError, match="smac/3m needs the package smac"):
         run.evaluate(1)
     run.close()
+
+
+def test_a_team_plays_on_a_machine_that_cannot_hold_its_replay(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "run.json").read_text())
+    about["config"]["buffer_episodes"] = 10**12
+    (tmp_path / "run" / "run.json").write_text(json.dumps(about))
+    run = tfmix.load(tmp_path / "run")
+    assert run.evaluate(4).shape == (4,)
+    with pytest.raises(UserError, match="smaller --buffer_episodes"):
+        tfmix.resume(tmp_path / "run", env_steps=128)
 
 
 def test_resume_writes_through_no_symbolic_link(trained, tmp_path):
@@ -487,7 +500,7 @@ def test_each_writer_leaves_a_hard_link_that_has_the_name_of_its_spare_file(name
     os.link(letter, theirs / name)
     cut_metrics(theirs / "metrics.csv", 30)
     cut_events(theirs, 30)
-    _store(theirs, 128)
+    update_manifest(theirs, 128)
     checkpoint.save(theirs / "checkpoints", tf.train.Checkpoint(x=tf.Variable(1.0)), 99, 1.0)
     assert letter.read_text() == "dear" and not (theirs / name).exists()
     assert checkpoint.latest(theirs / "checkpoints").name == "99"
@@ -688,7 +701,7 @@ def test_a_lock_that_is_replaced_while_it_is_taken_holds_nothing(tmp_path, monke
 def test_what_sizes_an_environment_is_bounded_before_it_is_built(env, argument, tmp_path):
     asked = {"env": env, "algo": "vdn", "env_arg": [argument], "run_dir": tmp_path / "x"}
     with within(5), pytest.raises(UserError) as caught:
-        open_env(resolve.resolve(asked))
+        open_task(resolve.resolve(asked))
     assert (len(str(caught.value)) < 300 and argument.partition("=")[0] in str(caught.value)) or (
         "of memory" in str(caught.value)
     )

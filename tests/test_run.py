@@ -27,7 +27,7 @@ from tfmix.errors import STOPPED, RunFailedError, UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.export import ExportedPolicy
 from tfmix.runs.session import Session
-from tfmix.runs.task import open_env
+from tfmix.training.task import open_task
 from tfmix.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -458,10 +458,10 @@ def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not
 
 def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
     chosen = resolve.resolve({"algo": "vdn", "env": "two_step", "updates_per_episode": 3, **SMALL})
-    spec, make_collector = open_env(chosen)
+    task = open_task(chosen)
     found = []
     for limit in (10**6, 5):
-        trainer = Trainer(chosen, make_collector, spec)
+        trainer = Trainer(task)
         counters = trainer.counters
         while trainer.env_steps() < 96 or trainer.owes_updates():  # 16 a collection
             before, left = int(counters.updates), (96 - trainer.env_steps()) // 16

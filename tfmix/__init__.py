@@ -49,10 +49,7 @@ def __getattr__(name: str) -> Any:
 
         return check_env
     if name in __all__:
-        from tfmix.utils.quiet import quiet_import
+        from tfmix.runs import requests
 
-        quiet_import("tensorflow")
-        from tfmix.runs import lifecycle
-
-        return getattr(lifecycle, name)
+        return getattr(requests, name)
     raise AttributeError(f"module 'tfmix' has no attribute {name!r}")

@@ -1,109 +1,45 @@
-"""Train, resume and load runs as folders."""
+"""Trains, resumes and loads run folders."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import os
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
-from tfmix import algos, envs
-from tfmix.algos.base import Algorithm
-from tfmix.config import resolve
-from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import own
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
-from tfmix.runs.manifest import _create, _store, device_line
-from tfmix.runs.opening import _check_moment, _open_env, _open_trainer, _read
+from tfmix.runs.manifest import create_manifest, device_line, update_manifest
+from tfmix.runs.opening import check_moment, open_stored_task, open_stored_trainer
+from tfmix.runs.requests import IN_USE, NewRun, StoredRun
 from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
-from tfmix.runs.task import open_env
-from tfmix.training.replay_size import HOST, plan
+from tfmix.training.replay_size import HOST
 from tfmix.training.state import Counters
+from tfmix.training.task import Task, open_task
 from tfmix.training.team import make_algorithm
 from tfmix.training.trainer import Trainer
-from tfmix.types import EnvSpec
 from tfmix.utils import memory, text
 from tfmix.utils.signals import STOPPING, raise_again, stop_on_signal
 from tfmix.utils.text import show, tell
 
 tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
-IN_USE = "another process trains there; wait for its end or stop it"
 LARGE_REPLAY = 500_000_000  # bytes that are worth a line
 
 
-def _folder_name(settings: Config) -> Path:
-    """`runs/<env>/<algo>/<seed and UTC time>`."""
-    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
-    parts = [settings.env, settings.algo, f"seed{settings.seed}-{stamp}"]
-    return Path("runs", *map(folders.safe, parts))
-
-
-def _refuse_used(folder: Path) -> None:
-    """Raises UserError where `folder` holds something already."""
-    if (folder / "run.json").exists():
-        raise UserError(
-            f"{folder} already holds a run: --mode=resume continues it; "
-            "for a new one choose another --run_dir"
-        )
-    if folder.is_file() or (
-        folder.is_dir() and any(path.name != folders.LOCK for path in folder.iterdir())
-    ):
-        raise UserError(f"{folder} is not an empty folder; choose another --run_dir")
-
-
-def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
-    """Trains a team in a new run folder.
-
-    Args:
-      env: a name of `--mode=list`, or an environment or a factory of yours.
-      verbose: print the device, the seed and the folder first.
-      **settings: settings of docs/settings.md by name.
-
-    Ctrl-C and SIGTERM end the training early, and all is saved. A SIGTERM is
-    then raised again: a script that does not handle it ends there.
-
-    Returns:
-      the run, trained; if it was stopped early its `finished` is False.
-
-    Raises:
-      UserError: a setting, environment or folder that does not serve.
-      RunFailedError: the environment broke its word.
-      KeyboardInterrupt: a second Ctrl-C; what came after the last checkpoint
-        is lost.
-    """
-    given: Any = None
-    if isinstance(env, str):
-        settings["env"] = env
-    elif env is not None:
-        given = env
-        settings["env"] = own.name_for(env)
-    algos.check(settings.get("algo", Config.algo))
-    if given is None:
-        envs.is_graph(settings.get("env", Config.env))
-        envs.trust(settings.get("env", Config.env))
-    chosen = resolve.resolve(settings)
-    folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
-    try:
-        _refuse_used(folder)
-    except (OSError, ValueError) as error:  # a name that no file can have
-        reason = getattr(error, "strerror", error)
-        raise UserError(f"cannot write to {folder}: {reason}") from error
-    spec, make_collector = open_env(chosen, given)
+def train_new(asked: NewRun, verbose: bool) -> Run:
+    """Trains what was asked for; see `requests.train`."""
+    task = open_task(asked.config, asked.env)
     if verbose:
-        _announce(chosen, spec, folder)
-    trainer = Trainer(chosen, make_collector, spec)
-    with folders.locked(folder, IN_USE):
-        _create(folder, chosen, spec)
-        run = Run.of(folder, trainer)
-        heard = _go_on(run, 0.0)
+        _announce(task, asked.folder)
+    trainer = Trainer(task)
+    with folders.locked(asked.folder, IN_USE):
+        create_manifest(asked.folder, task)
+        run = Run.of(asked.folder, trainer)
+        heard = _train_to_end(run, 0.0)
     raise_again(heard)
     return run
 
@@ -119,60 +55,42 @@ def _report_decay(run: Run, old_end: int) -> None:
         )
 
 
-def resume(
-    run_dir: str | os.PathLike[str],
-    env: Any = None,
-    verbose: bool = False,
-    env_steps: int | None = None,
-) -> Run:
-    """Continues a run from its newest checkpoint, or from its start if it has none.
-
-    Ctrl-C and SIGTERM do what they do in `train`.
+def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, int]:
+    """Continues a run whose folder this process holds the lock of; see `requests.resume`.
 
     Args:
-      run_dir: the run folder.
-      env: the environment or factory where the run was given one, or the run's
-        name of code of yours, which a run folder alone does not import.
+      stored: the run, with the end in env steps that is asked for.
+      old_end: the end in env steps that it had before.
       verbose: print the device, the seed and the folder first.
-      env_steps: a new end, None for the run's own. A linear decay of the step size
-        reaches 0 there, which is reported on standard error: at a finished run it
-        rises from 0 again.
 
-    Raises:
-      UserError: no run there, one with links, pipes or devices in it, or one
-        whose checkpoint does not fit.
-      RunFailedError, KeyboardInterrupt: as `train`.
+    Returns:
+      the run; and the signal that was heard, 0 for none.
     """
-    folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
-    folders.refuse_links(Path(run_dir), to_write=True)
-    with folders.locked(Path(run_dir), IN_USE):
-        opened = _read(run_dir, env, env_steps)
-        run, newest = Run.of(opened.folder, _open_trainer(opened)), opened.newest
-        if env_steps is not None and run.env_steps > env_steps:
+    trainer = open_stored_trainer(stored)
+    run, newest, end = Run.of(stored.folder, trainer), stored.newest, stored.config.env_steps
+    if end != old_end:
+        if run.env_steps > end:
             raise UserError(
                 f"{run.folder} is at {run.env_steps:,} env steps, "
-                f"which is more than --env_steps={env_steps}"
+                f"which is more than --env_steps={end}"
             )
-        if env_steps is not None:
-            _report_decay(run, folders.read(run_dir).config.env_steps)
-        finished = run.finished and folders.is_finished(run.folder, run.config.env_steps)
-        if env_steps is not None or not finished:
-            _store(run.folder, env_steps)
+        _report_decay(run, old_end)
+    finished = run.finished and folders.is_finished(run.folder, end)
+    if end != old_end or not finished:
+        update_manifest(run.folder, end)
+    if verbose:
+        _announce(trainer.task, run.folder)
+    if finished:
         if verbose:
-            _announce(run.config, run.spec, run.folder)
-        if finished:
-            if verbose:
-                show("this run is finished; a greater --env_steps continues it")
-            return run
-        if verbose and newest and not run.config.checkpoint_replay:
-            show("the replay is not in the checkpoint: it is filled anew before learning")
-        seconds = checkpoint.seconds_of(newest) if newest else 0.0
-        reported = checkpoint.count_of(newest, REPORTED) if newest else None
-        # Rows that a later checkpoint would have held are written again.
-        _cut(run.folder, run.env_steps if reported is None else reported)
-        heard = _go_on(run, seconds, reported)
-    raise_again(heard)
-    return run
+            show("this run is finished; a greater --env_steps continues it")
+        return run, 0
+    if verbose and newest and not run.config.checkpoint_replay:
+        show("the replay is not in the checkpoint: it is filled anew before learning")
+    seconds = checkpoint.seconds_of(newest) if newest else 0.0
+    reported = checkpoint.count_of(newest, REPORTED) if newest else None
+    # Rows that a later checkpoint would have held are written again.
+    _cut(run.folder, run.env_steps if reported is None else reported)
+    return run, _train_to_end(run, seconds, reported)
 
 
 def _cut(folder: Path, env_steps: int) -> None:
@@ -192,46 +110,33 @@ def _cut(folder: Path, env_steps: int) -> None:
         ) from error
 
 
-def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
-    """Opens a run folder with its newest checkpoint.
-
-    Args:
-      run_dir: the run folder.
-      env: the environment or factory where the run was given one, or the run's
-        name of code of yours, which a run folder alone does not import.
-
-    Raises:
-      UserError: no run there, one with symbolic links, pipes or devices in it,
-        one not trained yet, or one whose checkpoint does not fit.
-    """
-    opened = _read(run_dir, env)
-    newest, settings, spec = opened.newest, opened.config, opened.spec
-    if newest is None:
-        raise UserError(f"{opened.folder} has no checkpoint yet: --mode=resume trains it")
-    algorithm, counters = make_algorithm(settings, spec), Counters()
+def load_stored(stored: StoredRun) -> Run:
+    """Opens a run folder that has a checkpoint; see `requests.load`."""
+    newest = stored.newest
+    assert newest is not None
+    algorithm, counters = make_algorithm(stored.config, stored.spec), Counters()
     checkpoint.restore_part(newest, tf.train.Checkpoint(live=algorithm.live, counters=counters))
-    _check_moment(newest, counters)
+    check_moment(newest, counters)
+    return Run(
+        stored.folder,
+        algorithm,
+        counters,
+        lambda algorithm: open_stored_task(stored, to_train=False).make_collector(algorithm),
+        lambda: open_stored_trainer(stored),
+    )
 
-    def open_collector(algorithm: Algorithm) -> Any:
-        return _open_env(opened)[1](algorithm)
 
-    def open_trainer() -> Trainer:
-        return _open_trainer(opened)
-
-    return Run(opened.folder, algorithm, counters, open_collector, open_trainer)
-
-
-def _announce(settings: Config, spec: EnvSpec, folder: Path) -> None:
-    """The first lines of a start."""
+def _announce(task: Task, folder: Path) -> None:
+    """Prints the first lines of a start."""
     show(device_line())
-    room = plan(settings, spec)
-    if room.size >= LARGE_REPLAY:
-        where = "" if room.device == HOST else ", in the GPU's memory"
-        show(f"replay: {room.episodes:,} episodes, {memory.in_words(room.size)}{where}")
-    show(f"{settings.algo} on {settings.env}, seed {settings.seed}, run folder {folder}")
+    config, replay = task.config, task.replay
+    if replay is not None and replay.size >= LARGE_REPLAY:
+        place = "" if replay.device == HOST else ", in the GPU's memory"
+        show(f"replay: {replay.episodes:,} episodes, {memory.in_words(replay.size)}{place}")
+    show(f"{config.algo} on {config.env}, seed {config.seed}, run folder {folder}")
 
 
-def _go_on(run: Run, seconds: float, reported: int | None = None) -> int:
+def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
     """Trains `run` to its end, exports it and marks it as finished, or trains it to a stop.
 
     Args:
@@ -268,5 +173,5 @@ def _go_on(run: Run, seconds: float, reported: int | None = None) -> int:
         ) from error
     if not run.stopped:
         run.export()
-        _store(run.folder, finished=run.env_steps)
+        update_manifest(run.folder, finished=run.env_steps)
     return stop.number

@@ -13,10 +13,9 @@ from pathlib import Path
 import tensorflow as tf
 
 import tfmix
-from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs import folders
-from tfmix.types import EnvSpec
+from tfmix.training.task import Task
 from tfmix.utils import files
 from tfmix.utils.system import cores
 
@@ -60,18 +59,19 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
+def create_manifest(folder: Path, task: Task) -> None:
     """Makes a run folder with its run.json.
 
     Raises:
       UserError: the folder cannot be written.
     """
+    settings = task.config
     try:
         folder.mkdir(parents=True, exist_ok=True)
         about = {
             "format": folders.FORMAT,
             "config": dataclasses.asdict(settings),
-            "spec": dataclasses.asdict(spec),
+            "spec": dataclasses.asdict(task.spec),
             "seed": settings.seed,
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "git_commit": _git_commit(),
@@ -90,7 +90,9 @@ def _create(folder: Path, settings: Config, spec: EnvSpec) -> None:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
-def _store(folder: Path, env_steps: int | None = None, finished: int | None = None) -> None:
+def update_manifest(
+    folder: Path, env_steps: int | None = None, finished: int | None = None
+) -> None:
     """Changes a run.json, whole or not at all.
 
     Args:

@@ -76,31 +76,32 @@ def capacity(config: Config, spec: EnvSpec) -> int:
     return min(room, config.buffer_episodes)
 
 
-class Plan(NamedTuple):
-    """A run's replay before it is made: room in episodes, memory in bytes, and where it is."""
+class ReplayPlan(NamedTuple):
+    """A run's replay before it is made.
+
+    Attributes:
+      episodes: its capacity.
+      size: bytes that it takes.
+      device: where it is kept.
+    """
 
     episodes: int
     size: int
     device: str
 
 
-def plan(config: Config, spec: EnvSpec) -> Plan:
-    """What a run's replay will be: with a GPU there in its memory, unless it is a large one.
+def plan_replay(config: Config, spec: EnvSpec) -> ReplayPlan:
+    """Plans a run's replay: in the GPU's memory if there is one, unless it is a large one.
 
     Raises:
-      UserError: as `capacity`.
+      UserError: as `capacity`, or the machine has less memory than it needs.
     """
-    episodes = capacity(config, spec)
+    episodes = max(capacity(config, spec), config.n_envs)
     size = predicted_bytes(spec, config.n_envs, episodes, config.buffer_type)
-    on_gpu = tf.config.list_physical_devices("GPU") and size <= config.gpu_buffer_gb * 1e9
-    return Plan(max(episodes, config.n_envs), size, "gpu:0" if on_gpu else HOST)
-
-
-def check(config: Config, spec: EnvSpec) -> None:
-    """Raises UserError where there is no room for a run's replay; ahead of making it."""
-    room = plan(config, spec)
-    if room.device == HOST:
-        check_memory(spec, config.n_envs, room.episodes, config.buffer_type)
+    if tf.config.list_physical_devices("GPU") and size <= config.gpu_buffer_gb * 1e9:
+        return ReplayPlan(episodes, size, "gpu:0")
+    check_memory(spec, config.n_envs, episodes, config.buffer_type)
+    return ReplayPlan(episodes, size, HOST)
 
 
 def check_memory(

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmix import ops
-from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.learner import Learner
 from tfmix.training.playing import play, returns
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
-from tfmix.training.replay_size import check, episode_spec, plan
+from tfmix.training.replay_size import episode_spec
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, MetricAccumulator, clear, updates_owed
+from tfmix.training.task import Task
 from tfmix.training.team import make_algorithm
-from tfmix.types import EnvSpec, Episode
+from tfmix.types import Episode
 
 # What a call takes, about: a stop or a checkpoint waits for its end. It is cut by work: by
 # collections, and by updates, of which a collection may owe thousands.
@@ -35,25 +33,22 @@ _no_autograph = tf.autograph.experimental.do_not_convert
 class Trainer:
     """One run in memory.
 
-    The same loop serves both lanes: with an environment in the graph many
-    iterations are compiled into one call, with one in Python the loop's body
-    runs as it stands and its parts are compiled.
+    The same loop serves all environments. With one in the graph, many iterations
+    are compiled into one call. With one in Python, the loop's body is Python and
+    its parts are compiled.
 
     Args:
-      config: the settings.
-      make_collector: builds the collector, a `GraphCollector` or a
-        `PythonCollector`, from an algorithm.
-      spec: the task's shape.
+      task: what is trained on, opened to train.
     """
 
-    def __init__(self, config: Config, make_collector: Callable[..., Any], spec: EnvSpec):
-        self.config, self.spec = config, spec
-        check(config, spec)  # of a stranger's run.json nothing else has looked at the sizes
+    def __init__(self, task: Task):
+        assert task.replay is not None, "the task was opened to play, not to train"
+        self.task = task
+        self.config, self.spec = config, spec = task.config, task.spec
         self.algorithm = make_algorithm(config, spec)
-        self.collector = make_collector(self.algorithm)
-        room = plan(config, spec)
+        self.collector = task.make_collector(self.algorithm)
         self.replay = EpisodeReplay(
-            spec, config.n_envs, room.episodes, config.buffer_type, room.device
+            spec, config.n_envs, task.replay.episodes, config.buffer_type, task.replay.device
         )
         self.learner = Learner(self.algorithm)
         self.counters = Counters()

@@ -1,0 +1,165 @@
+"""Opens what a run trains on: the environment's shape, its collector, the size of its replay."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tfmix import envs
+from tfmix.config.schema import Config
+from tfmix.envs.python.adapters import own
+from tfmix.envs.python.workers import pool
+from tfmix.envs.python.workers.apart import RESET, Progress
+from tfmix.envs.python.workers.worker import build, in_graph
+from tfmix.errors import UserError
+from tfmix.networks.in_numpy import NumpyTeam
+from tfmix.training.collect_graph import GraphCollector
+from tfmix.training.collect_python import PythonCollector
+from tfmix.training.playing import check_playing
+from tfmix.training.replay_size import ReplayPlan, plan_replay
+from tfmix.types import EnvSpec
+from tfmix.utils.text import clean, tell
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a run trains on, opened once.
+
+    Attributes:
+      config: the settings.
+      spec: the environment's shape.
+      replay: how many episodes the replay holds, and where; None for a task that
+        is only played.
+      make_collector: (algorithm) -> the `GraphCollector` or `PythonCollector` that
+        plays episodes with it.
+    """
+
+    config: Config
+    spec: EnvSpec
+    replay: ReplayPlan | None
+    make_collector: Callable[[Any], Any]
+
+
+def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
+    """Opens an environment to train or to play in.
+
+    Args:
+      config: the settings, with the environment's name and arguments.
+      env: None, or an environment or a factory of the user's instead of the
+        name, in any interface of docs/environments.md.
+      to_train: plan the replay, too, before more environments are built.
+
+    Raises:
+      UserError: no such environment, or the task needs more memory than there is.
+    """
+    factory: Callable[[], Any] | None = None
+    first: Any = None
+    if env is None and envs.is_graph(config.env):
+        first = envs.make_graph(config.env, config)
+    elif env is None:
+        factory = functools.partial(envs.make_python, config.env, config)
+    elif own.is_instance(env):
+        first = own.adapt(env, config.env, config.team_reward, config.episode_limit)
+    else:
+        names = (config.env, config.team_reward, config.episode_limit)
+        factory = functools.partial(own.call, env, *names)
+    workers = pool.start(factory, config)
+    if workers is not None and workers.spec is None:  # a graph environment: compiled here
+        workers.close()
+        workers = None
+    if workers is None:
+        return _open_here(config, first, factory, to_train)
+    try:
+        replay = _plan(config, workers.spec, to_train)
+        _report_notices(workers.spec, workers.about.notices)
+        workers.open()
+    except BaseException:
+        workers.close()
+        raise
+    return Task(config, workers.spec, replay, _python_collector_of(workers))
+
+
+def _open_here(
+    config: Config, first: Any, factory: Callable[[], Any] | None, to_train: bool
+) -> Task:
+    """Opens environments that this process steps or compiles; as `open_task`.
+
+    Args:
+      config: as `open_task`.
+      first: an environment; None if `factory` makes it.
+      factory: makes an environment; None if there is `first` alone.
+      to_train: as `open_task`.
+    """
+    reporter = Progress.of_this_process()
+    if factory is not None:
+        factory = functools.partial(build, factory, config.env, reporter)
+        first = factory()
+    replay = _plan(config, first.spec, to_train)
+    if in_graph(first):
+        cut_is_terminal = config.time_limit == "terminal"
+        return Task(
+            config,
+            first.spec,
+            replay,
+            lambda algorithm: GraphCollector(
+                first, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
+            ),
+        )
+    if hasattr(first, "rehearse"):
+        _report_notices(first.spec, reporter.call(RESET, first.rehearse))
+    if factory is None and config.n_envs > 1:
+        raise UserError(
+            f"one environment was given and n_envs={config.n_envs}: give a factory, or n_envs=1"
+        )
+    others = [factory() for _ in range(config.n_envs - 1)] if factory else []
+    in_process = pool.in_process([first, *others], config)
+    return Task(config, first.spec, replay, _python_collector_of(in_process))
+
+
+def _plan(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:
+    """Plans the replay, and refuses a task that needs more memory than there is."""
+    replay = plan_replay(config, spec) if to_train else None
+    check_playing(spec, config.eval_episodes)
+    return replay
+
+
+def _report_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
+    """Prints what the rehearsal of an environment found worth knowing."""
+    for notice in notices:
+        tell(f"tfmix: {clean(spec.name, 100)} {clean(notice)}")
+
+
+def _python_collector_of(vector_env: Any) -> Callable[[Any], Any]:
+    """Returns what builds the collector of an `InProcess` or a `Pool` from an algorithm."""
+    return lambda algorithm: PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
+
+
+def task_without_env(config: Config, spec: EnvSpec, folder: Path, to_train: bool) -> Task:
+    """Returns the task of a run folder whose environment is the user's and was not given.
+
+    Its collector raises UserError as soon as it should play.
+    """
+    replay = plan_replay(config, spec) if to_train else None
+    return Task(config, spec, replay, functools.partial(_MissingEnv, folder, config.env))
+
+
+class _MissingEnv:
+    """Takes the place of an environment that a run folder neither holds nor may import."""
+
+    compiled = False
+
+    def __init__(self, folder: Path, name: str, *_: Any):
+        self.folder, self.name = folder, name
+
+    def collect(self, *_: Any) -> Any:
+        """Raises UserError: there is no environment to play in."""
+        envs.check_trust(self.name, self.folder)
+        raise UserError(
+            f"{self.folder} was trained on an environment of your own: give it with env=..."
+        )
+
+    def close(self) -> None:
+        """Does nothing: nothing is open."""
