@@ -381,12 +381,22 @@ def environment(work: Path, how: str) -> Outcome:
     return 1, int(not found), found or said.replace("\n", "; ")
 
 
+def _outlives(pid: str, seconds: float) -> bool:
+    """Whether a process, which its new parent has yet to reap, is there after `seconds`."""
+    end = time.monotonic() + seconds
+    while there := Path("/proc", pid).exists():
+        if time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    return there
+
+
 def process(work: Path, how: str) -> Outcome:
     """An environment that harms its process: one line, exit code and time as they must be."""
     wanted = {
         "stuck": (2, "hung for 20 s while it was built"),
         "crashing": (2, "while it was built; its last output: Fatal"),
-        "forking": (1, "step() returned twice: the environment forked"),
+        "forking": (2, "step() returned twice: the environment forked"),
         "leaving": (0, ""),
         "locked": (0, ""),
     }
@@ -400,7 +410,7 @@ def process(work: Path, how: str) -> Outcome:
     )
     wanted_code, text = wanted[how]
     child = place / "child"
-    left = child.exists() and Path("/proc", child.read_text()).exists()
+    left = child.exists() and _outlives(child.read_text(), 5.0)
     good = code == wanted_code and text in said and (is_one_line(said) or not text) and not left
     return 1, int(good), said.replace(str(work), "...") or f"exit code {code}, no process left"
 
