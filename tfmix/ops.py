@@ -2,11 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
 
 from tfmix.types import Episode
+
+
+def check_shapes(
+    sizes: Mapping[str, int] | None = None, /, **arguments: tuple[tf.Tensor, str]
+) -> None:
+    """Checks that arguments have the shapes that their letters say.
+
+    The check reads static shapes: a compiled function pays for it once, when it is
+    traced. A size that is not known then fits every letter.
+
+    Args:
+      sizes: the sizes of some letters, such as `{"N": 3}`. Any other letter takes its size
+        from the first argument that has it.
+      arguments: by name, a tensor or array and the letters of its axes, such as `"B T N"`.
+        `"T+1"` is one more than T. `"..."` at the start is any number of axes, the same
+        for all arguments.
+
+    Raises:
+      ValueError: a shape is wrong; it names the argument, its shape and the letters.
+    """
+    known: dict[str, int | None] = dict(sizes or {})
+    rank = None  # how many axes "..." has
+    for name, (x, letters) in arguments.items():
+        if getattr(x.shape, "rank", 0) is None:
+            continue
+        shape, axes = list(x.shape), letters.split()
+        if axes[0] == "...":
+            rank = len(shape) - len(axes) + 1 if rank is None else rank
+            axes = [*(f"axis {i}" for i in range(rank)), *axes[1:]]
+        if len(shape) != len(axes) or not all(
+            _fits(size, axis, known) for size, axis in zip(shape, axes, strict=True)
+        ):
+            wanted = letters.replace(" ", ", ")
+            about = ", ".join(f"{axis} = {known[axis]}" for axis in axes if axis in known)
+            raise ValueError(
+                f"{name} has shape {shape} and must have [{wanted}]" + (about and f" with {about}")
+            )
+
+
+def _fits(size: int | None, axis: str, known: dict[str, int | None]) -> bool:
+    """Compares a size with that of an axis such as `T+1`, which it sets if it is not known."""
+    if size is None:
+        return True
+    letter, _, more = axis.partition("+")
+    size -= int(more or 0)
+    return known.setdefault(letter, size) == size
 
 
 def masked_mean(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
