@@ -99,10 +99,16 @@ def own_legal(agent_spec: AgentSpec, legal: tf.Tensor, agent: tf.Tensor | None =
 
     Returns:
       a mask of the shape of `legal`.
+
+    Raises:
+      ValueError: a shape is wrong.
     """
+    sizes = {"N": agent_spec.n_agents, "A": agent_spec.n_actions}
     if agent is None:
+        check_shapes(sizes, legal=(legal, "... N A"))
         own = agent_spec.own_actions
         return legal if own is None else legal & tf.constant(own)
+    check_shapes(sizes, agent=(agent, "..."), legal=(legal, "... A"))
     own = agent_spec.own_actions or [[True] * agent_spec.n_actions] * agent_spec.n_agents
     chosen = tf.one_hot(agent, agent_spec.n_agents, on_value=True, off_value=False, dtype=tf.bool)
     return legal & tf.reduce_any(chosen[..., None] & tf.constant(own), -2)

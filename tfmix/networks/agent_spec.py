@@ -92,3 +92,10 @@ class AgentSpec:
     def layer_sizes(self) -> list[tuple[str, int, int]]:
         """Name, inputs and outputs of each layer of a network, in the order of its weights."""
         return self.network.layer_sizes(self)
+
+
+def settings_read(config: Config) -> frozenset[str]:
+    """Returns the settings that `AgentSpec.of` and the networks read if they are `config`."""
+    own = architectures.REGISTRY[architectures.chosen_by(config)].settings
+    shared = {"share_parameters", "agent_id"} if config.share_parameters else {"share_parameters"}
+    return own | shared | {"recurrent", "last_action"}
