@@ -103,7 +103,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
         "sample": (updates, sample),
         "update": (
             updates,
-            lambda: trainer.learner.update(batch, counters.updates.value(), rate)["loss"],
+            lambda: trainer.learner.update(batch, counters.updates.value(), rate).metrics["loss"],
         ),
         "evaluate": (1 / config.eval_period_env_steps, evaluate),
         "log": (1 / log_every, lambda: session.report(False)["env_steps"]),

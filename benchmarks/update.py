@@ -238,7 +238,7 @@ class Side:
         def loop(updates: tf.Tensor) -> tf.Tensor:
             well = tf.constant(True)
             for number in tf.range(updates):
-                well &= self.learner.update(self._batch, number, self._rate)["applied"]
+                well &= self.learner.update(self._batch, number, self._rate).applied
             return well
 
         self._loop = loop
@@ -256,7 +256,7 @@ class Side:
 
     def _once(self) -> None:
         number = tf.constant(1, tf.int64)
-        self._check(self.learner.update(self._batch, number, self._rate)["applied"])
+        self._check(self.learner.update(self._batch, number, self._rate).applied)
 
     def in_loop(self) -> float:
         """Seconds of an update in a compiled loop of `count`."""

@@ -9,7 +9,9 @@ import tensorflow as tf
 from tests.conftest import make_batch
 from tfmix import algos
 from tfmix.algos import REGISTRY
+from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
+from tfmix.training.learner import Learner
 
 SEED = tf.constant([1, 2])
 
@@ -294,6 +296,83 @@ def test_targets_learn_nothing_and_every_live_weight_learns(name, spec, config, 
     of_live, of_target = tape.gradient(loss, [live, target])
     assert all(g is None for g in of_target)
     assert all(np.any(g.numpy() != 0) for g in of_live)
+
+
+def recorded(config):
+    """Returns a copy of the settings, and the set of the names that are read from it."""
+    read = set()
+
+    class Recorded(Config):
+        def __getattribute__(self, name):
+            if name in FIELDS:
+                read.add(name)
+            return super().__getattribute__(name)
+
+    copy = Recorded(**{name: getattr(config, name) for name in FIELDS})
+    read.clear()
+    return copy, read
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize(
+    "kind", [{}, {"td_lambda": 0.7, "recurrent": False}, {"share_parameters": False}], ids=str
+)
+def test_an_algorithm_declares_the_settings_that_it_reads(name, kind, spec, config, batch):
+    config = dataclasses.replace(config, algo=name, **kind)
+    copy, read = recorded(config)
+    algorithm = algos.make(name, spec, copy)
+    algorithm.loss(batch)
+    assert read == type(algorithm).settings_read(config)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_an_algorithm_declares_its_networks(name, spec, config, batch):
+    algorithm = algos.make(name, spec, config)
+    live = algorithm.live
+    assert hasattr(live, "mixer") == algorithm.has_mixer
+    assert hasattr(live, "central_agent") == (algorithm.critic == "central")
+    assert hasattr(live, "joint") == (algorithm.critic in ("joint", "counterfactual"))
+    if hasattr(live, "joint"):
+        _, hidden = live.agent.unroll(batch.obs, batch.action)
+        values = live.joint(batch.state[:, :-1], hidden[:, :-1], batch.action)
+        assert (values.shape.rank == 4) == (algorithm.critic == "counterfactual")
+
+
+WRONG = [
+    ("obs", (4, 7, 3, 6), r"obs has shape \[4, 7, 3, 6\] and must have \[B, T\+1, N, O\]"),
+    ("obs", (4, 6, 3, 5), r"must have \[B, T\+1, N, O\] with B = 4, N = 3, O = 5"),
+    ("state", (4, 7, 8), r"state has shape \[4, 7, 8\] and must have \[B, T\+1, S\]"),
+    ("legal", (4, 7, 3, 5), r"legal has shape \[4, 7, 3, 5\] and must have \[B, T\+1, N, A\]"),
+    ("action", (4, 6, 2), r"action has shape \[4, 6, 2\] and must have \[B, T, N\] with B = 4"),
+    ("reward", (4, 6, 1), r"reward has shape \[4, 6, 1\] and must have \[B, T\]"),
+    ("mask", (4, 5), r"mask has shape \[4, 5\] and must have \[B, T\] with B = 4, T = 6"),
+]
+
+
+@pytest.mark.parametrize("field,shape,text", WRONG)
+def test_a_batch_of_a_wrong_shape_is_refused_when_the_update_is_traced(
+    field, shape, text, spec, config, batch
+):
+    learner = Learner(algos.make("vdn", spec, config))
+    given = batch._replace(**{field: tf.zeros(shape, getattr(batch, field).dtype)})
+    specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), given)
+    with pytest.raises(ValueError, match=text):
+        learner.update.get_concrete_function(
+            specs, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
+        )
+
+
+def test_a_step_of_a_wrong_shape_is_refused(spec, config):
+    algorithm = algos.make("vdn", spec, config)
+    size = algorithm.agent_spec.policy_state_size
+    obs, legal, state = tf.zeros([2, 3, 5]), tf.ones([2, 3, 4], tf.bool), tf.zeros([2, 3, size])
+    algorithm.act(obs, legal, state)
+    with pytest.raises(ValueError, match=r"obs has shape \[3, 5\] and must have \[B, N, O\]"):
+        algorithm.act(obs[0], legal[0], state[0])
+    with pytest.raises(ValueError, match=r"policy_state has shape \[2, 3, 11\] .* K = 12"):
+        algorithm.act(obs, legal, state[..., 1:])
+    with pytest.raises(ValueError, match=r"legal has shape \[2, 3, 5\] .* A = 4"):
+        algorithm.act(obs, tf.ones([2, 3, 5], tf.bool), state)
 
 
 def only(algorithm, batch, part):

@@ -115,12 +115,12 @@ def test_the_offending_batch_is_left_as_plain_arrays_and_the_last_checkpoint_ope
         assert found["env_steps"] == trainer.env_steps()
         assert found["updates"] == int(trainer.counters.updates)
         # What the update refused is what came again.
-        metrics = trainer.learner.update(
+        metrics, applied = trainer.learner.update(
             finite.Episode(*(tf.constant(found[name]) for name in finite.Episode._fields)),
             trainer.counters.updates.value(),
             trainer.learning_rate(),
         )
-        assert not metrics["applied"] and np.isnan(metrics["loss"])
+        assert not applied and np.isnan(metrics["loss"])
     assert (session.folder / "letter").read_text() == "dear"  # a link is not written through
     checkpoint.restore(checkpoint.latest(session.folder / "checkpoints"), trainer.tensors)
     for a, b in zip(good, state_of(trainer), strict=True):

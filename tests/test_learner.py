@@ -30,7 +30,7 @@ def test_update_is_adam_on_the_clipped_gradient(spec, config, batch):
     gradient = [g.numpy() for g in tape.gradient(loss, weights)]
     norm = np.sqrt(sum(np.sum(g**2) for g in gradient))
     before = [w.numpy() for w in weights]
-    metrics = learner.update(batch, at(0), RATE)
+    metrics = learner.update(batch, at(0), RATE).metrics
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-4)
     assert norm > 0.5
     for w, b, g in zip(weights, before, gradient, strict=True):
@@ -48,7 +48,7 @@ def test_products_keep_all_bits_of_float32(spec, config):
 
 def test_learning_lowers_the_loss_and_compiles_once(spec, config, batch):
     learner = learner_of(spec, config, target_period_updates=1000)
-    losses = [float(learner.update(batch, at(i), RATE)["loss"]) for i in range(60)]
+    losses = [float(learner.update(batch, at(i), RATE).metrics["loss"]) for i in range(60)]
     assert losses[-1] < 0.2 * losses[0]
     assert learner.update.experimental_get_tracing_count() == 1
 
@@ -104,11 +104,11 @@ def test_a_batch_learned_from_in_parts_has_the_gradient_of_the_whole(algo, spec,
     gradient = [g.numpy() for g in tape.gradient(loss, learner.weights)]
     before = [w.numpy() for w in learner.weights]
     found = learner.update(batch, at(0), tf.constant(1e6))
-    assert learner.shards == 2 and found["applied"]
+    assert learner.shards == 2 and found.applied
     for name, value in metrics.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+        np.testing.assert_allclose(found.metrics[name], value, rtol=1e-5)
     norm = np.sqrt(sum(np.sum(g**2) for g in gradient))
-    np.testing.assert_allclose(found["grad_norm"], norm, rtol=1e-5)
+    np.testing.assert_allclose(found.metrics["grad_norm"], norm, rtol=1e-5)
     for w, b, g in zip(learner.weights, before, gradient, strict=True):
         np.testing.assert_allclose(b - w.numpy(), g, atol=1e-5 * max(norm, 1.0))
 
@@ -120,8 +120,8 @@ def test_a_part_of_padding_alone_counts_nothing(spec, config):
     found = []
     for given, shards in ((batch, 1), (padded, 2)):
         learner = learner_of(spec, config, update_shards=shards)
-        metrics = learner.update(given, at(0), RATE)
-        assert metrics["applied"]
+        metrics, applied = learner.update(given, at(0), RATE)
+        assert applied
         found.append([float(metrics[name]) for name in sorted(metrics)])
     np.testing.assert_allclose(*found, rtol=1e-5)
 
@@ -141,7 +141,7 @@ def test_a_batch_is_cut_where_its_parts_are_large_and_of_one_size(monkeypatch, s
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_every_optimizer_learns(optimizer, spec, config, batch):
     learner = learner_of(spec, config, optimizer=optimizer, target_period_updates=1000)
-    losses = [float(learner.update(batch, at(i), RATE)["loss"]) for i in range(40)]
+    losses = [float(learner.update(batch, at(i), RATE).metrics["loss"]) for i in range(40)]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -196,7 +196,7 @@ def test_every_algorithm_learns_in_a_task_without_a_state(algo, spec, config):
     algorithm.reset(tf.constant([1, 2]))
     learner, batch = Learner(algorithm), make_batch(spec)
     before = algorithm.live.agent.networks[0].head.numpy()
-    losses = [float(learner.update(batch, at(i), RATE)["loss"]) for i in range(30)]
+    losses = [float(learner.update(batch, at(i), RATE).metrics["loss"]) for i in range(30)]
     assert losses[-1] < 0.9 * losses[0]
     assert not np.array_equal(algorithm.live.agent.networks[0].head, before)
 
@@ -212,7 +212,7 @@ def test_an_update_never_looks_at_actions_that_an_agent_does_not_have(algo, spec
         padding = ~np.asarray(spec.own_actions) & padding_is_legal
         given = batch._replace(legal=batch.legal | padding)
         assert np.any(given.legal != batch.legal) == padding_is_legal
-        found.append(float(Learner(algorithm).update(given, at(0), RATE)["loss"]))
+        found.append(float(Learner(algorithm).update(given, at(0), RATE).metrics["loss"]))
     assert found[0] == found[1]
 
 

@@ -91,10 +91,10 @@ KINDS = [
     {"last_action": True, "agent_id": False},
     {"last_action": False, "agent_id": True},
     {"last_action": False, "agent_id": False},
-    {"recurrent": False},
-    {"recurrent": False, "layers": 3, "last_action": False},
+    {"architecture": "feed_forward"},
+    {"architecture": "feed_forward", "layers": 3, "last_action": False},
     {"shared": False, "agent_id": False},
-    {"shared": False, "agent_id": False, "recurrent": False},
+    {"shared": False, "agent_id": False, "architecture": "feed_forward"},
 ]
 
 
@@ -197,7 +197,7 @@ def test_agents_with_networks_of_their_own_share_no_weight(spec):
 
 
 def test_a_feed_forward_agent_computes_its_layers_and_remembers_nothing(spec):
-    team = AgentTeam(agent_spec(spec, recurrent=False, layers=1, last_action=False))
+    team = AgentTeam(agent_spec(spec, architecture="feed_forward", layers=1, last_action=False))
     reset_weights(team, SEED)
     assert team.agent_spec.policy_state_size == 0
     first, first_bias, head, head_bias = (w.numpy() for w in team.networks[0].weights)

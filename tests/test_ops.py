@@ -142,3 +142,44 @@ def test_schedule_is_linear_and_then_stays():
     found = [float(ops.linear_schedule(1.0, 0.2, 100, tf.constant(t))) for t in (0, 25, 100, 999)]
     np.testing.assert_allclose(found, [1.0, 0.8, 0.2, 0.2], rtol=1e-6)
     np.testing.assert_allclose(ops.linear_schedule(1.0, 0.2, 0, tf.constant(1)), 0.2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "call,text",
+    [
+        (
+            lambda x: ops.legal_argmax(x([2, 3, 4]), x([2, 3, 5]) > 0),
+            r"legal has shape \[2, 3, 5\] and must have \[\.\.\., A\] with axis 0 = 2, .* A = 4",
+        ),
+        (lambda x: ops.legal_max(x([2, 4]), x([3, 4]) > 0), r"legal has shape \[3, 4\]"),
+        (
+            lambda x: ops.gather_actions(x([2, 3, 4]), tf.zeros([2], tf.int32)),
+            r"action has shape \[2\] and must have \[\.\.\.\]",
+        ),
+        (lambda x: ops.masked_mean(x([2, 3]), x([2])), r"mask has shape \[2\]"),
+        (
+            lambda x: ops.n_step_return(x([2, 3]), x([2, 3]), x([2, 3]), x([2, 3, 4]), 2),
+            r"next_value has shape \[2, 3, 4\]",
+        ),
+        (
+            lambda x: ops.lambda_return(*[x([2, 3])] * 4, 0.5, x([2, 1])),
+            r"chosen_value has shape \[2, 1\]",
+        ),
+        (
+            lambda x: ops.select_actions(x([3, 4]), x([3, 4]) > 0, 0.1, [0, 0]),
+            r"q has shape \[3, 4\] and must have \[B, N, A\]",
+        ),
+    ],
+)
+def test_a_wrong_shape_is_an_error_when_a_function_is_traced(call, text):
+    with pytest.raises(ValueError, match=text):
+        tf.function(lambda: call(tf.zeros)).get_concrete_function()
+
+
+def test_check_shapes_lets_unknown_sizes_pass():
+    @tf.function(input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec(None)])
+    def add(x, y):
+        ops.check_shapes({"A": 3}, x=(x, "B A"), y=(y, "B T A"))
+        return x + y
+
+    assert add(tf.ones([2, 3]), tf.ones([])).shape == [2, 3]

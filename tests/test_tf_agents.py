@@ -356,9 +356,9 @@ def test_agent_trains_like_the_learner_on_what_a_driver_collected(name, algo):
             terminated=tf.constant(terminated),
             mask=tf.ones([2, length - 1]),
         )
-        metrics = learner.update(episode, tf.constant(i, tf.int64), tf.constant(5e-4))
+        metrics, applied = learner.update(episode, tf.constant(i, tf.int64), tf.constant(5e-4))
         assert float(info.loss) == float(metrics["loss"]) > 0.0
-        assert info.extra.keys() == metrics.keys()
+        assert info.extra.metrics.keys() == metrics.keys() and info.extra.applied and applied
     for found, expected in zip(trained, variables, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert int(agent.train_step_counter) == int(agent.updates) == 2

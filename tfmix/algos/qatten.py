@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
 from tfmix.algos.base import Metrics
 from tfmix.algos.value_mixing import ValueMixing
-from tfmix.networks.layers import Linear, Mlp, Networks
+from tfmix.networks.layers import Linear, Mlp
 from tfmix.types import Episode
 
 
 class AttentionMixer(tf_keras.layers.Layer):
-    """Qatten's mixer (Yang et al. 2020, section 3.2).
+    """Computes Qatten's Q_tot (Yang et al. 2020, section 3.2).
 
-    Q_tot = c(s) + sum_h w_h(s) sum_i lambda_{i,h} Q_i: in each head the state
-    asks, the agents' observations answer, and the softmax over agents weighs
-    their values. All weights are positive, so the mixer is monotonic.
+    Q_tot = c(s) + sum_h w_h(s) sum_i lambda_{i,h} Q_i. In each head h the state is the
+    query, the agents' observations are the keys, and lambda is the softmax over agents of
+    their scaled products. No weight is negative, so the mixer is monotonic.
 
     Args:
       state_size: S.
       obs_size: O.
       embed: size of queries and keys, and hidden units of c (32 in the paper).
       hypernet_embed: hidden units of the queries and of the heads' weights.
-      heads: how many (4 in the paper).
+      heads: number of heads (4 in the paper).
       has_bias: whether the keys and the last layer of the queries have a bias
-        (they have in PyMARL2, and not in the code of WQMIX's authors).
+        (PyMARL2: yes; the code of WQMIX's authors: no).
     """
 
     def __init__(
@@ -48,11 +50,19 @@ class AttentionMixer(tf_keras.layers.Layer):
         self.built = True
 
     def logits(self, state: tf.Tensor, obs: tf.Tensor) -> tf.Tensor:
-        """How each head's question and each agent's answer agree, unscaled, [B, T, heads, N]."""
+        """Computes the unscaled products of queries and keys.
+
+        Args:
+          state: [B, T, S].
+          obs: [B, T, N, O].
+
+        Returns:
+          [B, T, heads, N].
+        """
         found = []
         for query, key in zip(self.query, self.key, strict=True):
-            asked = query(state)[..., None, :]  # [B, T, 1, E]
-            found.append(tf.reduce_sum(asked * key(obs), -1))
+            of_state = query(state)[..., None, :]  # [B, T, 1, E]
+            found.append(tf.reduce_sum(of_state * key(obs), -1))
         return tf.stack(found, -2)
 
     def call(
@@ -69,9 +79,17 @@ class AttentionMixer(tf_keras.layers.Layer):
 class Qatten(ValueMixing):
     """Qatten (Yang et al. 2020); the agents' features are their observations."""
 
-    def build(self) -> Networks:
-        """The agent network and the attention mixer."""
-        mixer = AttentionMixer(
+    settings = ValueMixing.settings | {
+        "mixer_embed",
+        "hypernet_embed",
+        "attention_heads",
+        "attention_bias",
+        "attention_logit_loss",
+    }
+
+    def new_mixer(self) -> AttentionMixer:
+        """Makes the attention mixer."""
+        return AttentionMixer(
             self.spec.state_size,
             self.spec.obs_size,
             self.config.mixer_embed,
@@ -79,17 +97,18 @@ class Qatten(ValueMixing):
             self.config.attention_heads,
             self.config.attention_bias,
         )
-        return Networks(agent=self.new_agents(), mixer=mixer)
 
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """The shared loss plus attention_logit_loss sum_h mean_i logit_{i,h}^2, over real steps.
+        """Computes L = L_mixing + attention_logit_loss sum_h mean_i logit_{i,h}^2.
 
-        The second part stands in the code of WQMIX's and QPLEX's authors alone.
+        L_mixing is the loss of `ValueMixing`, and the second term is a mean over real steps.
+        That term is in the code of WQMIX's and QPLEX's authors and not in the paper.
         """
         loss, metrics = super().loss(batch)
         if self.config.attention_logit_loss == 0:
             return loss, metrics
-        logits = self.live.mixer.logits(batch.state[:, :-1], batch.obs[:, :-1])
+        mixer = cast(AttentionMixer, self.live.mixer)
+        logits = mixer.logits(batch.state[:, :-1], batch.obs[:, :-1])
         squares = tf.reduce_sum(tf.reduce_mean(tf.square(logits), -1), -1)  # [B, T]
         logit_loss = ops.masked_mean(squares, batch.mask)
         loss += self.config.attention_logit_loss * logit_loss

@@ -6,15 +6,15 @@ import tensorflow as tf
 import tf_keras
 
 from tfmix.algos.value_mixing import ValueMixing
-from tfmix.networks.layers import Linear, Mlp, Networks
+from tfmix.networks.layers import Linear, Mlp
 
 
 class MonotonicMixer(tf_keras.layers.Layer):
-    """QMIX's mixer (Rashid et al. 2018, section 4.1; 2020, section 4.1).
+    """Computes QMIX's Q_tot (Rashid et al. 2018, section 4.1; 2020, section 4.1).
 
-    Q_tot = ELU(q W1(s) + b1(s)) . Wf(s) + V(s), where |.| around the
-    hypernetworks' outputs keeps W1 and Wf from being negative, so that no
-    agent's value can lower the team's.
+    Q_tot = ELU(q |W1(s)| + b1(s)) . |Wf(s)| + V(s). Hypernetworks compute W1, b1 and Wf
+    from the state. The absolute values keep the weights from being negative, so a higher
+    value of an agent never lowers Q_tot.
 
     Args:
       n_agents: N.
@@ -49,13 +49,14 @@ class MonotonicMixer(tf_keras.layers.Layer):
 class Qmix(ValueMixing):
     """QMIX (Rashid et al. 2018, 2020)."""
 
-    def build(self) -> Networks:
-        """The agent network and the monotonic mixer."""
-        mixer = MonotonicMixer(
+    settings = ValueMixing.settings | {"mixer_embed", "hypernet_embed", "hypernet_layers"}
+
+    def new_mixer(self) -> MonotonicMixer:
+        """Makes the monotonic mixer."""
+        return MonotonicMixer(
             self.spec.n_agents,
             self.spec.state_size,
             self.config.mixer_embed,
             self.config.hypernet_embed,
             self.config.hypernet_layers,
         )
-        return Networks(agent=self.new_agents(), mixer=mixer)

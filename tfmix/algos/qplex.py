@@ -6,17 +6,19 @@ import tensorflow as tf
 import tf_keras
 
 from tfmix.algos.value_mixing import ValueMixing
-from tfmix.networks.layers import Mlp, Networks
+from tfmix.networks.layers import Mlp
 
 
 class DuplexMixer(tf_keras.layers.Layer):
-    """QPLEX's mixer (Wang et al. 2021, section 3.2).
+    """Computes QPLEX's Q_tot (Wang et al. 2021, section 3.2).
 
-    Each agent's value is shifted and scaled by the state, Q'_i = w_i Q_i + b_i
-    with w_i > 0, and split into its maximum and its advantage A'_i <= 0:
-    Q_tot = sum_i Q'_i(u_i) + sum_i (lambda_i(s, u) - 1) A'_i with lambda_i > 0,
-    so that the best joint action is still every agent's own best, whatever the
-    weights. A' is constant to the gradient, as in the authors' code.
+    The state scales and shifts each agent's value, Q'_i = w_i Q_i + b_i with w_i > 0. Q'_i
+    is split into its maximum and its advantage A'_i <= 0:
+
+      Q_tot = sum_i Q'_i(u_i) + sum_i (lambda_i(s, u) - 1) A'_i, lambda_i > 0.
+
+    The best joint action is therefore each agent's own best action, whatever the weights
+    are. A' is constant to the gradient, as in the authors' code.
 
     Args:
       n_agents: N.
@@ -76,9 +78,11 @@ class DuplexMixer(tf_keras.layers.Layer):
 class Qplex(ValueMixing):
     """QPLEX (Wang et al. 2021)."""
 
-    def build(self) -> Networks:
-        """The agent network and the duplex mixer."""
-        mixer = DuplexMixer(
+    settings = ValueMixing.settings | {"hypernet_embed", "duplex_kernels", "duplex_layers"}
+
+    def new_mixer(self) -> DuplexMixer:
+        """Makes the duplex mixer."""
+        return DuplexMixer(
             self.spec.n_agents,
             self.spec.n_actions,
             self.spec.state_size,
@@ -86,4 +90,3 @@ class Qplex(ValueMixing):
             self.config.duplex_kernels,
             self.config.duplex_layers,
         )
-        return Networks(agent=self.new_agents(), mixer=mixer)

@@ -17,6 +17,8 @@ from tfmix.algos.base import Algorithm, Metrics
 from tfmix.networks.layers import Linear, Mlp, Networks, matmul
 from tfmix.types import Episode
 
+SETTINGS = frozenset({"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"})
+
 
 def encode_taken(layer: Linear, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """The first layer of h_Q: ReLU of `layer` over [hidden, one-hot action], which are not joined.
@@ -167,6 +169,9 @@ class StateValue(tf_keras.layers.Layer):
 class QtranBase(Algorithm):
     """QTRAN-base, the form of PyMARL with arch `qtran_paper`."""
 
+    settings = SETTINGS
+    critic = "joint"
+
     def build(self) -> Networks:
         """The agent network, one joint network and V."""
         spec, config = self.spec, self.config
@@ -228,6 +233,10 @@ class QtranBase(Algorithm):
 
 class QtranAlt(Algorithm):
     """QTRAN-alt, recurrent, with a counterfactual joint network for each agent."""
+
+    settings = SETTINGS
+    critic = "counterfactual"
+    value_per_agent = True
 
     def build(self) -> Networks:
         """The agent network, the counterfactual joint network and V."""

@@ -1,12 +1,14 @@
 """IQL and VDN: the loss of value mixing, which QMIX, Qatten and QPLEX share, and two mixers.
 
-A mixer makes the team's value from the agents' values. All take
-`(agent_q, state, *, agent_max_q, action, obs)`: agent_q [B, T, N] at the actions
-taken, state [B, T, S], agent_max_q [B, T, N] the agents' best legal values,
-action [B, T, N] int32, obs [B, T, N, O]. Most use the first two alone.
+A mixer makes the team's value from the agents' values. Every mixer takes
+`(agent_q, state, *, agent_max_q, action, obs)`: agent_q [B, T, N], the values of the
+chosen actions; state [B, T, S]; agent_max_q [B, T, N], the agents' best legal values;
+action [B, T, N] int32; obs [B, T, N, O]. Most mixers read only the first two.
 """
 
 from __future__ import annotations
+
+import abc
 
 import tensorflow as tf
 import tf_keras
@@ -18,7 +20,7 @@ from tfmix.types import Episode
 
 
 class IndependentMixer(tf_keras.layers.Layer):
-    """No mixing: every agent's value stands for the team's (IQL, Tan 1993)."""
+    """Mixes nothing: the TD error is of every agent's own value (IQL, Tan 1993)."""
 
     def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
         """Returns `agent_q` itself, [B, T, N]."""
@@ -26,53 +28,56 @@ class IndependentMixer(tf_keras.layers.Layer):
 
 
 class AdditiveMixer(tf_keras.layers.Layer):
-    """Q_tot = sum_i Q_i (VDN, Sunehag et al. 2017, section 3)."""
+    """Computes Q_tot = sum_i Q_i (VDN, Sunehag et al. 2017, section 3)."""
 
     def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
         """Returns q_tot, [B, T]."""
         return tf.reduce_sum(agent_q, -1)
 
 
-class ValueMixing(Algorithm):
+class MixedNetworks(Networks):
+    """The agents and a mixer."""
+
+    mixer: tf_keras.layers.Layer
+
+
+class ValueMixing(Algorithm[MixedNetworks]):
     """Q-learning on a mixture of the agents' values."""
 
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """L = sum m (Q_tot(s_t, u_t) - y_t)^2 / sum m, over real steps.
+    settings = frozenset({"double_q"})
+    has_mixer = True
 
-        y_t = r_t + gamma (1 - d_t) Q_tot'(s_{t+1}, u') or a longer return of it
-        (`td_target`), where ' is the target network and u' each agent's best
-        legal action, by the live network with double Q (van Hasselt et al. 2016).
-        Rashid et al. 2018, equation 6; Sunehag et al. 2017 with the sum as mixer.
-        IQL has one Q_tot an agent, gives every agent the team's reward and
-        averages over agents too.
+    def build(self) -> MixedNetworks:
+        """Makes the agents' networks and the mixer."""
+        return MixedNetworks(agent=self.new_agents(), mixer=self.new_mixer())
+
+    @abc.abstractmethod
+    def new_mixer(self) -> tf_keras.layers.Layer:
+        """Makes the mixer."""
+
+    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+        """Computes L = sum m (Q_tot(s_t, u_t) - y_t)^2 / sum m, over real steps (m = 1).
+
+        y_t = r_t + gamma (1 - d_t) Q_tot'(s_{t+1}, u') or a longer return
+        (`td_target`). ' is the target network; u' is each agent's best legal action, by
+        the live network with double Q (van Hasselt et al. 2016). Rashid et al. 2018,
+        equation 6; Sunehag et al. 2017 with the sum as mixer. IQL has one Q_tot for each
+        agent, gives every agent the team's reward and averages over agents too.
         """
         q, _ = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A]
         target_q, _ = self.target.agent.unroll(batch.obs, batch.action)
-
-        def mix(
-            mixer: tf_keras.layers.Layer, q: tf.Tensor, steps: slice, action: tf.Tensor
-        ) -> tf.Tensor:
-            """Q_tot of actions [B, T, N] at `steps`, [B, T], IQL: [B, T, N]."""
-            return mixer(
-                ops.gather_actions(q[:, steps], action),
-                batch.state[:, steps],
-                agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),
-                action=action,
-                obs=batch.obs[:, steps],
-            )
-
         now, later = slice(None, -1), slice(1, None)
-        q_tot = mix(self.live.mixer, q, now, batch.action)
+        q_tot = self.mix(self.live, q, batch, now, batch.action)
         chooser = q if self.config.double_q else target_q
         next_action = ops.legal_argmax(chooser[:, later], batch.legal[:, later])  # [B, T, N]
         target = self.td_target(
             batch,
-            mix(self.target.mixer, target_q, later, next_action),
-            lambda: mix(self.target.mixer, target_q, now, batch.action),
+            self.mix(self.target, target_q, batch, later, next_action),
+            lambda: self.mix(self.target, target_q, batch, now, batch.action),
         )
         mask = batch.mask
-        if q_tot.shape.rank == 3:  # one value an agent
-            mask = tf.broadcast_to(mask[..., None], tf.shape(q_tot))
+        if self.value_per_agent:
+            mask = tf.broadcast_to(mask[:, :, None], tf.shape(q_tot))
         loss = ops.masked_mean(tf.square(q_tot - target), mask)
         return loss, {
             "loss": loss,
@@ -80,18 +85,50 @@ class ValueMixing(Algorithm):
             "target": ops.masked_mean(target, mask),
         }
 
+    def mix(
+        self, networks: MixedNetworks, q: tf.Tensor, batch: Episode, steps: slice, action: tf.Tensor
+    ) -> tf.Tensor:
+        """Computes Q_tot of actions.
+
+        Args:
+          networks: live or target.
+          q: [B, T+1, N, A], the agents' values.
+          batch: episodes.
+          steps: T of the T+1 steps.
+          action: [B, T, N] int32, at `steps`.
+
+        Returns:
+          Q_tot [B, T], or [B, T, N] with `value_per_agent`.
+
+        Raises:
+          ValueError: the mixer returned another shape.
+        """
+        agent_q = ops.gather_actions(q[:, steps], action)
+        q_tot = networks.mixer(
+            agent_q,
+            batch.state[:, steps],
+            agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),
+            action=action,
+            obs=batch.obs[:, steps],
+        )
+        axes = "B T N" if self.value_per_agent else "B T"
+        ops.check_shapes(agent_q=(agent_q, "B T N"), q_tot=(q_tot, axes))
+        return q_tot
+
 
 class Iql(ValueMixing):
     """Independent Q-learning (Tan 1993), with the DQN machinery of the others."""
 
-    def build(self) -> Networks:
-        """The agent network alone."""
-        return Networks(agent=self.new_agents(), mixer=IndependentMixer())
+    value_per_agent = True
+
+    def new_mixer(self) -> IndependentMixer:
+        """Makes the mixer that mixes nothing."""
+        return IndependentMixer()
 
 
 class Vdn(ValueMixing):
     """Value-decomposition networks (Sunehag et al. 2017)."""
 
-    def build(self) -> Networks:
-        """The agent network and a sum."""
-        return Networks(agent=self.new_agents(), mixer=AdditiveMixer())
+    def new_mixer(self) -> AdditiveMixer:
+        """Makes the sum."""
+        return AdditiveMixer()

@@ -46,6 +46,12 @@ class UnrestrictedMixer(tf_keras.layers.Layer):
 class WeightedQmix(Algorithm):
     """What the two have in common; they differ in the weight."""
 
+    settings = frozenset(
+        {"mixer_embed", "hypernet_embed", "hypernet_layers", "central_embed", "wqmix_alpha"}
+    )
+    has_mixer = True
+    critic = "central"
+
     def build(self) -> Networks:
         """QMIX's agents and mixer; central agents of their own and their free mixer."""
         spec, config = self.spec, self.config

@@ -1,7 +1,7 @@
-"""The agents' networks: what one reads and carries, and the team's values of it.
+"""The agents' networks: one step, whole episodes, and the policy state between steps.
 
-A network is recurrent (`tfmix.networks.gru`) or feed-forward, and one serves
-all agents or each has its own.
+`tfmix.networks.architectures` says how one network computes. Here one network serves all
+agents, or each agent has its own.
 """
 
 from __future__ import annotations
@@ -12,45 +12,30 @@ import tensorflow as tf
 import tf_keras
 
 from tfmix.networks.agent_spec import AgentSpec
-from tfmix.networks.gru import RecurrentWeights, recurrent_step, recurrent_unroll
-from tfmix.networks.layers import SeededLayer, matmul
+from tfmix.networks.layers import SeededLayer
+from tfmix.ops import check_shapes
 
-# The weights of one network: `RecurrentWeights`, or kernel and bias of each layer in turn.
+# The weights of one network: kernel and bias of each layer in turn.
 Weights = Sequence[tf.Tensor]
 
 
-def join(
+def input_parts(
     agent_spec: AgentSpec, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor
-) -> tf.Tensor:
-    """A network's input [..., I].
+) -> list[tf.Tensor]:
+    """Lists the parts of a network's input, in the order of the first layer's kernel.
 
     Args:
+      agent_spec: says which parts the network reads.
       obs: [..., O].
       last_action: [..., A], one-hot, zeros before the first action.
-      agent: [...] int32, each agent's index.
+      agent: [...] int32, the agents' indices.
     """
     parts = [obs]
     if agent_spec.last_action:
         parts.append(last_action)
     if agent_spec.agent_id:
         parts.append(tf.one_hot(agent, agent_spec.n_agents))
-    return tf.concat(parts, -1)
-
-
-def feed_forward(weights: Weights, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Linear layers with ReLU between them.
-
-    Args:
-      inputs: [M, I].
-
-    Returns:
-      q [M, A] and the last hidden layer's output [M, H].
-    """
-    *hidden, (head, head_bias) = zip(weights[::2], weights[1::2], strict=True)
-    x = inputs
-    for kernel, bias in hidden:
-        x = tf.nn.relu(x @ kernel + bias)
-    return x @ head + head_bias, x
+    return parts
 
 
 def network_step(
@@ -60,30 +45,30 @@ def network_step(
     policy_state: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of one network, before an action is chosen.
+    """Computes one step of one network, before an action is chosen.
 
     Args:
+      weights: of the network.
+      agent_spec: describes the network.
       obs: [..., O].
-      carry: [..., K], zeros at the start of an episode, see `next_policy_state`.
+      policy_state: [..., K], zeros at the start of an episode, see `next_policy_state`.
       agent: [...] int32, each agent's index.
 
     Returns:
-      q [..., A] and the hidden features [..., H], a GRU's state where there is one.
+      q [..., A] and the features [..., H], which are a GRU's hidden state.
     """
-    memory, last_action = (
-        policy_state[..., : agent_spec.memory_size],
-        policy_state[..., agent_spec.memory_size :],
+    memory = policy_state[..., : agent_spec.memory_size]
+    last_action = policy_state[..., agent_spec.memory_size :]
+    inputs = tf.concat(input_parts(agent_spec, obs, last_action, agent), -1)
+    q, features = agent_spec.network.step(
+        weights,
+        tf.reshape(inputs, [-1, agent_spec.n_inputs]),
+        tf.reshape(memory, [-1, agent_spec.memory_size]) if agent_spec.memory_size else memory,
     )
-    inputs = tf.reshape(join(agent_spec, obs, last_action, agent), [-1, agent_spec.n_inputs])
-    if agent_spec.recurrent:
-        memory = tf.reshape(memory, [-1, agent_spec.hidden_size])
-        q, hidden = recurrent_step(RecurrentWeights(*weights), inputs, memory)
-    else:
-        q, hidden = feed_forward(weights, inputs)
     lead = tf.shape(obs)[:-1]
     return (
         tf.reshape(q, tf.concat([lead, [agent_spec.n_actions]], 0)),
-        tf.reshape(hidden, tf.concat([lead, [agent_spec.hidden_size]], 0)),
+        tf.reshape(features, tf.concat([lead, [agent_spec.hidden_size]], 0)),
     )
 
 
@@ -94,50 +79,57 @@ def policy_step(
     policy_state: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `network_step`, with the agents' weights: of one network, or of one for each agent."""
+    """Computes one step as `network_step`, with the weights of one network or of one per agent."""
     found = [network_step(w, agent_spec, obs, policy_state, agent) for w in weights]
-    q, hidden = found[0]
+    q, features = found[0]
     for i in range(1, len(found)):
         own = (agent == i)[..., None]
-        q, hidden = tf.where(own, found[i][0], q), tf.where(own, found[i][1], hidden)
-    return q, hidden
+        q, features = tf.where(own, found[i][0], q), tf.where(own, found[i][1], features)
+    return q, features
 
 
 def own_legal(agent_spec: AgentSpec, legal: tf.Tensor, agent: tf.Tensor | None = None) -> tf.Tensor:
-    """Takes away from `legal` the actions that an agent does not have.
+    """Removes from `legal` the actions that an agent does not have.
 
     Args:
-      agent_spec: with the agents' own counts of actions.
+      agent_spec: holds the agents' own counts of actions.
       legal: [..., N, A] bool, or [..., A] with `agent`.
-      agent: [...] int32, each row's agent; a row whose index is no agent of the team
-        has no action at all. None where `legal` has an axis of agents.
+      agent: [...] int32, each row's agent; None if `legal` has an axis of agents. A row
+        whose index is not from 0 to N - 1 gets no action at all.
 
     Returns:
-      as `legal`.
+      a mask of the shape of `legal`.
+
+    Raises:
+      ValueError: a shape is wrong.
     """
+    sizes = {"N": agent_spec.n_agents, "A": agent_spec.n_actions}
     if agent is None:
+        check_shapes(sizes, legal=(legal, "... N A"))
         own = agent_spec.own_actions
         return legal if own is None else legal & tf.constant(own)
+    check_shapes(sizes, agent=(agent, "..."), legal=(legal, "... A"))
     own = agent_spec.own_actions or [[True] * agent_spec.n_actions] * agent_spec.n_agents
     chosen = tf.one_hot(agent, agent_spec.n_agents, on_value=True, off_value=False, dtype=tf.bool)
     return legal & tf.reduce_any(chosen[..., None] & tf.constant(own), -2)
 
 
-def next_policy_state(agent_spec: AgentSpec, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-    """What a policy carries on, [..., K].
+def next_policy_state(agent_spec: AgentSpec, features: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+    """Joins what a policy reads at the next step, [..., K]: its memory and its last action.
 
     Args:
-      hidden: [..., H], as `policy_step` returns it.
+      agent_spec: says what the network remembers and reads.
+      features: [..., H], as `policy_step` returns them.
       action: [...] int32, the action taken.
     """
-    parts = [hidden] if agent_spec.recurrent else []
-    if agent_spec.last_action:
-        parts.append(tf.one_hot(action, agent_spec.n_actions))
-    return tf.concat(parts, -1) if parts else hidden[..., :0]
+    memory = features[..., : agent_spec.memory_size]
+    if not agent_spec.last_action:
+        return memory
+    return tf.concat([memory, tf.one_hot(action, agent_spec.n_actions)], -1)
 
 
 class AgentNetwork(SeededLayer):
-    """One network, with which one agent or all of them value their actions."""
+    """Holds the weights of one network, which values the actions of one agent or of all."""
 
     def __init__(self, agent_spec: AgentSpec, name: str = "agent_network"):
         super().__init__(name)
@@ -147,63 +139,27 @@ class AgentNetwork(SeededLayer):
         self.built = True
 
     def add_layer(self, name: str, n_in: int, n_out: int) -> None:
-        """Kernel and bias as attributes `name` and `name_bias`."""
+        """Adds kernel and bias as attributes `name` and `name_bias`."""
         setattr(self, name, self.add_uniform(name, [n_in, n_out], n_in))
         setattr(self, f"{name}_bias", self.add_uniform(f"{name}_bias", [n_out], n_in))
 
     def read(self) -> list[tf.Tensor]:
-        """The weights as tensors, for the functions of this module."""
+        """Reads the weights as tensors, for the functions of this module."""
         return [tf.convert_to_tensor(w) for w in self.weights]
-
-    def _encode(self, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor) -> tf.Tensor:
-        """The first layer's product with what `join` would join, which is not stored.
-
-        Args:
-          obs: [B, T, N, O].
-          last_action: [B, T, N, A], one-hot.
-          agent: [N] int32.
-
-        Returns:
-          [B, T, N, H], bias included.
-        """
-        agent_spec = self.agent_spec
-        parts = [obs]
-        if agent_spec.last_action:
-            parts.append(last_action)
-        if agent_spec.agent_id:
-            parts.append(tf.one_hot(agent, agent_spec.n_agents))
-        kernels = tf.split(self.encode, [x.shape[-1] for x in parts])
-        products = [matmul(x, kernel) for x, kernel in zip(parts, kernels, strict=True)]
-        return sum(products, tf.convert_to_tensor(self.encode_bias))
 
     def unroll(
         self, obs: tf.Tensor, action: tf.Tensor, agent: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
-        batch, length, agents, _ = obs.shape
-        last = tf.pad(
+        """Computes as `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
+        last_action = tf.pad(
             tf.one_hot(action, self.agent_spec.n_actions), [[0, 0], [1, 0], [0, 0], [0, 0]]
         )
-        if not self.agent_spec.recurrent:
-            inputs = join(
-                self.agent_spec, obs, last, tf.broadcast_to(agent, [batch, length, agents])
-            )
-            found = feed_forward(self.read(), tf.reshape(inputs, [-1, self.agent_spec.n_inputs]))
-            q, hidden = (tf.reshape(x, [batch, length, agents, x.shape[-1]]) for x in found)
-            return q, hidden
-        encoded = tf.transpose(self._encode(obs, last, agent), [1, 0, 2, 3])
-        encoded = tf.reshape(encoded, [length, batch * agents, self.agent_spec.hidden_size])
-        q, hidden = recurrent_unroll(RecurrentWeights(*self.read()), encoded)
-
-        def unfold(x: tf.Tensor) -> tf.Tensor:
-            x = tf.reshape(x, [length, batch, agents, x.shape[-1]])
-            return tf.transpose(x, [1, 0, 2, 3])
-
-        return unfold(q), unfold(hidden)
+        parts = input_parts(self.agent_spec, obs, last_action, agent)
+        return self.agent_spec.network.unroll(self.read(), parts)
 
 
 class AgentTeam(tf_keras.Model):
-    """The team: one network for all agents, or one for each (`agent_spec.shared`)."""
+    """Holds the team's networks: one for all agents, or one for each (`agent_spec.shared`)."""
 
     def __init__(self, agent_spec: AgentSpec, name: str = "agent"):
         super().__init__(name=name)
@@ -214,26 +170,39 @@ class AgentTeam(tf_keras.Model):
         self.built = True
 
     def read(self) -> list[list[tf.Tensor]]:
-        """The weights of each network, for `policy_step`."""
+        """Reads the weights of each network, for `policy_step`."""
         return [network.read() for network in self.networks]
 
     def call(self, obs: tf.Tensor, policy_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step of the whole team, see `network_step`: obs [B, N, O] and carry [B, N, K]."""
-        if self.agent_spec.shared:
-            agents = tf.broadcast_to(tf.range(self.agent_spec.n_agents), tf.shape(obs)[:-1])
-            return network_step(self.networks[0].read(), self.agent_spec, obs, policy_state, agents)
+        """Computes one step of the whole team.
+
+        Args:
+          obs: [B, N, O].
+          policy_state: [B, N, K], zeros at the start of an episode.
+
+        Returns:
+          q [B, N, A] and the features [B, N, H].
+
+        Raises:
+          ValueError: a shape is wrong.
+        """
+        size = self.agent_spec
+        check_shapes(
+            {"N": size.n_agents, "O": size.obs_size, "K": size.policy_state_size},
+            obs=(obs, "B N O"),
+            policy_state=(policy_state, "B N K"),
+        )
+        if size.shared:
+            agents = tf.broadcast_to(tf.range(size.n_agents), tf.shape(obs)[:-1])
+            return network_step(self.networks[0].read(), size, obs, policy_state, agents)
         found = [
             network_step(
-                network.read(),
-                self.agent_spec,
-                obs[:, i],
-                policy_state[:, i],
-                tf.fill(tf.shape(obs)[:1], i),
+                network.read(), size, obs[:, i], policy_state[:, i], tf.fill(tf.shape(obs)[:1], i)
             )
             for i, network in enumerate(self.networks)
         ]
-        q, hidden = zip(*found, strict=True)
-        return tf.stack(q, 1), tf.stack(hidden, 1)
+        q, features = zip(*found, strict=True)
+        return tf.stack(q, 1), tf.stack(features, 1)
 
     def unroll(self, obs: tf.Tensor, action: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs the networks over a batch of whole episodes, from the start of each.
@@ -243,14 +212,23 @@ class AgentTeam(tf_keras.Model):
           action: [B, T, N] int32; the action of step t is an input of step t + 1.
 
         Returns:
-          q [B, T+1, N, A] and the hidden features [B, T+1, N, H].
+          q [B, T+1, N, A] and the features [B, T+1, N, H].
+
+        Raises:
+          ValueError: a shape is wrong.
         """
-        agents = tf.range(self.agent_spec.n_agents)
-        if self.agent_spec.shared:
+        size = self.agent_spec
+        check_shapes(
+            {"N": size.n_agents, "O": size.obs_size},
+            action=(action, "B T N"),
+            obs=(obs, "B T+1 N O"),
+        )
+        agents = tf.range(size.n_agents)
+        if size.shared:
             return self.networks[0].unroll(obs, action, agents)
         found = [
             network.unroll(obs[:, :, i : i + 1], action[:, :, i : i + 1], agents[i : i + 1])
             for i, network in enumerate(self.networks)
         ]
-        q, hidden = zip(*found, strict=True)
-        return tf.concat(q, 2), tf.concat(hidden, 2)
+        q, features = zip(*found, strict=True)
+        return tf.concat(q, 2), tf.concat(features, 2)

@@ -1,8 +1,8 @@
-"""The agents' step in NumPy, for acting where environments are stepped in Python.
+"""The agents' step in NumPy, which worker processes act with.
 
-The products of a step for one environment take some 20 microseconds;
-TensorFlow takes many times that to be called at all, at every step of every
-episode. Workers act by this, so there is no TensorFlow here.
+The products of a step for one environment take about 20 microseconds. One call of a
+TensorFlow function takes many times that, and workers call at every step. Workers start
+faster without TensorFlow, so this module does not import it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from tfmix.networks.agent_spec import AgentSpec
 
 
 class NumpyTeam:
-    """A team that acts as `Algorithm.act` does, with weights in NumPy.
+    """Acts as `Algorithm.act` does, with weights in NumPy.
 
     Args:
-      agent_spec: of its networks; M of them, one for all agents or one for each.
-      memory: a buffer of `nbytes(agent_spec)` bytes that the weights are to lie in.
+      agent_spec: describes the M networks, one for all agents or one for each.
+      memory: a buffer of `nbytes(agent_spec)` bytes, which holds the weights.
 
     Attributes:
       weights: kernel [M, n_in, n_out] and bias [M, 1, n_out] of each layer.
-      carry_size: K.
+      policy_state_size: K.
     """
 
     def __init__(self, agent_spec: AgentSpec, memory: Any):
@@ -42,14 +42,14 @@ class NumpyTeam:
 
     @classmethod
     def of(cls, team: Any) -> NumpyTeam:
-        """A copy of the weights of an `AgentTeam` as they are now."""
+        """Copies the current weights of an `AgentTeam`."""
         copy = cls(team.agent_spec, bytearray(nbytes(team.agent_spec)))
         by_network = [[w.numpy() for w in network.weights] for network in team.networks]
         for own, given in zip(copy.weights, zip(*by_network, strict=True), strict=True):
             own[...] = np.stack(given).reshape(own.shape)
         return copy
 
-    @np.errstate(all="ignore")  # a NaN of the environment's is reported when its episode ends
+    @np.errstate(all="ignore")  # an environment's NaN is reported when its episode ends
     def act(
         self,
         obs: np.ndarray,
@@ -58,31 +58,31 @@ class NumpyTeam:
         explore_mask: np.ndarray,
         exploration_scores: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One step of the team's policy.
+        """Chooses the team's actions for one step.
 
         Args:
           obs: [B, N, O] float32.
-          legal: [B, N, A] bool; actions that are not an agent's own are never taken.
-          carry: [B, N, K] float32, zeros at the start of an episode.
-          explores: [B, N] bool, who takes a random legal action: the one that
-            drew the highest number.
-          lottery: [B, N, A], the numbers drawn.
+          legal: [B, N, A] bool; padding is never taken, whatever `legal` says.
+          policy_state: [B, N, K] float32, zeros at the start of an episode.
+          explore_mask: [B, N] bool, True if an agent takes a random legal action: the
+            one with the highest exploration score.
+          exploration_scores: [B, N, A], random numbers.
 
         Returns:
-          action [B, N] and carry [B, N, K].
+          action [B, N] and the next policy state [B, N, K].
         """
-        q, hidden = self.step(obs, policy_state)
+        q, features = self.step(obs, policy_state)
         value = np.where(explore_mask[..., None], exploration_scores, q)
         if self._own is not None:
             legal = legal & self._own
         action = np.where(legal, value, -np.inf).argmax(-1)
-        parts = [hidden] if self.agent_spec.recurrent else []
-        if self.agent_spec.last_action:
-            parts.append(self._one_hot[action])
-        return action, np.concatenate(parts, -1) if parts else hidden[..., :0]
+        memory = features[..., : self.agent_spec.memory_size]
+        if not self.agent_spec.last_action:
+            return action, memory
+        return action, np.concatenate([memory, self._one_hot[action]], -1)
 
     def step(self, obs: np.ndarray, policy_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Values q [B, N, A] and features [B, N, H], as `networks.agent.network_step`."""
+        """Computes values q [B, N, A] and features [B, N, H], as `AgentTeam.call`."""
         agent_spec = self.agent_spec
         batch, agents, _ = obs.shape
         parts = [obs]
@@ -90,32 +90,24 @@ class NumpyTeam:
             parts.append(policy_state[..., agent_spec.memory_size :])
         if agent_spec.agent_id:
             parts.append(np.broadcast_to(self._ids, [batch, agents, agents]))
-        x = self._rows(np.concatenate(parts, -1))
-        if agent_spec.recurrent:
-            (encode, encode_bias), (gates, gates_bias), (recur, recur_bias), head = self._layers
-            memory = self._rows(policy_state[..., : agent_spec.memory_size])
-            x = np.maximum(x @ encode + encode_bias, 0.0)
-            x = _gru(x @ gates + gates_bias, memory, recur, recur_bias)
-        else:
-            *hidden, head = self._layers
-            for kernel, bias in hidden:
-                x = np.maximum(x @ kernel + bias, 0.0)
-        q = x @ head[0] + head[1]
-        return self._by_agent(q, batch), self._by_agent(x, batch)
+        inputs = self._rows(np.concatenate(parts, -1))
+        memory = self._rows(policy_state[..., : agent_spec.memory_size])
+        q, features = agent_spec.network.numpy_step(self._layers, inputs, memory)
+        return self._by_agent(q, batch), self._by_agent(features, batch)
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        """[B, N, F] as the rows of each network, [M, B * N / M, F]."""
+        """Splits [B, N, F] into the rows of each network, [M, B * N / M, F]."""
         if self.agent_spec.shared:
-            return x.reshape(1, -1, x.shape[-1])
+            return x.reshape(1, x.shape[0] * x.shape[1], x.shape[2])
         return np.ascontiguousarray(x.swapaxes(0, 1))
 
     def _by_agent(self, x: np.ndarray, batch: int) -> np.ndarray:
-        """The rows of each network as [B, N, F]."""
+        """Joins the rows of each network to [B, N, F]."""
         return x.reshape(batch, -1, x.shape[-1]) if self.agent_spec.shared else x.swapaxes(0, 1)
 
 
 def _shapes(agent_spec: AgentSpec) -> list[tuple[int, ...]]:
-    """Of the weights, see `NumpyTeam`."""
+    """Returns the shapes of the weights, see `NumpyTeam`."""
     found: list[tuple[int, ...]] = []
     for _, n_in, n_out in agent_spec.layer_sizes:
         found += [(agent_spec.n_networks, n_in, n_out), (agent_spec.n_networks, 1, n_out)]
@@ -123,18 +115,5 @@ def _shapes(agent_spec: AgentSpec) -> list[tuple[int, ...]]:
 
 
 def nbytes(agent_spec: AgentSpec) -> int:
-    """Bytes that the weights need."""
+    """Returns the bytes that the weights need."""
     return 4 * sum(math.prod(shape) for shape in _shapes(agent_spec))
-
-
-def _gru(
-    from_input: np.ndarray, hidden: np.ndarray, recur: np.ndarray, recur_bias: np.ndarray
-) -> np.ndarray:
-    """The next hidden state [M, R, H], see `networks.gru.gru_gates`."""
-    size = hidden.shape[-1]
-    from_hidden = hidden @ recur + recur_bias
-    # The sigmoid of both gates, by a function that does not overflow.
-    both = 0.5 * np.tanh(0.5 * (from_input + from_hidden)[..., : 2 * size]) + 0.5
-    reset, update = both[..., :size], both[..., size:]
-    candidate = np.tanh(from_input[..., 2 * size :] + reset * from_hidden[..., 2 * size :])
-    return candidate + update * (hidden - candidate)

@@ -1,21 +1,24 @@
-"""Layers whose weights can be drawn anew from a seed without compiling anew."""
+"""Layers whose weights a seed sets, without another compilation."""
 
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 import tf_keras
+
+if TYPE_CHECKING:
+    from tfmix.networks.agent import AgentTeam
 
 
 class SeededLayer(tf_keras.layers.Layer):
     """A layer whose weights are drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
 
-    That is what PyTorch does for Linear (weights and biases) and for GRU
-    cells (where the fan is H), and so what the field's published results
-    started from. With no inputs (a task without a state) biases are drawn as
-    with one: zero, as in PyTorch, would leave a hypernetwork of one layer without
-    gradients. `reset_weights` of this module draws them.
+    PyTorch does the same for Linear (kernels and biases) and for GRU cells (with H as
+    fan-in), and the field's published results started from such weights. A layer without
+    inputs (a task without a state) draws its bias as if it had one input: with zero, as in
+    PyTorch, a hypernetwork of one layer would get no gradients. `reset_weights` draws.
     """
 
     def __init__(self, name: str):
@@ -23,24 +26,24 @@ class SeededLayer(tf_keras.layers.Layer):
         self.bounds: list[float] = []
 
     def add_uniform(self, name: str, shape: list[int], fan_in: int) -> tf.Variable:
-        """A weight of this layer; zero until `reset_weights` is called."""
+        """Adds a weight, which is zero until `reset_weights` is called."""
         self.bounds.append(max(fan_in, 1) ** -0.5)
         return self.add_weight(name=name, shape=shape, initializer="zeros")
 
 
 def matmul(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """x [..., I] times kernel [I, O] as one flat product, [..., O].
+    """Multiplies x [..., I] by kernel [I, O] as one flat product, [..., O].
 
-    Not `x @ kernel`: for x of more than two axes that is a batched product.
-    Outside of XLA, TensorFlow 2.21 with oneDNN was seen to compute those
-    wrongly and to crash ([9, 1, 2, 64] with [64, 64], on a CPU with AVX512);
-    TF_ENABLE_ONEDNN_OPTS=0 cured it, and so does the flat product.
+    `x @ kernel` would be a batched product if x has more than two axes. Without XLA,
+    TensorFlow 2.21 with oneDNN computed some of those wrongly and crashed ([9, 1, 2, 64] with
+    [64, 64], on a CPU with AVX512). TF_ENABLE_ONEDNN_OPTS=0 avoids that, and so does the flat
+    product.
     """
     return tf.tensordot(x, kernel, 1)
 
 
 class Linear(SeededLayer):
-    """y = x W + b, over the last axis.
+    """Computes y = x W + b over the last axis.
 
     Args:
       n_in: size of the last axis of x.
@@ -61,7 +64,7 @@ class Linear(SeededLayer):
 
 
 class Mlp(tf_keras.layers.Layer):
-    """Linear layers with ReLU between them and none behind the last.
+    """Linear layers with ReLU between them and none after the last.
 
     Args:
       sizes: of the input, of each hidden layer, of the output.
@@ -84,7 +87,13 @@ class Mlp(tf_keras.layers.Layer):
 
 
 class Networks(tf.Module):
-    """The networks of one algorithm by name, `live` or `target`."""
+    """Holds the networks of one algorithm by name, `live` or `target`.
+
+    Attributes:
+      agent: the agents' networks. Subclasses name the other networks.
+    """
+
+    agent: AgentTeam
 
     def __init__(self, **parts: tf_keras.layers.Layer):
         super().__init__()

@@ -21,15 +21,32 @@ SHARD_AGENT_STEPS = 1_000
 
 
 class Shard(NamedTuple):
-    """What is learned from a part of a batch: means over its real steps, and how many they are."""
+    """Holds the gradient and the metrics of a part of a batch, means over its real steps.
+
+    `steps` counts these steps, [] float.
+    """
 
     gradients: list[tf.Tensor]
     metrics: Metrics
     steps: tf.Tensor
 
 
+class UpdateResult(NamedTuple):
+    """Reports an update.
+
+    Attributes:
+      metrics: the loss and its parts by name, and `grad_norm`, the gradient's norm
+        before clipping, [] float each.
+      applied: [] bool. False if a metric is NaN or infinite; weights, targets and the
+        optimiser are then unchanged.
+    """
+
+    metrics: Metrics
+    applied: tf.Tensor
+
+
 def shards_of(config: Config, spec: EnvSpec) -> int:
-    """Into how many parts of one size a batch is cut, which cores learn from side by side."""
+    """Returns the number of equal parts of a batch, which cores learn from in parallel."""
     if config.update_shards:
         return config.update_shards
     episodes = config.batch_episodes
@@ -41,23 +58,23 @@ def shards_of(config: Config, spec: EnvSpec) -> int:
 
 
 class Learner(tf.Module):
-    """Updates an algorithm's live networks and lets its target networks follow.
+    """Updates an algorithm's live networks and its target networks.
 
-    A batch is cut into `shards` parts of equally many episodes. Each part's
-    gradient is one compiled program that runs on one core next to the others';
-    two cores gain more by that than by sharing each of the many narrow products.
+    A batch is split into `shards` parts of equally many episodes. One compiled program
+    computes the gradient of one part on one core, in parallel with the others. Two cores
+    gain more by that than by sharing each of the many narrow products.
 
     Args:
-      algorithm: what learns.
+      algorithm: holds the networks and the loss.
 
     Attributes:
-      shards: parts of a batch, see `shards_of`.
-      update: (batch, updates, learning_rate) -> metrics, compiled, see `_update`.
+      shards: the number of parts of a batch, see `shards_of`.
+      update: (batch, updates, learning_rate) -> UpdateResult, compiled, see `_update`.
     """
 
     def __init__(self, algorithm: Algorithm):
         super().__init__()
-        # On a GPU it would round the factors of every product to ten bits.
+        # On a GPU, TensorFloat-32 would round the factors of every product to ten bits.
         tf.config.experimental.enable_tensor_float_32_execution(False)
         config = algorithm.config
         self.algorithm, self.config = algorithm, config
@@ -65,8 +82,8 @@ class Learner(tf.Module):
         # A variable, so that the schedule can set it inside the compiled update.
         rate, epsilon = config.learning_rate, config.optimizer_epsilon
         self.optimizer = (
-            # Adaptive: added to the root of the corrected mean square (Kingma & Ba 2015,
-            # algorithm 1), as PyTorch does, and not to that of the plain one.
+            # Adaptive: epsilon is added to the root of the corrected mean square (Kingma & Ba
+            # 2015, algorithm 1), as in PyTorch, and not to the root of the plain one.
             tf_keras.optimizers.Adam(rate, epsilon=epsilon or 1e-8, adaptive_epsilon=True)
             if config.optimizer == "adam"
             else TorchRMSprop(rate, rho=0.99, epsilon=epsilon or 1e-5)
@@ -74,8 +91,8 @@ class Learner(tf.Module):
         self.optimizer.build(self.weights)
         self.reward_scale = RewardScale()
         self.shards = shards_of(config, algorithm.spec)
-        # One part: one program. Several: TensorFlow runs the parts' programs side by side.
-        # Without AutoGraph, which would rewrite every function on the way for nothing.
+        # One part is one program. Several are programs that TensorFlow runs in parallel.
+        # Nothing here needs AutoGraph, which would take time to rewrite every function.
         self.update = tf.function(self._update, jit_compile=self.shards == 1, autograph=False)
         self._learn = tf.function(self._learn_from, jit_compile=True, autograph=False)
         self._apply = tf.function(self._apply_mean, jit_compile=True, autograph=False)
@@ -86,24 +103,23 @@ class Learner(tf.Module):
             variable.assign(tf.zeros_like(variable))
         self.reward_scale.reset()
 
-    def _update(self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor) -> Metrics:
-        """One step downhill, or none where NaN or infinity came out.
+    def _update(self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor) -> UpdateResult:
+        """Does one optimiser step, or none if a metric is NaN or infinite.
 
         Args:
           batch: episodes.
           updates: [] int64, updates done before this one.
           learning_rate: [] float.
 
-        Returns:
-          the loss and its parts by name, `grad_norm`, before clipping, and `applied`,
-          [] bool: False where any of these is not finite; weights, targets and the
-          optimiser are then left as they were.
+        Raises:
+          ValueError: a tensor of the batch does not have the task's shape.
         """
+        self.algorithm.check_batch(batch)
         parts = zip(*(tf.split(x, self.shards) for x in batch), strict=True)  # copies nothing
         return self._apply([self._learn(Episode(*part)) for part in parts], updates, learning_rate)
 
     def _learn_from(self, batch: Episode) -> Shard:
-        """The gradient of a batch or of a part of it."""
+        """Computes the gradient of a batch or of a part of it."""
         batch = ops.clear_padding(batch)
         batch = batch._replace(legal=own_legal(self.algorithm.agent_spec, batch.legal))
         if self.config.standardise_rewards:
@@ -114,8 +130,8 @@ class Learner(tf.Module):
 
     def _apply_mean(
         self, shards: list[Shard], updates: tf.Tensor, learning_rate: tf.Tensor
-    ) -> Metrics:
-        """The step downhill, with the batch's gradient: its parts' mean by their real steps."""
+    ) -> UpdateResult:
+        """Does the optimiser step with the mean of the parts' gradients, weighted by real steps."""
         steps = tf.stack([shard.steps for shard in shards])
         shares = tf.unstack(tf.math.divide_no_nan(steps, tf.reduce_sum(steps)))
 
@@ -135,10 +151,10 @@ class Learner(tf.Module):
             self._update_targets(updates + 1)
 
         tf.cond(applied, apply, lambda: None)
-        return {**metrics, "applied": applied}
+        return UpdateResult(metrics, applied)
 
     def _update_targets(self, updates: tf.Tensor) -> None:
-        """Target networks: a share of the way, or a copy every so many updates."""
+        """Moves the target networks by `target_tau`, or copies every `target_period_updates`."""
         pairs = zip(self.algorithm.target.variables, self.algorithm.live.variables, strict=True)
         for target, live in pairs:
             if self.config.target_tau > 0:

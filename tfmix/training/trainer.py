@@ -83,7 +83,7 @@ class Trainer:
         update = self.learner.update.get_concrete_function(
             batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
         )
-        return sorted(set(update.structured_outputs) - {"applied"})
+        return sorted(update.structured_outputs.metrics)
 
     def reset(self, seed: int) -> None:
         """Starts over from `seed`; nothing is compiled anew."""
@@ -140,11 +140,11 @@ class Trainer:
         ok = True if episode is None else self._store(episode)
         due = tf.minimum(self._updates_due(), last - counters.updates)
         for _ in tf.range(tf.where(ok, due, 0)):
-            metrics = self.learner.update(
+            result = self.learner.update(
                 self._next_batch(), counters.updates.value(), self.learning_rate()
             )
-            sums.metrics.assign_add(tf.stack([metrics[name] for name in self.metric_names]))
-            if not metrics["applied"]:
+            sums.metrics.assign_add(tf.stack([result.metrics[name] for name in self.metric_names]))
+            if not result.applied:
                 ok = False
                 break
             sums.updates.assign_add(1)

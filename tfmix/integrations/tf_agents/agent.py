@@ -126,7 +126,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         return scale.count.read_value()
 
     def _train(self, experience: Any, weights: Any = None) -> Any:
-        """Does one update.
+        """Does one update; the LossInfo's `extra` is the learner's `UpdateResult`.
 
         Raises:
           ValueError: rows that are not T+1 frames long, or weights.
@@ -146,8 +146,8 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
             count = self.learner.reward_scale.count
             checks.append(tf.debugging.assert_positive(count, NOTHING_OBSERVED))
         with tf.control_dependencies(checks):  # in a graph too
-            metrics = self.learner.update(
+            result = self.learner.update(
                 episodes, tf.cast(self.updates, tf.int64), tf.cast(rate, tf.float32)
             )
             self.updates.assign_add(1)
-        return _tf_agent.LossInfo(metrics["loss"], metrics)
+        return _tf_agent.LossInfo(result.metrics["loss"], result)
