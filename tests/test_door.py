@@ -16,7 +16,7 @@ from tests.cases import users, users2, users3
 from tfmix.config.schema import Config
 from tfmix.envs import check
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import door, own
+from tfmix.envs.python.adapters import custom, door
 from tfmix.envs.python.workers import pool
 from tfmix.errors import UserError
 from tfmix.training.collect_python import PythonCollector
@@ -122,7 +122,7 @@ class Chance:
 
 def episode_of(case):
     """Plays an episode as a training does: its return, length and end."""
-    env = own.call(case, "case", "sum", 0)
+    env = custom.call(case, "case", "sum", 0)
     env.rehearse()
     vector_env = pool.in_process([env], Config())
     played = PythonCollector(vector_env, Chance).collect([0, 0], 0, 1.0, 1)
@@ -188,9 +188,9 @@ def test_a_training_is_told_of_an_environment_that_plays_on_at_its_own_limit():
             self.max_cycles = None
             return given
 
-    (notice,) = own.call(Long, "case", "sum", 0).rehearse()
+    (notice,) = custom.call(Long, "case", "sum", 0).rehearse()
     assert "does not end at its max_steps of 4 env steps" in notice
-    assert own.call(Long, "case", "sum", 9).rehearse() == []
+    assert custom.call(Long, "case", "sum", 9).rehearse() == []
 
 
 # Single values.

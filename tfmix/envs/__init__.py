@@ -5,17 +5,17 @@ This module imports no TensorFlow.
 
 from tfmix.envs.factory import make_graph, make_python
 from tfmix.envs.registry import CUSTOM, GRAPH, PYTHON, is_graph
-from tfmix.envs.trust import check_trust, imports_user_code, is_trusted, trust
+from tfmix.envs.trust import allow_import, check_import, imports_user_code, may_import
 
 __all__ = [
     "CUSTOM",
     "GRAPH",
     "PYTHON",
-    "check_trust",
+    "allow_import",
+    "check_import",
     "imports_user_code",
     "is_graph",
-    "is_trusted",
     "make_graph",
     "make_python",
-    "trust",
+    "may_import",
 ]

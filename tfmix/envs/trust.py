@@ -8,22 +8,22 @@ from tfmix.envs.registry import CUSTOM
 from tfmix.errors import UserError
 
 # What the user of this process asked for.
-_ASKED: set[str] = set()
+_ALLOWED: set[str] = set()
 
 
-def trust(name: str) -> None:
+def allow_import(name: str) -> None:
     """Remembers that the user, and not only a run folder, names this environment."""
-    _ASKED.add(name)
+    _ALLOWED.add(name)
 
 
-def is_trusted(name: str) -> bool:
+def may_import(name: str) -> bool:
     """Whether a run folder's word is enough to build `name`."""
-    return name in _ASKED or not imports_user_code(name)
+    return name in _ALLOWED or not imports_user_code(name)
 
 
-def check_trust(name: str, folder: Any) -> None:
+def check_import(name: str, folder: Any) -> None:
     """Raises UserError where a run folder's word is not enough to build `name`."""
-    if not is_trusted(name):
+    if not may_import(name):
         raise UserError(
             f"the run.json of {folder} names code to import and call: add --env={name} if that "
             "is yours or you trust it"

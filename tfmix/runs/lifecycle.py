@@ -15,7 +15,7 @@ from tfmix.algos.base import Algorithm
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import own
+from tfmix.envs.python.adapters import custom
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
@@ -84,11 +84,11 @@ def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
         settings["env"] = env
     elif env is not None:
         given = env
-        settings["env"] = own.name_for(env)
+        settings["env"] = custom.name_for(env)
     algos.check(settings.get("algo", Config.algo))
     if given is None:
         envs.is_graph(settings.get("env", Config.env))
-        envs.trust(settings.get("env", Config.env))
+        envs.allow_import(settings.get("env", Config.env))
     chosen = resolve.resolve(settings)
     folder = Path(chosen.run_dir) if chosen.run_dir else _folder_name(chosen)
     try:

@@ -58,7 +58,7 @@ def _read(run_dir: str | os.PathLike[str], env: Any, env_steps: int | None = Non
     if isinstance(env, str):
         if env != settings.env:
             raise UserError(f"{folder} was trained on {settings.env}, not on {env}")
-        envs.trust(env)
+        envs.allow_import(env)
         env = None
     return Opened(folder, settings, spec, env, checkpoint.latest(folder / "checkpoints"))
 
@@ -70,7 +70,7 @@ def _open_env(opened: Opened) -> tuple[EnvSpec, Callable[..., Any]]:
       UserError: the environment's shape is not that of the run.
     """
     settings, spec, env = opened.config, opened.spec, opened.env
-    if env is None and (settings.env.startswith("custom/") or not envs.is_trusted(settings.env)):
+    if env is None and (settings.env.startswith("custom/") or not envs.may_import(settings.env)):
         return spec, functools.partial(MissingEnv, opened.folder, settings.env)
     found, make_collector = open_env(settings, env)
     if found != spec:

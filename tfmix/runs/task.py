@@ -9,10 +9,11 @@ from typing import Any
 
 from tfmix import envs
 from tfmix.config.schema import Config
-from tfmix.envs.python.adapters import own
+from tfmix.envs.kinds import Kind, kind_of
+from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.workers import pool
 from tfmix.envs.python.workers.apart import RESET, Progress
-from tfmix.envs.python.workers.worker import build, in_graph
+from tfmix.envs.python.workers.worker import build
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_graph import GraphCollector
@@ -40,11 +41,11 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         first = envs.make_graph(settings.env, settings)
     elif env is None:
         factory = functools.partial(envs.make_python, settings.env, settings)
-    elif own.is_instance(env):
-        first = own.adapt(env, settings.env, settings.team_reward, settings.episode_limit)
+    elif custom.is_instance(env):
+        first = custom.adapt(env, settings.env, settings.team_reward, settings.episode_limit)
     else:
         names = (settings.env, settings.team_reward, settings.episode_limit)
-        factory = functools.partial(own.call, env, *names)
+        factory = functools.partial(custom.call, env, *names)
     crew = pool.start(factory, settings)
     if crew is not None and crew.spec is None:  # of the graph, which this process compiles
         crew.close()
@@ -76,12 +77,12 @@ def _open_here(
         factory = functools.partial(build, factory, settings.env, reporter)
         first = factory()
     _check_memory(settings, first.spec)
-    if in_graph(first):
+    if kind_of(first).in_graph:
         cut = settings.time_limit == "terminal"
         return first.spec, lambda algorithm: GraphCollector(
             first, algorithm.act, algorithm.agent_spec.policy_state_size, cut
         )
-    if hasattr(first, "rehearse"):
+    if kind_of(first) is Kind.ADAPTED:
         _tell_notices(first.spec, reporter.call(RESET, first.rehearse))
     if factory is None and settings.n_envs > 1:
         raise UserError(
@@ -118,7 +119,7 @@ class MissingEnv:
 
     def collect(self, *_: Any) -> Any:
         """Raises UserError: there is nothing to play in."""
-        envs.check_trust(self.name, self.folder)
+        envs.check_import(self.name, self.folder)
         raise UserError(
             f"{self.folder} was trained on an environment of your own: give it with env=..."
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmix.envs.python.workers.rows import check
-from tfmix.types import Episode
+from tfmix.types import Episode, VectorEnv
 
 
 class PythonCollector:
@@ -28,7 +28,7 @@ class PythonCollector:
 
     compiled = False
 
-    def __init__(self, vector_env: Any, team: Callable[[], Any]):
+    def __init__(self, vector_env: VectorEnv, team: Callable[[], Any]):
         self.vector_env, self.spec, self.team = vector_env, vector_env.spec, team
 
     @property

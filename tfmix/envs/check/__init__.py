@@ -23,8 +23,9 @@ from tfmix.envs.check.repeat import check_seed, speed
 from tfmix.envs.check.report import Report
 from tfmix.envs.check.rows import rows
 from tfmix.envs.check.source import Witness
+from tfmix.envs.kinds import kind_of
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import own
+from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.envs.python.workers.apart import (
     BUILD,
@@ -45,7 +46,7 @@ from tfmix.envs.python.workers.apart import (
     pickled,
 )
 from tfmix.envs.python.workers.rows import close
-from tfmix.envs.python.workers.worker import build, in_graph
+from tfmix.envs.python.workers.worker import build
 from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.text import clean, of_error
@@ -79,7 +80,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     """
     is_name = env is None or isinstance(env, str)
     if not is_name:
-        settings["env"] = own.name_for(env)
+        settings["env"] = custom.name_for(env)
     elif env is not None:
         settings["env"] = env
     chosen, episodes = resolve.resolve(settings), max(1, episodes)
@@ -88,10 +89,10 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
         return _check(functools.partial(_make_graph, chosen), chosen, episodes)
     if is_name:
         factory = functools.partial(envs.make_python, chosen.env, chosen)
-    elif own.is_instance(env):
-        return _check(lambda: own.adapt(env, *names), chosen, episodes, is_ours=False)
+    elif custom.is_instance(env):
+        return _check(lambda: custom.adapt(env, *names), chosen, episodes, is_ours=False)
     else:
-        factory = functools.partial(own.call, env, *names)
+        factory = functools.partial(custom.call, env, *names)
     parcel = pickled(factory) if chosen.env_workers else None
     report = _check_apart(parcel, chosen, episodes) if parcel else None
     return report or _check(factory, chosen, episodes)
@@ -124,7 +125,7 @@ def _check(
     reporter = reporter or Progress.of_this_process()
     made, compiled = build(factory, chosen.env, reporter), None
     try:
-        if in_graph(made):
+        if kind_of(made).in_graph:
             from tfmix.envs.check import graph
 
             compiled, made = made, graph.GraphEnvAsPython(made)

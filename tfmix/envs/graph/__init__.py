@@ -12,30 +12,10 @@ collector ignores what comes of it.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import tensorflow as tf
+from typing import Any
 
 from tfmix.errors import UserError
-from tfmix.types import EnvSpec, Step
 from tfmix.utils import text
-
-State = Any
-
-
-class GraphEnv(Protocol):
-    """What the collector needs of an environment in the graph."""
-
-    spec: EnvSpec
-
-    def reset(self, seed: tf.Tensor, batch: int) -> tuple[State, Step]:
-        """Starts `batch` episodes."""
-        ...
-
-    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Step]:
-        """Steps every environment once."""
-        ...
-
 
 # What an argument may be at most. An environment builds tables of these numbers (of every
 # two agents, of every cell) and parts of its graph (a turn of every body) before memory is

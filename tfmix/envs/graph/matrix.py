@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import MOST_REWARD, check_count
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -18,6 +19,7 @@ NOT_A_TABLE = (
 )
 
 
+@built_in
 class MatrixGame:
     """One table: all agents act at once and it pays the team, each time they do.
 
@@ -121,6 +123,7 @@ def qtran_21x21(name: str, team_reward: str) -> MatrixGame:
     return MatrixGame(np.maximum(broad, narrow), name)
 
 
+@built_in
 class TwoStep:
     """The two-step game of Rashid et al. (2018), section 5.
 

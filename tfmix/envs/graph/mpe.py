@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import MOST_PARTICLES, check_count, check_number
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -200,6 +201,7 @@ def check_ratio(name: str, local_ratio: float) -> float:
     return check_number(name, "local_ratio", local_ratio, 0, 1)
 
 
+@built_in
 class SimpleSpread(ParticleTask):
     """Cooperative navigation, `simple_spread_v3`: N agents cover N landmarks.
 

@@ -12,6 +12,7 @@ from tfmix.envs.graph.mpe import (
     landmarks_seen,
     moved,
 )
+from tfmix.envs.kinds import built_in
 
 LANDMARKS = 3
 
@@ -21,6 +22,7 @@ def colour(goal: tf.Tensor, low: float) -> tf.Tensor:
     return tf.one_hot(goal, LANDMARKS, on_value=low + 0.5, off_value=low)
 
 
+@built_in
 class SimpleSpeakerListener(ParticleTask):
     """`simple_speaker_listener_v4`: the speaker sees the goal, the listener must reach it.
 
@@ -74,6 +76,7 @@ class SimpleSpeakerListener(ParticleTask):
         return -tf.repeat(missed, 2, axis=1)
 
 
+@built_in
 class SimpleReference(ParticleTask):
     """`simple_reference_v3`: each of two agents knows the other's goal, both talk and move.
 

@@ -15,6 +15,7 @@ from tfmix.envs.graph import (
     check_number,
     grid,
 )
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -26,6 +27,7 @@ class Chase(NamedTuple):
     clock: tf.Tensor
 
 
+@built_in
 class ModifiedPredatorPrey:
     """Predator-prey with a penalty for hunting alone, of QTRAN (Son et al. 2019).
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfmix.envs.graph import MOST_SQUEEZERS, check_count
+from tfmix.envs.kinds import built_in
 from tfmix.types import EnvSpec, Step
 
 
+@built_in
 class GaussianSqueeze:
     """One step: N agents choose 0 to 10 and together must squeeze out the right amount.
 

@@ -15,6 +15,7 @@ from tfmix.envs.graph import (
     check_number,
     grid,
 )
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -27,6 +28,7 @@ class Hunt(NamedTuple):
     clock: tf.Tensor
 
 
+@built_in
 class StagHunt:
     """Predator-prey with a catch action, as in Weighted QMIX (Rashid et al. 2020).
 

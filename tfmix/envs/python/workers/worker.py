@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import mmap
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers.apart import BUILD, RESET, STEP, Line, Progress
 from tfmix.envs.python.workers.rows import EpisodeBuffers, Stepper, close, make_rows, names_of
@@ -119,20 +119,16 @@ def rehearsed(env: Any, name: str, reporter: Progress) -> About:
     Raises:
       UserError: it cannot be played.
     """
-    if in_graph(env):
+    kind = kind_of(env)
+    if kind.in_graph:
         return About(None)
     notices: Sequence[str] = ()
-    if hasattr(env, "rehearse"):
+    if kind is Kind.ADAPTED:
         with _telling(env, reporter):
             notices = env.rehearse()
         reporter.refuse_copies(name)
         reporter.begin(BUILD)
     return About(plain(env.spec), [_said(agent) for agent in names_of(env)], notices)
-
-
-def in_graph(env: Any) -> bool:
-    """Whether an environment is one of the graph, of many episodes side by side."""
-    return "batch" in inspect.signature(env.reset).parameters
 
 
 def plain(spec: EnvSpec) -> EnvSpec:
