@@ -19,7 +19,7 @@ import tfmix
 from tests.test_adapters import Battle, Idle
 from tfmix.config import resolve
 from tfmix.envs import check
-from tfmix.envs.python.workers import apart
+from tfmix.envs.python.workers import handle
 from tfmix.errors import UserError
 from tfmix.runs.task import open_env
 
@@ -136,7 +136,7 @@ class Pair:
 @pytest.fixture
 def in_own_process(monkeypatch):
     """Checks as a user does; for environments whose module imports no TensorFlow."""
-    monkeypatch.setattr(check, "pickled", apart.pickled)
+    monkeypatch.setattr(check, "pickled", handle.pickled)
 
 
 def broken(report):
@@ -523,7 +523,7 @@ def test_a_fault_before_there_is_a_report_is_one_line(in_own_process, fault, at,
 
 def test_a_process_of_its_own_changes_no_report(monkeypatch):
     here = walk()
-    monkeypatch.setattr(check, "pickled", apart.pickled)
+    monkeypatch.setattr(check, "pickled", handle.pickled)
     there = walk()
     for report in (here, there):
         assert "env steps a second" in report.rows.pop("speed")

@@ -23,7 +23,7 @@ from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers import pool
 from tfmix.envs.python.workers.pool import Pool, workers_of
-from tfmix.envs.python.workers.rows import InProcess
+from tfmix.envs.python.workers.stepper import InProcess
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_python import PythonCollector

@@ -167,7 +167,7 @@ class VectorEnv(Protocol):
       n_envs: number of environments.
       restarts: worker processes that were replaced.
       rows: the episodes that are played, one environment a row, as
-        `tfmix.envs.python.workers.rows.EpisodeBuffers`.
+        `tfmix.envs.python.workers.buffers.EpisodeBuffers`.
       rows_to_replay: rows that were lost with their worker; the caller empties
         the list and plays them again.
     """

@@ -12,7 +12,7 @@ from tfmix.config.schema import Config
 from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.workers import pool
-from tfmix.envs.python.workers.apart import RESET, Progress
+from tfmix.envs.python.workers.progress import RESET, Progress
 from tfmix.envs.python.workers.worker import build
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam

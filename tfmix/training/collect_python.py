@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.workers.rows import check
+from tfmix.envs.python.workers.buffers import check
 from tfmix.types import Episode, VectorEnv
 
 

@@ -27,9 +27,10 @@ from tfmix.envs.kinds import kind_of
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.adapters.team import TeamEnv
-from tfmix.envs.python.workers.apart import (
+from tfmix.envs.python.workers.child import Line
+from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
+from tfmix.envs.python.workers.progress import (
     BUILD,
-    CLOSE_SECONDS,
     HUNG,
     MEASURE,
     REFUSED,
@@ -37,15 +38,10 @@ from tfmix.envs.python.workers.apart import (
     SLOT,
     STEP,
     Failure,
-    Line,
     Progress,
-    WorkerHandle,
-    allow_files,
-    new_memory,
-    not_started,
-    pickled,
 )
-from tfmix.envs.python.workers.rows import close
+from tfmix.envs.python.workers.resources import allow_files, new_memory, not_started
+from tfmix.envs.python.workers.stepper import close
 from tfmix.envs.python.workers.worker import build
 from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import

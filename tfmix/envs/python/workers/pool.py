@@ -13,25 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from tfmix import UNGUARDED
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers import worker
-from tfmix.envs.python.workers.apart import (
-    BROKEN,
-    CLOSE_SECONDS,
-    LOOK_SECONDS,
-    REFUSED,
-    SLOT,
-    UNGUARDED,
-    Failure,
-    Progress,
-    WorkerHandle,
-    allow_files,
-    new_memory,
-    not_started,
-    pickled,
-)
-from tfmix.envs.python.workers.rows import InProcess, check, nbytes
+from tfmix.envs.python.workers.buffers import check, nbytes
+from tfmix.envs.python.workers.child import LOOK_SECONDS
+from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
+from tfmix.envs.python.workers.progress import BROKEN, REFUSED, SLOT, Failure, Progress
+from tfmix.envs.python.workers.resources import allow_files, new_memory, not_started
+from tfmix.envs.python.workers.stepper import InProcess
 from tfmix.errors import UserError
 from tfmix.networks import in_numpy
 from tfmix.networks.agent_spec import AgentSpec

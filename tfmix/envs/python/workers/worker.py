@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.workers.apart import BUILD, RESET, STEP, Line, Progress
-from tfmix.envs.python.workers.rows import EpisodeBuffers, Stepper, close, make_rows, names_of
+from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_rows
+from tfmix.envs.python.workers.child import Line
+from tfmix.envs.python.workers.progress import BUILD, RESET, STEP, Progress
+from tfmix.envs.python.workers.stepper import Stepper, close, names_of
 from tfmix.errors import UserError
 from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.in_numpy import NumpyTeam
