@@ -51,7 +51,7 @@ def make_python(name: str, config: Config) -> Any:
       UserError: no such thing, or one that no adapter can play.
     """
     prefix, _, target = name.partition("/")
-    module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.adapters.custom", "make", ""))
+    module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.adapters.custom", "make_env", ""))
     build = getattr(importlib.import_module(module), function)
     return build(
         target or name, name, config.team_reward, config.episode_limit, env_arguments(config)

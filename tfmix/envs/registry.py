@@ -58,18 +58,18 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
 PYTHON: dict[str, tuple[str, str, str]] = {
     "pettingzoo": (
         "tfmix.envs.python.adapters.pettingzoo",
-        "make",
+        "make_env",
         "<module path of a ParallelEnv or AEC>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
     ),
     "gymnasium": (
         "tfmix.envs.python.adapters.gymnasium",
-        "make",
+        "make_env",
         "<id of several agents>, such as gymnasium/Foraging-8x8-2p-2f-coop-v3 or "
         "gymnasium/module:Id",
     ),
     "pymarl": (
         "tfmix.envs.python.adapters.pymarl",
-        "make",
+        "make_env",
         "<module:Class> with the interface of PyMARL's MultiAgentEnv",
     ),
     "smac": ("tfmix.envs.python.adapters.games", "smac", "<map>, such as smac/3s5z"),

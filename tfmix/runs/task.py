@@ -13,7 +13,7 @@ from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.workers import pool
 from tfmix.envs.python.workers.progress import RESET, Progress
-from tfmix.envs.python.workers.worker import build
+from tfmix.envs.python.workers.worker import build_env
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_graph import GraphCollector
@@ -45,7 +45,7 @@ def open_env(settings: Config, env: Any = None) -> tuple[EnvSpec, Callable[..., 
         first = custom.adapt(env, settings.env, settings.team_reward, settings.episode_limit)
     else:
         names = (settings.env, settings.team_reward, settings.episode_limit)
-        factory = functools.partial(custom.call, env, *names)
+        factory = functools.partial(custom.make_from_factory, env, *names)
     crew = pool.start(factory, settings)
     if crew is not None and crew.spec is None:  # of the graph, which this process compiles
         crew.close()
@@ -74,7 +74,7 @@ def _open_here(
     """
     reporter = Progress.of_this_process()
     if factory is not None:
-        factory = functools.partial(build, factory, settings.env, reporter)
+        factory = functools.partial(build_env, factory, settings.env, reporter)
         first = factory()
     _check_memory(settings, first.spec)
     if kind_of(first).in_graph:

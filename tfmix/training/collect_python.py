@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.workers.buffers import check
+from tfmix.envs.python.workers.buffers import check_episodes
 from tfmix.types import Episode, VectorEnv
 
 
@@ -72,7 +72,7 @@ class PythonCollector:
             vector_env.play(team)
             todo, vector_env.rows_to_replay = vector_env.rows_to_replay, []
         played = Episode(*(x[:count].copy() for x in rows.episode))
-        check(self.spec, vector_env.agents, played, rows.clock[:count])
+        check_episodes(self.spec, vector_env.agents, played, rows.clock[:count])
         return played
 
     def close(self) -> None:

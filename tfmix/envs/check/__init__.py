@@ -18,11 +18,11 @@ from tfmix import UNGUARDED, envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.check.play import Episode, EpisodeRunner
-from tfmix.envs.check.repeat import check_seed, speed
+from tfmix.envs.check.observer import SourceObserver
+from tfmix.envs.check.play import EpisodeRunner, PlayedEpisode
+from tfmix.envs.check.repeat import check_seed, measure_speed
 from tfmix.envs.check.report import Report
-from tfmix.envs.check.rows import rows
-from tfmix.envs.check.source import Witness
+from tfmix.envs.check.summary import summarize
 from tfmix.envs.kinds import kind_of
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.adapters import custom
@@ -41,8 +41,8 @@ from tfmix.envs.python.workers.progress import (
     Progress,
 )
 from tfmix.envs.python.workers.resources import allow_files, new_memory, not_started
-from tfmix.envs.python.workers.stepper import close
-from tfmix.envs.python.workers.worker import build
+from tfmix.envs.python.workers.stepper import close_envs
+from tfmix.envs.python.workers.worker import build_env
 from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.text import clean, of_error
@@ -88,7 +88,7 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     elif custom.is_instance(env):
         return _check(lambda: custom.adapt(env, *names), chosen, episodes, is_ours=False)
     else:
-        factory = functools.partial(custom.call, env, *names)
+        factory = functools.partial(custom.make_from_factory, env, *names)
     parcel = pickled(factory) if chosen.env_workers else None
     report = _check_apart(parcel, chosen, episodes) if parcel else None
     return report or _check(factory, chosen, episodes)
@@ -119,7 +119,7 @@ def _check(
       is_ours: whether the environment is to be closed.
     """
     reporter = reporter or Progress.of_this_process()
-    made, compiled = build(factory, chosen.env, reporter), None
+    made, compiled = build_env(factory, chosen.env, reporter), None
     try:
         if kind_of(made).in_graph:
             from tfmix.envs.check import graph
@@ -128,7 +128,7 @@ def _check(
         return _examine(made, compiled, chosen, episodes, reporter, say)
     finally:
         if is_ours:
-            close([made], chosen.env, reporter)
+            close_envs([made], chosen.env, reporter)
 
 
 # In a process of its own.
@@ -203,7 +203,7 @@ def _broken_off(
 
 
 class ReportingRunner(EpisodeRunner):
-    """A player that notes every call, and to which leaving the program is a finding.
+    """A runner that notes every call, and to which leaving the program is a finding.
 
     Args:
       told: takes what this process does.
@@ -214,7 +214,7 @@ class ReportingRunner(EpisodeRunner):
         super().__init__(*words)
         self._reporter = reporter
 
-    def _call(self, episode: Episode, what: str, *words: Any) -> Any:
+    def _call(self, episode: PlayedEpisode, what: str, *words: Any) -> Any:
         stage = RESET if what == "reset" else STEP
         self._reporter.begin(stage, self.findings.episode, self.findings.step)
         try:
@@ -252,15 +252,17 @@ def _examine(
     findings, watch, limit_from, must_end = Findings(), None, "its spec", True
     if isinstance(env, TeamEnv):
         limit_from, must_end = env.limit_from, env.must_end
-        watch = Witness(env, findings)
+        watch = SourceObserver(env, findings)
     else:
         _try_reset(env, reporter)
-    player = ReportingRunner(reporter, env, watch, findings, chosen.seed, limit_from, must_end)
+    runner = ReportingRunner(reporter, env, watch, findings, chosen.seed, limit_from, must_end)
 
-    def shown(played: list[Episode]) -> dict[str, str]:
-        return rows(player, limit_from, chosen.time_limit, played)
+    def shown(played: list[PlayedEpisode]) -> dict[str, str]:
+        return summarize(runner, limit_from, chosen.time_limit, played)
 
-    def report(played: list[Episode], shown: dict[str, str], speed: str = "not measured") -> Report:
+    def report(
+        played: list[PlayedEpisode], shown: dict[str, str], speed: str = "not measured"
+    ) -> Report:
         env_steps = sum(len(episode.rewards) for episode in played)
         return Report(
             name=env.spec.name,
@@ -271,10 +273,10 @@ def _examine(
             played=f"{len(played):,} episode{'s' * (len(played) != 1)}, {env_steps:,} env steps",
         )
 
-    played = _play(player, chosen.seed, episodes, lambda played: say(report(played, shown(played))))
+    played = _play(runner, chosen.seed, episodes, lambda played: say(report(played, shown(played))))
     whole = shown(played)  # what is played again does not count
     if played[0].over != "broken":
-        check_seed(player, played[0], played[1:])
+        check_seed(runner, played[0], played[1:])
     if watch is not None:
         watch.detach()
     return report(played, whole, _speed(env, compiled, chosen, findings, reporter))
@@ -291,17 +293,17 @@ def _try_reset(env: Any, reporter: Progress) -> None:
 
 
 def _play(
-    player: EpisodeRunner, seed: int, count: int, say: Callable[[list[Episode]], None]
-) -> list[Episode]:
+    runner: EpisodeRunner, seed: int, count: int, say: Callable[[list[PlayedEpisode]], None]
+) -> list[PlayedEpisode]:
     """Plays up to `count` episodes; the frames of the first are kept."""
     seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
     begin = time.perf_counter()
-    played: list[Episode] = []
+    played: list[PlayedEpisode] = []
     say(played)
     while len(played) < count:
         if len(played) > 1 and time.perf_counter() - begin > PLAY_SECONDS:
             break
-        played.append(player.play(int(seeds[len(played)]), keep=not played))
+        played.append(runner.play(int(seeds[len(played)]), keep=not played))
         say(played)
     return played
 
@@ -312,9 +314,9 @@ def _speed(env: Any, compiled: Any, chosen: Config, findings: Findings, reporter
     if compiled is not None:
         from tfmix.envs.check import graph
 
-        return graph.speed(compiled, chosen, SPEED_SECONDS, findings)
+        return graph.measure_speed(compiled, chosen, SPEED_SECONDS, findings)
     try:
-        found = reporter.call(MEASURE, speed, env, chosen.seed, SPEED_SECONDS)
+        found = reporter.call(MEASURE, measure_speed, env, chosen.seed, SPEED_SECONDS)
     except (SystemExit, GeneratorExit):  # it was told already
         found = None
     if found is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tfmix.envs.python.adapters.rules import ALWAYS, DOOR, called, fill
+from tfmix.envs.python.adapters.rules import ALWAYS, TRAINING_RULES, agent_label, fill
 
 # What only this check looks at, beside the rules that training refuses too. {who} are the
 # agents; the rest is filled in at first sight.
 RULES = {
-    **DOOR,
+    **TRAINING_RULES,
     "raised": ("{text}", "mend the environment; the actions were legal by its own masks"),
     "hung": (
         "it {text}",
@@ -115,7 +115,7 @@ class Findings:
         new = Finding(rule, text, advice, self.episode, self.step)
         finding = self._found.setdefault((rule, words.get("what")), new)
         finding.count += 1
-        name = None if who is None else called(who)
+        name = None if who is None else agent_label(who)
         if name is not None and name not in finding.who:
             finding.who.append(name)
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.python.adapters.door import brief
+from tfmix.envs.python.adapters.reading import brief
 from tfmix.ops import select_actions
 
 
@@ -68,7 +68,7 @@ def _compile(env: Any, batch: int) -> Any:
     return play
 
 
-def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
+def measure_speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
     """Compiled env steps per second of a random team, alone and `n_envs` side by side."""
     reporter = []
     for batch in dict.fromkeys((1, chosen.n_envs)):

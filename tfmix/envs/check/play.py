@@ -10,14 +10,14 @@ import numpy as np
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.values import Range
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters.door import brief, flag, number
+from tfmix.envs.python.adapters.reading import brief, flag, number
 from tfmix.envs.python.adapters.team import TeamEnv
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass
-class Episode:
+class PlayedEpisode:
     """What an episode showed.
 
     Attributes:
@@ -43,7 +43,7 @@ class EpisodeRunner:
 
     Args:
       env: has `spec`, `reset(seed)` and `step(action)`.
-      watch: the `Witness` of its source, or None.
+      observer: the `SourceObserver` of its source, or None.
       findings: takes what is found.
       seed: of the actions.
       limit_from: who said how long an episode can be.
@@ -57,11 +57,17 @@ class EpisodeRunner:
     """
 
     def __init__(
-        self, env: Any, watch: Any, findings: Findings, seed: int, limit_from: str, must_end: bool
+        self,
+        env: Any,
+        observer: Any,
+        findings: Findings,
+        seed: int,
+        limit_from: str,
+        must_end: bool,
     ):
-        self.env, self.spec, self.watch, self.findings = env, env.spec, watch, findings
+        self.env, self.spec, self.observer, self.findings = env, env.spec, observer, findings
         self._limit_from, self._must_end = limit_from, must_end
-        self._dice = np.random.default_rng(seed)
+        self._random = np.random.default_rng(seed)
         self._own = np.asarray(self.spec.own_actions)
         self._kinds: dict[str, np.dtype[Any]] = {}
         self.obs, self.state, self.reward = Range(), Range(), Range()
@@ -69,7 +75,7 @@ class EpisodeRunner:
 
     def play(
         self, seed: int, script: list[np.ndarray] | None = None, keep: bool = False
-    ) -> Episode:
+    ) -> PlayedEpisode:
         """Plays an episode.
 
         Args:
@@ -77,7 +83,7 @@ class EpisodeRunner:
           script: the actions, taken where they are legal; None for random ones.
           keep: keep all frames, not only the first.
         """
-        episode, found = Episode(seed), self.findings
+        episode, found = PlayedEpisode(seed), self.findings
         found.episode, found.step = found.episode + 1, 0
         frame = self._call(episode, "reset", seed)
         free = np.zeros(self.spec.n_agents, bool)  # had a choice before
@@ -107,12 +113,12 @@ class EpisodeRunner:
 
     def _choose(self, legal: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
         """The actions that are wanted where they are legal, random legal ones elsewhere."""
-        noise = self._dice.random(legal.shape)
+        noise = self._random.random(legal.shape)
         if wanted is not None:
             noise[np.arange(len(legal)), wanted] = 2.0
         return np.where(legal, noise, -1.0).argmax(-1).astype(np.int32)
 
-    def _call(self, episode: Episode, what: str, word: Any) -> Any:
+    def _call(self, episode: PlayedEpisode, what: str, word: Any) -> Any:
         """Resets or steps the environment and checks what it returns: a frame."""
         try:
             given = getattr(self.env, what)(word)
@@ -131,7 +137,9 @@ class EpisodeRunner:
             self._take_step(episode, *given[3:6])
         return self._frame(given[0], given[1], given[2], last=bool(episode.over))
 
-    def _take_step(self, episode: Episode, reward: Any, terminated: Any, truncated: Any) -> None:
+    def _take_step(
+        self, episode: PlayedEpisode, reward: Any, terminated: Any, truncated: Any
+    ) -> None:
         found = number(reward)
         if found is None:
             wanted = "one number for the team"
@@ -185,16 +193,16 @@ class EpisodeRunner:
                 self.findings.add("finite", i, what=name + " of {who}")
         return array
 
-    def _has_ended(self, episode: Episode) -> bool:
+    def _has_ended(self, episode: PlayedEpisode) -> bool:
         """Whether the environment itself has ended the episode, and not tfmix's time limit."""
         return self.env.ended if isinstance(self.env, TeamEnv) else bool(episode.over)
 
-    def _play_on(self, episode: Episode, frame: Any) -> None:
+    def _play_on(self, episode: PlayedEpisode, frame: Any) -> None:
         """Did the environment end the episode at its limit by itself? When does it?"""
         ended = self._has_ended(episode)
         if ended or self.findings.has("late", "endless"):
             return
-        limit, beyond = self.spec.episode_limit, Episode(episode.seed)
+        limit, beyond = self.spec.episode_limit, PlayedEpisode(episode.seed)
         words = {"limit": limit, "limit_from": self._limit_from}
         for more in range(1, limit + 1):
             frame = self._call(beyond, "step", self._choose(self._usable(frame[2])))

@@ -60,7 +60,7 @@ def load_module(name: str, module: str) -> ModuleType:
         raise UserError(f"{name}: cannot import {module}: {text.of_error(error)}") from error
 
 
-def find(name: str, target: str) -> Callable[..., Any]:
+def find_callable(name: str, target: str) -> Callable[..., Any]:
     """Returns what `module:function` or `module:Class` names.
 
     Raises:
@@ -125,10 +125,12 @@ def build(name: str, make: Callable[..., Any], *values: Any, **arguments: Any) -
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever a third party raises, the request was wrong
-        raise UserError(f"{name} cannot be made: {text.of_error(error)}{hint(error)}") from error
+        raise UserError(
+            f"{name} cannot be made: {text.of_error(error)}{seed_hint(error)}"
+        ) from error
 
 
-def hint(error: BaseException) -> str:
+def seed_hint(error: BaseException) -> str:
     """Returns what to do about an error that older interfaces often cause, else nothing."""
     if isinstance(error, TypeError) and "'seed'" in str(error):
         return (
@@ -138,7 +140,7 @@ def hint(error: BaseException) -> str:
     return ""
 
 
-def limit_of(env: Any) -> tuple[int, str]:
+def find_limit(env: Any) -> tuple[int, str]:
     """Returns the environment's own limit in env steps and what says so; 0 if nothing does.
 
     An attribute of `LIMIT_NAMES` is searched for in the environment, in those
@@ -148,14 +150,18 @@ def limit_of(env: Any) -> tuple[int, str]:
         config = getattr(layer, "config", None)
         settings = config if isinstance(config, Mapping) else {}
         for name in LIMIT_NAMES:
-            if limit := _limit(getattr(layer, name, None)):
+            if limit := _as_limit(getattr(layer, name, None)):
                 return limit, name
-            if limit := _limit(settings.get(name)):
+            if limit := _as_limit(settings.get(name)):
                 return limit, f"{name} of its config"
         # highway-env counts an episode in seconds.
         if {"duration", "policy_frequency"} <= settings.keys():
             duration, frequency = settings["duration"], settings["policy_frequency"]
-            if _real(duration) and _real(frequency) and (limit := int(duration * frequency)) > 0:
+            if (
+                _is_real(duration)
+                and _is_real(frequency)
+                and (limit := int(duration * frequency)) > 0
+            ):
                 return limit, "duration and policy_frequency of its config"
     return 0, ""
 
@@ -175,18 +181,18 @@ def _layers(env: Any) -> Iterator[Any]:
                 layers.append(getattr(layer, name, None))
 
 
-def _real(value: Any) -> bool:
+def _is_real(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def _limit(value: Any) -> int:
+def _as_limit(value: Any) -> int:
     """Reads a whole number above 0, of any number type; 0 if `value` is none."""
-    if isinstance(value, bool) or not _real(value) or value != int(value):
+    if isinstance(value, bool) or not _is_real(value) or value != int(value):
         return 0
     return max(int(value), 0)
 
 
-def space_of(source: Any, what: str, agent: Any) -> Any:
+def find_space(source: Any, what: str, agent: Any) -> Any:
     """Returns an agent's space of actions or observations.
 
     It is `action_space(agent)`, an attribute `action_space` (one for each agent

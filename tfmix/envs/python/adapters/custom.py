@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from tfmix.envs.python.adapters import gymnasium, pettingzoo, pymarl
-from tfmix.envs.python.adapters.common import build, find
+from tfmix.envs.python.adapters.common import build, find_callable
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
@@ -63,7 +63,7 @@ def is_instance(env: Any) -> bool:
     return hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
 
 
-def call(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
+def make_from_factory(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
     """What a factory from Python gives, adapted.
 
     Raises:
@@ -72,7 +72,7 @@ def call(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
     return adapt(build(name, factory), name, team_reward, episode_limit)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> Any:
     """What `target`, `module:function` or `module:Class`, gives for the arguments, adapted.
@@ -80,5 +80,5 @@ def make(
     Raises:
       UserError: no such thing, it raises something, or what `adapt` refuses.
     """
-    factory = functools.partial(find(name, target), **arguments)
-    return call(factory, name, team_reward, episode_limit)
+    factory = functools.partial(find_callable(name, target), **arguments)
+    return make_from_factory(factory, name, team_reward, episode_limit)

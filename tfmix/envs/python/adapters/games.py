@@ -149,7 +149,7 @@ class FootballTeam:
         self.env, self.possible_agents = env, list(range(n_agents))
         self.agents: list[int] = []
         self.episode_limit = int(env.unwrapped._config.ScenarioConfig().game_duration)
-        self._dice = SeededGlobalRandom()  # the engine's seed is drawn of `random` at every reset
+        self._random = SeededGlobalRandom()  # the engine's seed is drawn of `random` at every reset
 
     def action_space(self, agent: int) -> Any:
         """The game's actions, 19 by default."""
@@ -166,15 +166,15 @@ class FootballTeam:
 
     def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
         """Kicks off."""
-        self._dice.seed(seed)
-        with self._dice:
+        self._random.seed(seed)
+        with self._random:
             given = self.env.reset()
         self.agents = list(self.possible_agents)
         return dict(enumerate(given[0] if isinstance(given, tuple) else given)), {}
 
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
         """Plays a step; the reward is one number a player."""
-        with self._dice:
+        with self._random:
             rows, rewards, *ends, info = self.env.step([actions[a] for a in self.possible_agents])
         done = any(ends)
         cut = done and self.env.unwrapped.observation()[0]["steps_left"] == 0

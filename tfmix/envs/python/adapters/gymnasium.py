@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.adapters import door
-from tfmix.envs.python.adapters.common import build, limit_of, load_module, version_of
+from tfmix.envs.python.adapters import reading
+from tfmix.envs.python.adapters.common import build, find_limit, load_module, version_of
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.utils.text import nearest
@@ -58,13 +58,13 @@ class GymnasiumTeam:
         self._as_dict = isinstance(env.action_space, spaces.Dict)
         if set(self._actions) != set(seen):
             raise UserError(
-                f"{name}: actions are for {door.brief(list(self._actions))}, observations for "
-                f"{door.brief(list(seen))}"
+                f"{name}: actions are for {reading.brief(list(self._actions))}, observations for "
+                f"{reading.brief(list(seen))}"
             )
         self.possible_agents = list(self._actions)
         self.agents: list[Any] = []
         spec = getattr(env, "spec", None)
-        self.episode_limit, self.limit_from = limit_of(self.bare)
+        self.episode_limit, self.limit_from = find_limit(self.bare)
         if registered := getattr(spec, "max_episode_steps", None):
             self.episode_limit, self.limit_from = registered, "max_episode_steps as registered"
         self._has_masks = callable(getattr(self.bare, "get_avail_actions", None))
@@ -77,10 +77,10 @@ class GymnasiumTeam:
         given = observations if isinstance(observations, Mapping) else {}
         chosen = {}
         for i, (agent, space) in enumerate(self._actions.items()):
-            found = door.mask_in(given.get(agent))
+            found = reading.mask_in(given.get(agent))
             if found is None:
-                found = door.team_mask(infos, agent, i, len(self._actions))
-            legal = None if found is None else door.mask(found, int(space.n))
+                found = reading.team_mask(infos, agent, i, len(self._actions))
+            legal = None if found is None else reading.mask(found, int(space.n))
             chosen[agent] = int(space.start) + (0 if legal is None else int(np.argmax(legal)))
         return isinstance(self.step(chosen)[1], float)
 
@@ -94,12 +94,12 @@ class GymnasiumTeam:
 
     def _each(self, value: Any) -> Any:
         """Returns a value of every agent by agent, one value for all of them repeated."""
-        if not isinstance(value, Mapping) and not (door.is_list(value) and len(value) != 1):
+        if not isinstance(value, Mapping) and not (reading.is_list(value) and len(value) != 1):
             return dict.fromkeys(self.possible_agents, value)
-        return door.by_agent(value, self.possible_agents)
+        return reading.by_agent(value, self.possible_agents)
 
     def _infos(self, info: Any) -> Any:
-        if self._has_masks and isinstance(info, Mapping) and door.mask_in(info) is None:
+        if self._has_masks and isinstance(info, Mapping) and reading.mask_in(info) is None:
             return {**info, "action_mask": self.bare.get_avail_actions()}
         return info
 
@@ -110,7 +110,7 @@ class GymnasiumTeam:
             return given  # refused by the team
         observations, info = given
         self.agents = list(self.possible_agents)
-        return door.by_agent(observations, self.possible_agents), self._infos(info)
+        return reading.by_agent(observations, self.possible_agents), self._infos(info)
 
     def step(self, actions: Mapping[Any, int]) -> Any:
         """Steps the environment; an agent that is gone is sent its first action."""
@@ -121,13 +121,13 @@ class GymnasiumTeam:
         observations, reward, terminated, truncated, info = given
         ends, cuts = self._each(terminated), self._each(truncated)
         flags = [by for by in (ends, cuts) if isinstance(by, Mapping)]
-        everyone = any(door.flag(by.get(door.EVERYONE)) for by in flags)
+        everyone = any(reading.flag(by.get(reading.EVERYONE)) for by in flags)
         self.agents = [
-            a for a in self.agents if not (everyone or any(door.flag(by.get(a)) for by in flags))
+            a for a in self.agents if not (everyone or any(reading.flag(by.get(a)) for by in flags))
         ]
-        one = None if isinstance(reward, Mapping) else door.number(reward)
-        rewards = door.by_agent(reward, self.possible_agents) if one is None else one
-        seen = door.by_agent(observations, self.possible_agents)
+        one = None if isinstance(reward, Mapping) else reading.number(reward)
+        rewards = reading.by_agent(reward, self.possible_agents) if one is None else one
+        seen = reading.by_agent(observations, self.possible_agents)
         return seen, rewards, ends, cuts, self._infos(info)
 
     def state(self) -> Any:
@@ -212,7 +212,7 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
     return TeamEnv(team, name, team_reward, episode_limit, version)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
     """Makes the environment registered as `target`, or by a module if it is `module:Id`.

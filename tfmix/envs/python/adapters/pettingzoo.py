@@ -35,7 +35,7 @@ def version(module: str, env: Any) -> str:
     return version_of((getattr(env, "metadata", None) or {}).get("name", module), module)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
     """The environment of the module `target`; arguments are for its `parallel_env` or `env`.

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.adapters import door
+from tfmix.envs.python.adapters import reading
 from tfmix.envs.python.adapters.common import (
     SeededGlobalRandom,
     build,
     close_quietly,
-    find,
+    find_callable,
     version_of,
 )
 from tfmix.envs.python.adapters.team import TeamEnv
@@ -87,14 +87,14 @@ class PymarlTeam:
         self._spaces = self._make_spaces()
         self._state: Any = None
         self._seeds_itself = "seed" in _parameters(env.reset)
-        self._dice: Any = contextlib.nullcontext() if self._seeds_itself else SeededGlobalRandom()
+        self._random: Any = contextlib.nullcontext() if self._seeds_itself else SeededGlobalRandom()
         self.one_reward = self._try_reward()
 
     def _try_reward(self) -> bool:
         """Whether `step` gives one number for the team; a first step that fails is told later."""
         try:
             _, infos = self.reset(seed=0)
-            legal = [door.mask(infos[a]["action_mask"], self._n_actions) for a in self.agents]
+            legal = [reading.mask(infos[a]["action_mask"], self._n_actions) for a in self.agents]
             chosen = {a: 0 if row is None else int(row.argmax()) for a, row in enumerate(legal)}
             reward = self.step(chosen)[1]
         except (Exception, SystemExit):
@@ -131,7 +131,7 @@ class PymarlTeam:
 
     def _seed(self, seed: int) -> None:
         """Seeds an environment whose reset takes no seed."""
-        self._dice.seed(seed)
+        self._random.seed(seed)
         method: Any = getattr(self.env, "seed", None)
         if _parameters(method):  # PyMARL's own takes none, it tells the seed
             with contextlib.suppress(NotImplementedError):
@@ -146,7 +146,7 @@ class PymarlTeam:
         """Starts an episode."""
         if not self._seeds_itself:
             self._seed(seed)
-        with self._dice:
+        with self._random:
             if self._seeds_itself:
                 self.env.reset(seed=seed)
             else:
@@ -156,25 +156,27 @@ class PymarlTeam:
 
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
         """Steps the environment."""
-        with self._dice:
+        with self._random:
             # An array, as PyMARL's: some environments ask for its shape, or for item().
             given = self.env.step(np.asarray([actions[agent] for agent in self.possible_agents]))
             if not isinstance(given, tuple | list) or len(given) not in (3, 5):
-                raise ValueError(f"step() gave {door.brief(given)}, not 3 values (or EPyMARL's 5)")
+                raise ValueError(
+                    f"step() gave {reading.brief(given)}, not 3 values (or EPyMARL's 5)"
+                )
             *_, reward, terminated, truncated, info = (
                 given if len(given) == 5 else (*given[:2], False, given[2])
             )
             observations, infos = self._look(info)
-        over, cut = door.all_flags(terminated), door.all_flags(truncated)
-        if over and isinstance(info, Mapping) and door.flag(info.get("episode_limit")):
+        over, cut = reading.all_flags(terminated), reading.all_flags(truncated)
+        if over and isinstance(info, Mapping) and reading.flag(info.get("episode_limit")):
             over, cut = False, True
         if over or cut:
             over, self.agents = over and not cut, []
         # What is no flag is refused by the team.
         ends = dict.fromkeys(self.possible_agents, terminated if over is None else over)
         cuts = dict.fromkeys(self.possible_agents, truncated if cut is None else cut)
-        if door.number(reward) is None:
-            reward = door.by_agent(reward, self.possible_agents)
+        if reading.number(reward) is None:
+            reward = reading.by_agent(reward, self.possible_agents)
         return observations, reward, ends, cuts, infos
 
     def state(self) -> Any:
@@ -199,7 +201,7 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
     return TeamEnv(PymarlTeam(env, name), name, team_reward, episode_limit, version)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
     """The environment that `target`, `module:Class` or `module:function`, gives.
@@ -207,5 +209,5 @@ def make(
     Raises:
       UserError: no such thing, or what `as_team` refuses.
     """
-    source: Callable[..., Any] = find(name, target)
+    source: Callable[..., Any] = find_callable(name, target)
     return as_team(build(name, source, **arguments), name, team_reward, episode_limit)

@@ -25,7 +25,7 @@ def rehearse(team: TeamEnv) -> list[str]:
       what a user should know before a training, a sentence each.
 
     Raises:
-      UserError: the source breaks a rule of `rules.DOOR`.
+      UserError: the source breaks a rule of `rules.TRAINING_RULES`.
     """
     try:
         first, _, again = [team.reset(seed) for seed in (0, 1, 0)]
@@ -33,7 +33,9 @@ def rehearse(team: TeamEnv) -> list[str]:
     except EnvError as error:
         raise UserError(str(error)) from error
     except Exception as error:  # an object that does not act as its type promises
-        raise UserError(f"{team.judge.name} cannot be played: {text.of_error(error)}") from error
+        raise UserError(
+            f"{team.validator.name} cannot be played: {text.of_error(error)}"
+        ) from error
     notices = []
     if not all(map(np.array_equal, first, again)):
         notices.append(

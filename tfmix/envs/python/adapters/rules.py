@@ -1,7 +1,7 @@
 """The rules for environments: what is seen when one is broken, and what to do.
 
 Training and `check_env` share them: training stops at the first broken rule of
-`DOOR`, `check_env` notes it, puts a harmless value in its place and plays on.
+`TRAINING_RULES`, `check_env` notes it, puts a harmless value in its place and plays on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 ALWAYS = "at every step and in every episode"
 # Broken rules that would give wrong numbers: {who} is an agent, the rest is filled in.
-DOOR = {
+TRAINING_RULES = {
     "dict": (
         "the {what} are {found}, not a dict with an entry for each agent",
         "return a dict by agent (Gymnasium's Tuple and Dict spaces also take a list in their "
@@ -84,6 +84,6 @@ def fill(rules: dict[str, tuple[str, str]], rule: str, fields: dict[str, Any]) -
     return text.format(**known), advice.format(**known)
 
 
-def called(agent: Any) -> str:
+def agent_label(agent: Any) -> str:
     """Returns an agent's name as it is printed."""
     return agent if isinstance(agent, str) else f"agent {agent}"

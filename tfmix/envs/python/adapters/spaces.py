@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tfmix.envs.python.adapters import door, rules
-from tfmix.envs.python.adapters.common import space_of
+from tfmix.envs.python.adapters import reading, rules
+from tfmix.envs.python.adapters.common import find_space
 from tfmix.errors import UserError
 from tfmix.utils import text
 
@@ -29,7 +29,7 @@ class AgentSpaces:
       counts: actions of each agent, in the order of the agents as all lists.
       firsts: the number of each agent's first action.
       visible: by agent, the space of its observation without a mask.
-      readers: what flattens each agent's observation, see `door.reader`.
+      readers: what flattens each agent's observation, see `reading.observation_reader`.
       sizes: numbers in each agent's observation.
     """
 
@@ -44,7 +44,7 @@ class AgentSpaces:
                 raise UserError(f"{name}: {_not_discrete(agent, actions)}")
         self.counts = [int(actions.n) for actions, _ in self._declared.values()]
         self.firsts = [int(actions.start) for actions, _ in self._declared.values()]
-        self.visible = {agent: door.visible(seen) for agent, (_, seen) in self._declared.items()}
+        self.visible = {agent: reading.visible(seen) for agent, (_, seen) in self._declared.items()}
         self.readers = [self._reader(agent, space) for agent, space in self.visible.items()]
         self.sizes = [int(spaces.utils.flatdim(space)) for space in self.visible.values()]
 
@@ -52,18 +52,18 @@ class AgentSpaces:
         """Returns every agent's spaces of actions and observations, as the source has them."""
         try:
             return {
-                agent: tuple(space_of(self._source, what, agent) for what in BOTH)
+                agent: tuple(find_space(self._source, what, agent) for what in BOTH)
                 for agent in agents
             }
         except Exception as error:  # whatever a third party raises
             raise UserError(f"{self._name}: {text.of_error(error)}") from error
 
-    def _reader(self, agent: Any, space: Any) -> door.Reader:
+    def _reader(self, agent: Any, space: Any) -> reading.Reader:
         try:
-            return door.reader(space)
-        except door.MisfitError as error:
+            return reading.observation_reader(space)
+        except reading.MisfitError as error:
             raise UserError(
-                f"{self._name}: the observation space of {rules.called(agent)}: {error}; "
+                f"{self._name}: the observation space of {rules.agent_label(agent)}: {error}; "
                 "tfmix needs spaces of a fixed size"
             ) from error
 
@@ -72,18 +72,18 @@ class AgentSpaces:
         for agent, now in self._now(list(self._declared)).items():
             for what, old, new in zip(BOTH, self._declared[agent], now, strict=True):
                 if old is not new and old != new:
-                    yield agent, what, door.brief(old), door.brief(new)
+                    yield agent, what, reading.brief(old), reading.brief(new)
 
 
 def _not_discrete(agent: Any, space: Any) -> str:
-    """Says why an action space does not serve."""
-    package = type(space).__module__.partition(".")[0]
+    """Returns why an action space cannot be used, and what to do."""
+    label, package = rules.agent_label(agent), type(space).__module__.partition(".")[0]
     if package == "gym":
         return (
-            f"{rules.called(agent)}'s action space is of the package gym; tfmix reads Gymnasium's: "
+            f"{label}'s action space is of the package gym; tfmix reads Gymnasium's: "
             "write `from gymnasium import spaces`"
         )
     return (
-        f"{rules.called(agent)} has actions {door.brief(space)}; tfmix needs discrete actions"
+        f"{label} has actions {reading.brief(space)}; tfmix needs discrete actions"
         " (some environments offer --env_arg=continuous_actions=false)"
     )

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from tfmix.envs.python import EnvError, EnvRaisedError
-from tfmix.envs.python.adapters import door
-from tfmix.envs.python.adapters.common import close_quietly, hint, limit_of
-from tfmix.envs.python.adapters.judge import Judge, by_clock
+from tfmix.envs.python.adapters import reading
+from tfmix.envs.python.adapters.common import close_quietly, find_limit, seed_hint
 from tfmix.envs.python.adapters.rehearsal import rehearse
 from tfmix.envs.python.adapters.spaces import AgentSpaces
+from tfmix.envs.python.adapters.validation import StepValidator, by_clock
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import text
@@ -64,12 +64,12 @@ class TeamEnv:
         self._acting: list[Any] = []
         self.agent_names = self._find_agents()
         one = getattr(source, "one_reward", False)
-        self.judge = Judge(name, self.agent_names, "team" if one else team_reward)
+        self.validator = StepValidator(name, self.agent_names, "team" if one else team_reward)
         self.spaces = AgentSpaces(source, name, self.agent_names)
         self._n_actions, self._obs_size = max(self.spaces.counts), max(self.spaces.sizes)
         own = np.asarray(self.spaces.counts)[:, None]
         self._own_actions: np.ndarray = np.arange(self._n_actions) < own  # [N, A]
-        own_limit, named = limit_of(source)
+        own_limit, named = find_limit(source)
         self._limit = episode_limit or own_limit
         self.limit_from = (
             "--episode_limit" if episode_limit else getattr(source, "limit_from", named)
@@ -91,7 +91,7 @@ class TeamEnv:
             state_size=len(self.agent_names) * self._obs_size if own < 0 else own,
             episode_limit=self._limit,
             agent_n_actions=tuple(self.spaces.counts),
-            team_reward=self.judge.team_reward,
+            team_reward=self.validator.team_reward,
             version=version,
         )
 
@@ -107,7 +107,7 @@ class TeamEnv:
         names = list(getattr(self._env, "possible_agents", None) or [])
         if len(set(names)) < 2:
             raise UserError(
-                f"{self._name}: a team needs two agents or more, this has {door.brief(names)}"
+                f"{self._name}: a team needs two agents or more, this has {reading.brief(names)}"
             )
         return names
 
@@ -121,7 +121,7 @@ class TeamEnv:
         there = set(getattr(self._env, "agents", self.agent_names))
         known = [agent for agent in self.agent_names if agent in there]
         for agent in there.difference(known) if len(known) < len(there) else ():
-            self.judge.on_fault("stranger", agent)
+            self.validator.on_fault("stranger", agent)
         return known
 
     def _ask(self, what: str, count: int, *values: Any, **arguments: Any) -> Sequence[Any]:
@@ -130,10 +130,10 @@ class TeamEnv:
             given = getattr(self._env, what)(*values, **arguments)
         except (Exception, SystemExit) as error:
             raise EnvRaisedError(
-                f"{self._name}: {what}() raised {text.of_error(error)}{hint(error)}"
+                f"{self._name}: {what}() raised {text.of_error(error)}{seed_hint(error)}"
             ) from error
         if not isinstance(given, tuple | list) or len(given) != count:
-            found = len(given) if isinstance(given, tuple | list) else door.brief(given)
+            found = len(given) if isinstance(given, tuple | list) else reading.brief(given)
             raise EnvError(
                 f"{self._name}: {what}() must return {count} values ({RETURNS[what]}), not {found}"
             )
@@ -158,11 +158,11 @@ class TeamEnv:
         if given is None:
             return None
         try:
-            return door.to_float32(door.real_array(given)).ravel()
-        except door.WideError as error:
-            self.judge.on_fault("wide", what="the state", found=str(error))
+            return reading.to_float32(reading.real_array(given)).ravel()
+        except reading.WideError as error:
+            self.validator.on_fault("wide", what="the state", found=str(error))
             return np.zeros(np.size(given), np.float32)
-        except door.MisfitError as error:
+        except reading.MisfitError as error:
             raise EnvError(f"{self._name}: the state cannot be read: {error}") from error
 
     def _look(self, observations: Any, infos: Any, needed: Sequence[Any], over: str = "") -> Seen:
@@ -176,62 +176,64 @@ class TeamEnv:
             After its end every observation that is given is read: after a
             truncation the value of the next state counts.
         """
-        observations = self.judge.mapping("observations", observations)
-        infos = self.judge.mapping("infos", infos)
+        observations = self.validator.mapping("observations", observations)
+        infos = self.validator.mapping("infos", infos)
         present = observations if over else self._acting
         obs: np.ndarray = np.zeros([len(self.agent_names), self._obs_size], np.float32)
         legal = self._own_actions.copy()
-        of_team = door.mask_in(infos)
+        of_team = reading.mask_in(infos)
         for i, agent in enumerate(self.agent_names):
             if agent not in observations or agent not in present:
                 legal[i] = False
                 legal[i, 0] = True
                 if agent in needed:
-                    self.judge.on_fault("unseen", agent)
+                    self.validator.on_fault("unseen", agent)
                 continue
             mask = self._read(i, agent, observations[agent], infos.get(agent), obs[i])
             if mask is None and of_team is not None:
-                mask = door.row_of(of_team, agent, i, len(self.agent_names))
+                mask = reading.row_of(of_team, agent, i, len(self.agent_names))
             if mask is not None:
                 self._allow(i, agent, mask, legal[i], over)
         if not np.isfinite(obs).all():
             for row in np.flatnonzero(~np.isfinite(obs).all(-1)):
                 what = "the observation of {who}"
-                self.judge.on_fault("finite", self.agent_names[row], what=what)
+                self.validator.on_fault("finite", self.agent_names[row], what=what)
                 obs[row] = 0.0
         return obs, self._state(obs, over), legal
 
     def _read(self, i: int, agent: Any, seen: Any, info: Any, obs: np.ndarray) -> Any:
         """Writes an agent's observation into its row of `obs`; returns its mask or None."""
-        mask, where = door.mask_in(seen), "observation"
+        mask, where = reading.mask_in(seen), "observation"
         if mask is not None:
-            seen = door.without_mask(seen)
+            seen = reading.without_mask(seen)
         else:
-            mask, where = door.mask_in(info), "info"
+            mask, where = reading.mask_in(info), "info"
         try:
             flat = self.spaces.readers[i](seen)
             obs[: flat.size] = flat
-            if self.judge.witness is not None:
+            if self.validator.observer is not None:
                 where = "" if mask is None else where
-                self.judge.witness.see(agent, self.spaces.visible[agent], seen, where)
-        except door.WideError as error:
-            self.judge.on_fault("wide", agent, what="the observation of {who}", found=str(error))
-        except door.MisfitError as error:
-            self.judge.on_fault("outside", agent, wrong=str(error))
+                self.validator.observer.see(agent, self.spaces.visible[agent], seen, where)
+        except reading.WideError as error:
+            self.validator.on_fault(
+                "wide", agent, what="the observation of {who}", found=str(error)
+            )
+        except reading.MisfitError as error:
+            self.validator.on_fault("outside", agent, wrong=str(error))
         return mask
 
     def _allow(self, i: int, agent: Any, mask: Any, legal: np.ndarray, over: str) -> None:
         """Writes an agent's mask into its row of `legal`, which holds its own actions."""
         count = self.spaces.counts[i]
-        allowed = door.mask(mask, count)
+        allowed = reading.mask(mask, count)
         if allowed is None:
-            self.judge.on_fault("mask", agent, found=door.brief(mask), size=count)
+            self.validator.on_fault("mask", agent, found=reading.brief(mask), size=count)
         elif allowed.any():
             legal[:count] = allowed
         elif over:  # nobody acts any more
             legal[1:] = False
         else:
-            self.judge.on_fault("illegal", agent)
+            self.validator.on_fault("illegal", agent)
 
     def _state(self, obs: np.ndarray, over: str) -> np.ndarray:
         """Returns the state; zeros after a true end, when nothing reads it."""
@@ -244,12 +246,12 @@ class TeamEnv:
         own = self._own_state()
         if own is None or own.size != size:
             found = [0 if own is None else own.size]
-            self.judge.on_fault("shape", what="the state", found=found, wanted=[size])
+            self.validator.on_fault("shape", what="the state", found=found, wanted=[size])
             return blank
-        if self.judge.witness is not None:
-            self.judge.witness.see(None, None, own, "")
+        if self.validator.observer is not None:
+            self.validator.observer.see(None, None, own, "")
         if not np.isfinite(own).all():
-            self.judge.on_fault("finite", what="the state")
+            self.validator.on_fault("finite", what="the state")
             return blank
         return own.copy()
 
@@ -259,15 +261,15 @@ class TeamEnv:
         """Starts an episode.
 
         Raises:
-          EnvError: the source breaks a rule of `rules.DOOR`.
+          EnvError: the source breaks a rule of `rules.TRAINING_RULES`.
         """
-        self.judge.clock, self.ended = 0, False
+        self.validator.clock, self.ended = 0, False
         observations, infos = self._ask("reset", 2, seed=seed)
         self._acting = self._present()
         if not self._acting:
-            self.judge.on_fault("empty")
+            self.validator.on_fault("empty")
         for agent, what, old, new in self.spaces.changes():
-            self.judge.on_fault("space", agent, what=what, old=old, new=new)
+            self.validator.on_fault("space", agent, what=what, old=old, new=new)
         return self._look(observations, infos, self._acting)
 
     def step(
@@ -282,25 +284,25 @@ class TeamEnv:
           obs [N, O], state [S], legal [N, A], reward, terminated, truncated, infos.
 
         Raises:
-          EnvError: the source breaks a rule of `rules.DOOR`.
+          EnvError: the source breaks a rule of `rules.TRAINING_RULES`.
         """
         acting = self._acting
         chosen = {
             agent: self.spaces.firsts[i] + int(action[i])
-            for agent, i in ((agent, self.judge.index[agent]) for agent in acting)
+            for agent, i in ((agent, self.validator.index[agent]) for agent in acting)
         }
         observations, rewards, ends, cuts, infos = self._ask("step", 5, chosen)
-        self.judge.clock += 1
-        terminated = self.judge.flags("terminations", ends, acting)
-        truncated = self.judge.flags("truncations", cuts, acting)
+        self.validator.clock += 1
+        terminated = self.validator.flags("terminations", ends, acting)
+        truncated = self.validator.flags("truncations", cuts, acting)
         living = self._living(terminated, truncated, infos)
         # A true end wins if the time limit comes at the same step.
         over = self.ended and all(terminated[a] for a in acting if a not in living)
-        cut = not over and (self.ended or self.judge.clock >= self._limit)
+        cut = not over and (self.ended or self.validator.clock >= self._limit)
         needed = [] if over else living
         if cut:
             needed = [a for a in acting if not terminated[a]]
-        reward = self.judge.team(rewards, acting)
+        reward = self.validator.team(rewards, acting)
         how = "terminated" if over else "truncated" if cut else ""
         return *self._look(observations, infos, needed, how), reward, over, cut, infos
 
@@ -319,13 +321,13 @@ class TeamEnv:
                     terminated[agent], truncated[agent] = False, True
             elif agent not in after and not truncated[agent]:
                 if terminated[agent] is truncated[agent] is False:  # and not unreadable
-                    self.judge.on_fault("vanished", agent)
+                    self.validator.on_fault("vanished", agent)
                 terminated[agent] = True
         living = [a for a in before if not (terminated[a] or truncated[a])]
         living += [agent for agent in self._acting if agent not in terminated]
         self.ended = not living
-        if self.judge.witness is not None:
-            self.judge.witness.end(before, living, self._acting, self.ended)
+        if self.validator.observer is not None:
+            self.validator.observer.end(before, living, self._acting, self.ended)
         return living
 
     # Before and after.

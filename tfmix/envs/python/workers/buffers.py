@@ -67,7 +67,7 @@ def nbytes(spec: EnvSpec, count: int) -> int:
     return max(offset for offset, *_ in _places(spec, count))
 
 
-def make_rows(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
+def make_buffers(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
     """`count` rows in a buffer of `nbytes(spec, count)` bytes; what it holds is kept."""
     *places, _ = _places(spec, count)
     arrays = [np.ndarray(shape, kind, memory, offset) for offset, shape, kind in places]
@@ -75,12 +75,14 @@ def make_rows(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
     return EpisodeBuffers(Episode(*arrays[:parts]), *arrays[parts:])
 
 
-def called(spec: EnvSpec) -> str:
+def task_name(spec: EnvSpec) -> str:
     """Returns the task's name for an error."""
     return clean(spec.name, 100)
 
 
-def check(spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndarray) -> None:
+def check_episodes(
+    spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndarray
+) -> None:
     """Raises EnvError where a number is not finite or an agent could not act.
 
     Args:
@@ -105,4 +107,4 @@ def check(spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndar
             faults.append((t, words.format(agent=name)))
     if faults:
         t, words = min(faults)
-        raise EnvError(f"{called(spec)}: {words} at step {t} of the episode")
+        raise EnvError(f"{task_name(spec)}: {words} at step {t} of the episode")

@@ -17,7 +17,7 @@ from tfmix import UNGUARDED
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers import worker
-from tfmix.envs.python.workers.buffers import check, nbytes
+from tfmix.envs.python.workers.buffers import check_episodes, nbytes
 from tfmix.envs.python.workers.child import LOOK_SECONDS
 from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
 from tfmix.envs.python.workers.progress import BROKEN, REFUSED, SLOT, Failure, Progress
@@ -83,9 +83,9 @@ class Pool:
         except OSError as error:
             raise not_started(n_workers, error) from error
         self._slots = [Progress(slots, number) for number in range(n_workers)]
-        self._dismiss = weakref.finalize(self, _dismiss, self._handles, self._file, os.getpid())
+        self._shut_down = weakref.finalize(self, _shut_down, self._handles, self._file, os.getpid())
         # multiprocessing's exit handler waits for all children, and later ones run earlier.
-        atexit.register(self._dismiss)
+        atexit.register(self._shut_down)
         try:
             # All start now, and import what they need while the first one builds.
             for number in range(n_workers):
@@ -116,7 +116,7 @@ class Pool:
         )
         try:
             os.ftruncate(self._file, size)
-            self.rows, self._team = worker.views(self._job, mmap.mmap(self._file, size))
+            self.rows, self._team = worker.map_memory(self._job, mmap.mmap(self._file, size))
             for handle in self._handles.values():
                 handle.send(self._job)
             for handle in list(self._handles.values()):
@@ -125,17 +125,17 @@ class Pool:
             self.close()
             raise
 
-    def _own(self, number: int) -> list[int]:
+    def _rows_of(self, number: int) -> list[int]:
         """Returns the rows of a worker."""
         return [row for row, owner in enumerate(self._owner) if owner == number]
 
     # A worker's life.
 
     def _start(self, number: int) -> WorkerHandle:
-        arguments = self._factory, self._own(number)
+        arguments = self._factory, self._rows_of(number)
         slot = self._slots[number], number
         try:
-            handle = WorkerHandle(worker.work, arguments, self._file, slot, self._name)
+            handle = WorkerHandle(worker.run_worker, arguments, self._file, slot, self._name)
         except OSError as error:
             raise not_started(self._n_workers, error) from error
         self._handles[number] = handle
@@ -173,9 +173,9 @@ class Pool:
         self._end(handle)
         if failure.kind == BROKEN:
             raise EnvError(failure.text)
-        rows_to_replay = [row for row in self._own(number) if self.rows.playing[row]]
+        rows_to_replay = [row for row in self._rows_of(number) if self.rows.playing[row]]
         # What the team was told may be why it did what the environment cannot take.
-        check(
+        check_episodes(
             self.spec,
             self.agents,
             Episode(*(x[rows_to_replay] for x in self.rows.episode)),
@@ -232,7 +232,10 @@ class Pool:
                     self._pending.discard(number)
             now = time.monotonic()
             for number in list(self._pending):
-                clocks, handle = self.rows.clock[self._own(number)].tobytes(), self._handles[number]
+                clocks, handle = (
+                    self.rows.clock[self._rows_of(number)].tobytes(),
+                    self._handles[number],
+                )
                 if clocks != moved[number][0]:
                     moved[number] = clocks, now
                 elif now - moved[number][1] > seconds:
@@ -243,8 +246,8 @@ class Pool:
 
     def close(self) -> None:
         """Ends the workers; nothing happens the second time."""
-        self._dismiss()
-        atexit.unregister(self._dismiss)
+        self._shut_down()
+        atexit.unregister(self._shut_down)
 
 
 def _pages(size: int) -> int:
@@ -252,16 +255,16 @@ def _pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _dismiss(crew: dict[int, WorkerHandle], file: int, owner: int) -> None:
+def _shut_down(handles: dict[int, WorkerHandle], file: int, owner: int) -> None:
     """Lets workers close their environments, and ends those that do not within seconds."""
     if os.getpid() != owner:
         return  # a copy of the parent: the workers are not its own
-    for handle in crew.values():
+    for handle in handles.values():
         handle.pipe.close()
     deadline = time.monotonic() + CLOSE_SECONDS
-    for handle in crew.values():
+    for handle in handles.values():
         handle.shut_down(deadline)
-    crew.clear()
+    handles.clear()
     os.close(file)
 
 

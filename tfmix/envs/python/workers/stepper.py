@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from tfmix.envs.python import EnvError, EnvRaisedError
-from tfmix.envs.python.workers.buffers import EpisodeBuffers, called, make_rows, nbytes
+from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_buffers, nbytes, task_name
 from tfmix.envs.python.workers.progress import CLOSE, RESET, STEP, WAIT, Progress
 from tfmix.types import EnvSpec
 from tfmix.utils.text import clean, of_error
@@ -59,7 +59,7 @@ class Stepper:
         """
         for row in self.envs:
             if self.rows.playing[row]:
-                name = called(self.envs[row].spec)
+                name = task_name(self.envs[row].spec)
                 try:
                     self._play(row, team)
                 except (SystemExit, GeneratorExit) as error:  # would end the program in silence
@@ -140,14 +140,14 @@ class Stepper:
             place[...] = array
             return
         raise EnvError(
-            f"{called(self.envs[row].spec)}: {name} at step {t} of the episode is not "
+            f"{task_name(self.envs[row].spec)}: {name} at step {t} of the episode is not "
             f"{list(place.shape)} numbers: {wrong}"
         )
 
     def close(self) -> None:
-        """Closes the environments; what that raises costs nothing, see `close`."""
+        """Closes the environments; what that raises costs nothing, see `close_envs`."""
         envs = list(self.envs.values())
-        close(envs, called(envs[0].spec), self.reporter)
+        close_envs(envs, task_name(envs[0].spec), self.reporter)
 
 
 class InProcess:
@@ -163,9 +163,9 @@ class InProcess:
     restarts = 0
 
     def __init__(self, envs: Sequence[Any], cut_is_terminal: bool):
-        self.spec, self.agents, self.n_envs = envs[0].spec, names_of(envs[0]), len(envs)
+        self.spec, self.agents, self.n_envs = envs[0].spec, agent_names(envs[0]), len(envs)
         self.rows_to_replay: list[int] = []
-        self.rows = make_rows(self.spec, self.n_envs, bytearray(nbytes(self.spec, self.n_envs)))
+        self.rows = make_buffers(self.spec, self.n_envs, bytearray(nbytes(self.spec, self.n_envs)))
         reporter = Progress.of_this_process()
         self._stepper = Stepper(self.rows, dict(enumerate(envs)), cut_is_terminal, reporter)
         # Threads would cost more than the products of so few rows gain.
@@ -181,7 +181,7 @@ class InProcess:
         self._stepper.close()
 
 
-def close(envs: Iterable[Any], name: str, reporter: Progress) -> None:
+def close_envs(envs: Iterable[Any], name: str, reporter: Progress) -> None:
     """Closes environments; the first that cannot be closed is reported in one line.
 
     Whatever a `close` raises, what was learned or found, and an error that came
@@ -198,7 +198,7 @@ def close(envs: Iterable[Any], name: str, reporter: Progress) -> None:
             print(f"tfmix: {clean(name, 100)}: close() raised {of_error(first)}", file=sys.stderr)
 
 
-def names_of(env: Any) -> Sequence[Any]:
+def agent_names(env: Any) -> Sequence[Any]:
     """What the environment calls its agents; their indices where it does not say."""
     return getattr(env, "agent_names", None) or range(env.spec.n_agents)
 
@@ -207,7 +207,7 @@ def _values(spec: EnvSpec, what: str, given: Any, count: int) -> Any:
     """Returns what `reset` or `step` gave, `count` values."""
     if (type(given) is not tuple and not isinstance(given, tuple | list)) or len(given) != count:
         found = len(given) if isinstance(given, tuple | list) else type(given).__name__
-        raise EnvError(f"{called(spec)}: {what}() must return {count} values, not {found}")
+        raise EnvError(f"{task_name(spec)}: {what}() must return {count} values, not {found}")
     return given
 
 
@@ -238,7 +238,7 @@ def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
     found = _single(value)
     if found is None or found not in (0, 1):
         raise EnvError(
-            f"{called(spec)}: {name} at step {t} of the episode is {_shown(value)}, "
+            f"{task_name(spec)}: {name} at step {t} of the episode is {_shown(value)}, "
             "expected is one True or False"
         )
     return bool(found)
@@ -249,7 +249,7 @@ def _number(spec: EnvSpec, reward: Any, t: int) -> float:
     found = _single(reward)
     if found is None:
         raise EnvError(
-            f"{called(spec)}: the reward at step {t} of the episode is not one number: it is "
+            f"{task_name(spec)}: the reward at step {t} of the episode is not one number: it is "
             f"{_shown(reward)}"
         )
     return float(found)

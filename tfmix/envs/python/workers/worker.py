@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_rows
+from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_buffers
 from tfmix.envs.python.workers.child import Line
 from tfmix.envs.python.workers.progress import BUILD, RESET, STEP, Progress
-from tfmix.envs.python.workers.stepper import Stepper, close, names_of
+from tfmix.envs.python.workers.stepper import Stepper, agent_names, close_envs
 from tfmix.errors import UserError
 from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.in_numpy import NumpyTeam
@@ -58,7 +58,7 @@ class Job(NamedTuple):
     cut_is_terminal: bool
 
 
-def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
+def run_worker(line: Line, factory: bytes, own: Sequence[int]) -> None:
     """Builds the environments of the rows `own` and obeys until the line is closed.
 
     A `Job` comes, or None first, which asks for an `About` of the first
@@ -72,19 +72,19 @@ def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
     """
     reporter, name = line.progress, line.name
     envs: list[Any] = []
-    line.last.callback(close, envs, name, reporter)
+    line.last.callback(close_envs, envs, name, reporter)
     job = line.receive()
     make = reporter.call(BUILD, pickle.loads, factory)
     if job is None:
-        envs.append(build(make, name, reporter))
-        line.send(rehearsed(envs[0], name, reporter))
+        envs.append(build_env(make, name, reporter))
+        line.send(describe_env(envs[0], name, reporter))
         job = line.receive()
     for _ in own[len(envs) :]:
-        envs.append(build(make, name, reporter))
+        envs.append(build_env(make, name, reporter))
     for env in envs:
-        if (spec := plain(env.spec)) != job.spec:
+        if (spec := as_env_spec(env.spec)) != job.spec:
             raise UserError(f"{name} is not the same when it is built again: {spec}")
-    rows, team = views(job, mmap.mmap(line.memory, job.size))
+    rows, team = map_memory(job, mmap.mmap(line.memory, job.size))
     stepper = Stepper(rows, dict(zip(own, envs, strict=True)), job.cut_is_terminal, reporter)
     line.plays = True
     line.send(READY)
@@ -93,14 +93,14 @@ def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
         line.send(PLAYED)
 
 
-def views(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
+def map_memory(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
     """Returns the rows and the team that lie in the shared memory."""
     view = memoryview(memory)
-    rows = make_rows(job.spec, job.n_envs, view[job.at[0] :])
+    rows = make_buffers(job.spec, job.n_envs, view[job.at[0] :])
     return rows, NumpyTeam(job.agent_spec, view[job.at[1] :])
 
 
-def build(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
+def build_env(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
     """Builds an environment.
 
     Raises:
@@ -115,7 +115,7 @@ def build(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
     return env
 
 
-def rehearsed(env: Any, name: str, reporter: Progress) -> About:
+def describe_env(env: Any, name: str, reporter: Progress) -> About:
     """Starts episodes of the first environment and returns what it is.
 
     Raises:
@@ -126,25 +126,25 @@ def rehearsed(env: Any, name: str, reporter: Progress) -> About:
         return About(None)
     notices: Sequence[str] = ()
     if kind is Kind.ADAPTED:
-        with _telling(env, reporter):
+        with _reporting_calls(env, reporter):
             notices = env.rehearse()
         reporter.refuse_copies(name)
         reporter.begin(BUILD)
-    return About(plain(env.spec), [_said(agent) for agent in names_of(env)], notices)
+    return About(as_env_spec(env.spec), [_printable(agent) for agent in agent_names(env)], notices)
 
 
-def plain(spec: EnvSpec) -> EnvSpec:
+def as_env_spec(spec: EnvSpec) -> EnvSpec:
     """Returns `spec` as an EnvSpec itself; a subclass would have the parent import its module."""
     return EnvSpec(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(EnvSpec)})
 
 
-def _said(agent: Any) -> Any:
+def _printable(agent: Any) -> Any:
     """Returns an agent's name as a number or a short text."""
     return agent if type(agent) is int else clean(agent, 60)
 
 
 @contextlib.contextmanager
-def _telling(env: Any, reporter: Progress) -> Iterator[None]:
+def _reporting_calls(env: Any, reporter: Progress) -> Iterator[None]:
     """Notes every reset and step of a `TeamEnv` inside."""
 
     def noted(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfmix.utils import text
 
-LARGEST = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 # Keys under which infos and observations hold an action mask, in the order of their use.
 MASK_KEYS = ("action_mask", "avail_actions", "available_actions")
 # RLlib's key for a flag that counts for every agent.
@@ -224,7 +224,7 @@ def to_float32(array: np.ndarray) -> np.ndarray:
     return cast
 
 
-def reader(space: Any) -> Reader:
+def observation_reader(space: Any) -> Reader:
     """Returns what turns an observation of a Gymnasium space into a flat float32 array.
 
     The order of the numbers is that of `gymnasium.spaces.utils.flatten`, but
@@ -298,7 +298,7 @@ def _binary_reader(shape: tuple[int, ...]) -> Reader:
 def _parts_reader(space: Any) -> Reader:
     keyed = hasattr(space.spaces, "items")
     parts = dict(space.spaces.items()) if keyed else dict(enumerate(space.spaces))
-    readers = {key: reader(part) for key, part in parts.items()}
+    readers = {key: observation_reader(part) for key, part in parts.items()}
     wanted = "a dict" if keyed else "a tuple"
 
     def read(value: Any) -> np.ndarray:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.check.values import kind, leaves, outside
-from tfmix.envs.python.adapters.door import brief
+from tfmix.envs.check.values import array_types, arrays_in, out_of_bounds
+from tfmix.envs.python.adapters.reading import brief
 
 # The first whole number that float32 cannot tell from its neighbour.
 WIDEST_WHOLE = 2**24
 
 
-class Witness:
+class SourceObserver:
     """Notes what training does not have to refuse, and counts what the report tells.
 
     While it is attached, a broken rule of `TeamEnv` becomes a finding and the
@@ -39,12 +39,12 @@ class Witness:
         self.masks: set[str] = set()
         self.alike = self.unlike = 0
         self.left: Counter[Any] = Counter()
-        self._refuse = team.judge.on_fault
-        team.judge.witness, team.judge.on_fault = self, findings.add
+        self._refuse = team.validator.on_fault
+        team.validator.observer, team.validator.on_fault = self, findings.add
 
     def detach(self) -> None:
         """Lets the team refuse again what it has to."""
-        self._team.judge.witness, self._team.judge.on_fault = None, self._refuse
+        self._team.validator.observer, self._team.validator.on_fault = None, self._refuse
 
     def see(self, agent: Any, space: Any, value: Any, where: str) -> None:
         """Looks at an agent's observation, or at the state if `agent` is None.
@@ -58,18 +58,18 @@ class Witness:
         what = "the state" if agent is None else "the observation of {who}"
         if where:
             self.masks.add(where)
-        old, new = self._kinds.setdefault(agent, kind(value)), kind(value)
+        old, new = self._kinds.setdefault(agent, array_types(value)), array_types(value)
         if old != new:
             self.findings.add("kind", agent, what=what, old=old, new=new)
         if space is None:
             return
-        if wrong := outside(space, value):
+        if wrong := out_of_bounds(space, value):
             self.findings.add("outside", agent, wrong=wrong)
         self._compare_types(agent, space, value)
 
     def _compare_types(self, agent: Any, space: Any, value: Any) -> None:
         """Warns of numbers that the space's type, or float32, would not hold."""
-        for array in leaves(value):
+        for array in arrays_in(value):
             declared = getattr(space, "dtype", None)
             if declared is not None and declared.kind in "iub" and array.dtype.kind == "f":
                 self.findings.add("cast", agent, found=array.dtype, wanted=declared)
