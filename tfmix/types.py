@@ -166,7 +166,7 @@ class VectorEnv(Protocol):
       agents: names of the N agents.
       n_envs: number of environments.
       restarts: worker processes that were replaced.
-      rows: the episodes that are played, one environment a row, as
+      buffers: the episodes that are played, one row for each environment, as
         `tfmix.envs.python.workers.buffers.EpisodeBuffers`.
       rows_to_replay: rows that were lost with their worker; the caller empties
         the list and plays them again.
@@ -178,7 +178,7 @@ class VectorEnv(Protocol):
     agents: Sequence[Any]
     n_envs: int
     restarts: int
-    rows: Any
+    buffers: Any
     rows_to_replay: list[int]
 
     def play(self, team: Any) -> None:

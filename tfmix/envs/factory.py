@@ -17,7 +17,7 @@ def make_graph(name: str, config: Config) -> Any:
     """Builds an environment of `GRAPH`.
 
     Raises:
-      UserError: an argument it does not take, lacks or cannot use.
+      UserError: an argument is unknown, missing or out of bounds.
     """
     module, function, fixed = GRAPH[name]
     build = getattr(importlib.import_module(module), function)
@@ -45,10 +45,10 @@ def make_graph(name: str, config: Config) -> Any:
 
 
 def make_python(name: str, config: Config) -> Any:
-    """Builds an environment with a prefix of `PYTHON`, or the user's own, of either kind.
+    """Builds an environment with a prefix of `PYTHON`, or a user's environment of any kind.
 
     Raises:
-      UserError: no such thing, or one that no adapter can play.
+      UserError: it does not exist, or no adapter can play it.
     """
     prefix, _, target = name.partition("/")
     module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.adapters.custom", "make_env", ""))

@@ -54,7 +54,7 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
     "predator_prey/stag_hunt": ("tfmix.envs.graph.stag_hunt", "StagHunt", {}),
 }
 
-# prefix: (module, builder, what stands behind the prefix)
+# prefix: (module, builder, what follows the prefix)
 PYTHON: dict[str, tuple[str, str, str]] = {
     "pettingzoo": (
         "tfmix.envs.python.adapters.pettingzoo",
@@ -81,15 +81,17 @@ PYTHON: dict[str, tuple[str, str, str]] = {
     ),
 }
 
-# An environment of the user's own: a name with a colon and no prefix.
+# The name of a user's environment: module:function without a prefix.
 CUSTOM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def is_graph(name: str) -> bool:
-    """Whether `name` is an environment in the graph; one of the user's own is told by building it.
+    """Returns whether `name` is a graph environment of tfmix.
+
+    The kind of a user's environment is known once it is built, see `kinds.kind_of`.
 
     Raises:
-      UserError: `name` is no environment at all.
+      UserError: there is no environment of that name.
     """
     if name in GRAPH:
         return True

@@ -1,4 +1,4 @@
-"""What may be imported: a run folder alone does not decide it."""
+"""Decides which modules may be imported: the name in a run folder alone is not enough."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 from tfmix.envs.registry import CUSTOM
 from tfmix.errors import UserError
 
-# What the user of this process asked for.
+# Names that the user of this process asked for.
 _ALLOWED: set[str] = set()
 
 
 def allow_import(name: str) -> None:
-    """Remembers that the user, and not only a run folder, names this environment."""
+    """Records that the user, and not only a run folder, names this environment."""
     _ALLOWED.add(name)
 
 
 def may_import(name: str) -> bool:
-    """Whether a run folder's word is enough to build `name`."""
+    """Returns whether `name` may be built when only a run folder names it."""
     return name in _ALLOWED or not imports_user_code(name)
 
 
 def check_import(name: str, folder: Any) -> None:
-    """Raises UserError where a run folder's word is not enough to build `name`."""
+    """Raises UserError if `name` may not be built when only the run `folder` names it."""
     if not may_import(name):
         raise UserError(
             f"the run.json of {folder} names code to import and call: add --env={name} if that "
@@ -31,10 +31,10 @@ def check_import(name: str, folder: Any) -> None:
 
 
 def imports_user_code(name: str) -> bool:
-    """Whether `name` says what to import and call, `os:system` for one.
+    """Returns whether `name` says what to import and call, such as `os:system`.
 
-    A run.json may come from anybody. Its word is enough for the environments of
-    tfmix and of the packages that they are made for, and for no others.
+    A run.json may come from anybody. The name in it is enough for the environments
+    of tfmix and of the packages that the adapters are written for, and for no others.
     """
     prefix, _, rest = name.partition("/")
     return (

@@ -59,7 +59,7 @@ class PythonCollector:
 
     def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
         """Plays the episodes that come of `words`, one a row."""
-        vector_env, rows, count = self.vector_env, self.vector_env.rows, len(words)
+        vector_env, rows, count = self.vector_env, self.vector_env.buffers, len(words)
         for row, word in enumerate(words):
             rows.seed[row] = word.generate_state(1)[0] >> 1
             draw = np.random.default_rng(word.spawn(1)[0])

@@ -27,7 +27,7 @@ from tfmix.envs.kinds import kind_of
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.adapters.team import TeamEnv
-from tfmix.envs.python.workers.child import Line
+from tfmix.envs.python.workers.child import ParentLink
 from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
 from tfmix.envs.python.workers.progress import (
     BUILD,
@@ -168,15 +168,15 @@ def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
         handle.end()
 
 
-def _work(line: Line, parcel: bytes, chosen: Config, episodes: int) -> None:
+def _work(link: ParentLink, parcel: bytes, chosen: Config, episodes: int) -> None:
     """Checks an environment and sends (whether it is whole, the report) again and again."""
 
     def say(report: Report) -> None:
-        line.plays = True
-        line.send((False, report))
+        link.is_built = True
+        link.send((False, report))
 
-    factory = line.progress.call(BUILD, pickle.loads, parcel)
-    line.send((True, _check(factory, chosen, episodes, line.progress, say)))
+    factory = link.progress.call(BUILD, pickle.loads, parcel)
+    link.send((True, _check(factory, chosen, episodes, link.progress, say)))
 
 
 def _broken_off(

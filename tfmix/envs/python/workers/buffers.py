@@ -1,4 +1,4 @@
-"""Memory for the episodes that environments play, and the check of what was played."""
+"""Buffers for the episodes that environments play, and the check of played episodes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ ALIGNMENT = 64  # bytes
 
 
 class EpisodeBuffers(NamedTuple):
-    """B rows, in one piece of memory that processes may share.
+    """Episodes of B environments, one row each, in memory that processes may share.
 
     Attributes:
-      episode: padded episodes, zero behind their ends.
-      explores: [B, T, N] bool, who takes a random legal action when.
-      lottery: [B, T, N, A], drawn numbers; such an agent takes the action of
-        the highest.
-      seed: [B] int64, what the next reset is given.
+      episode: padded episodes, zero after their ends.
+      explore_mask: [B, T, N] bool, which agents take a random legal action at
+        which step.
+      exploration_scores: [B, T, N, A], random numbers; an exploring agent takes
+        the legal action with the highest one.
+      seed: [B] int64, the seed of the next reset.
       clock: [B] int64, steps played; -1 until the reset is done.
-      playing: [B] bool, rows whose episode has not ended. Who has them played sets
-        it, and the clock back.
+      playing: [B] bool, True while the episode of a row is running. The caller
+        sets it, and sets `clock` to -1, before `play`.
     """
 
     episode: Episode
@@ -37,7 +38,7 @@ class EpisodeBuffers(NamedTuple):
 
 
 def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]:
-    """Shapes and types of the arrays of `EpisodeBuffers`, in their order."""
+    """Yields the shape and type of each array of `EpisodeBuffers`, in order."""
     b, t, n = count, spec.episode_limit, spec.n_agents
     yield (b, t + 1, n, spec.obs_size), np.float32
     yield (b, t + 1, spec.state_size), np.float32
@@ -53,7 +54,7 @@ def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]
 
 
 def _places(spec: EnvSpec, count: int) -> Iterator[tuple[int, tuple[int, ...], type]]:
-    """Offset, shape and type of every array, and at last the end's offset."""
+    """Yields the offset, shape and type of each array, and at last the offset of the end."""
     offset = 0
     for shape, kind in _fields(spec, count):
         yield offset, shape, kind
@@ -63,12 +64,12 @@ def _places(spec: EnvSpec, count: int) -> Iterator[tuple[int, tuple[int, ...], t
 
 
 def nbytes(spec: EnvSpec, count: int) -> int:
-    """Bytes that `count` rows need."""
+    """Returns the bytes that the buffers of `count` environments need."""
     return max(offset for offset, *_ in _places(spec, count))
 
 
 def make_buffers(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
-    """`count` rows in a buffer of `nbytes(spec, count)` bytes; what it holds is kept."""
+    """Maps the buffers of `count` environments onto `nbytes(spec, count)` bytes, uncleared."""
     *places, _ = _places(spec, count)
     arrays = [np.ndarray(shape, kind, memory, offset) for offset, shape, kind in places]
     parts = len(Episode._fields)
@@ -76,35 +77,35 @@ def make_buffers(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
 
 
 def task_name(spec: EnvSpec) -> str:
-    """Returns the task's name for an error."""
+    """Returns the task's name for an error message."""
     return clean(spec.name, 100)
 
 
 def check_episodes(
     spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndarray
 ) -> None:
-    """Raises EnvError where a number is not finite or an agent could not act.
+    """Raises EnvError if a number is not finite or an agent had no legal action.
 
     Args:
-      spec: the task's.
-      agents: names of its N agents.
-      episode: what was played so far, zero behind it.
+      spec: the shape of the task.
+      agents: names of the N agents.
+      episode: what was played so far, zero after it.
       clock: [B], steps played.
     """
-    # Behind a true end nobody acts; behind a cut the team's value is counted on.
+    # After termination no agent acts; after truncation the value of the last step counts.
     acts = np.arange(spec.episode_limit + 1) <= clock[:, None]  # [B, T+1]
     acts[:, 1:] &= episode.terminated == 0
     faults = []  # [B, T+1, ...], True where something is wrong
-    for words, wrong in (
+    for message, wrong in (
         ("{agent}'s observation is NaN or infinite", ~np.isfinite(episode.obs).all(-1)),
         ("the state is NaN or infinite", ~np.isfinite(episode.state).all(-1)),
         ("{agent} has no legal action", acts[..., None] & ~episode.legal.any(-1)),
         ("the reward is NaN or infinite", np.pad(~np.isfinite(episode.reward), [(0, 0), (1, 0)])),
     ):
         if wrong.any():
-            _, t, *agent = min(np.argwhere(wrong).tolist(), key=lambda place: place[1])
+            _, t, *agent = min(np.argwhere(wrong).tolist(), key=lambda index: index[1])
             name = f"agent {clean(agents[agent[0]], 60)}" if agent else ""
-            faults.append((t, words.format(agent=name)))
+            faults.append((t, message.format(agent=name)))
     if faults:
-        t, words = min(faults)
-        raise EnvError(f"{task_name(spec)}: {words} at step {t} of the episode")
+        t, message = min(faults)
+        raise EnvError(f"{task_name(spec)}: {message} at step {t} of the episode")

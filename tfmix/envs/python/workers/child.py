@@ -1,4 +1,4 @@
-"""The child's side of a process that steps environments. Nothing here imports TensorFlow."""
+"""Runs the child's side of a process that steps environments. Nothing here imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -29,43 +29,43 @@ from tfmix.envs.python.workers.progress import (
 from tfmix.errors import UserError
 from tfmix.utils.text import clean, of_error
 
-FAREWELL_SECONDS = 5.0
-LOOK_SECONDS = 1.0  # between looks at a process that says nothing
-KEPT_OUTPUT = 1 << 20  # bytes of what an environment prints, until older output is dropped
+FAREWELL_SECONDS = 5.0  # from the end of the parent to the end of the child
+POLL_SECONDS = 1.0  # between checks of a process that sends nothing
+MAX_OUTPUT = 1 << 20  # bytes of an environment's output; then older output is dropped
 
 
-class LeftError(BaseException):
-    """The parent of this process is gone, or has closed its end."""
+class ParentGoneError(BaseException):
+    """The parent of this process has ended or has closed its end of the pipe."""
 
 
-class Line:
-    """A child's end of the line to its parent.
+class ParentLink:
+    """A child's connection to its parent.
 
     Attributes:
-      name: of the environment, for errors.
-      memory: file descriptor of the memory that the processes share.
-      progress: what this process does now.
-      plays: whether its environments are built; what they raise before is a wrong request.
-      last: is closed at the end, after a failure is reported.
+      name: name of the environment, for errors.
+      memory: file descriptor of the shared memory.
+      progress: reports what this process does now.
+      is_built: whether its environments are built; an error before that is a wrong request.
+      on_exit: closed at the end, after a failure is reported.
     """
 
     def __init__(self, pipe: Connection, name: str, memory: int, progress: Progress):
         self._pipe, self.name, self.memory, self.progress = pipe, name, memory, progress
-        self.plays, self.last = False, contextlib.ExitStack()
+        self.is_built, self.on_exit = False, contextlib.ExitStack()
 
     def send(self, message: Any) -> None:
         """Sends an object that can be pickled."""
         try:
             self._pipe.send(message)
         except OSError:
-            raise LeftError from None
+            raise ParentGoneError from None
 
     def receive(self) -> Any:
         """Returns the parent's next message."""
         try:
             return self._pipe.recv()
         except (EOFError, OSError):
-            raise LeftError from None
+            raise ParentGoneError from None
 
 
 def main(
@@ -77,75 +77,77 @@ def main(
     work: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
-    """Runs `work` in a child and sends what it raises as a `Failure`.
+    """Runs `work` in this child process and sends an exception from it as a `Failure`.
 
     Args:
-      pipe: to the parent.
-      name: of the environment, for errors.
-      files: descriptors of the shared memory and of the file for standard error.
-      number: of the slot of this process.
+      pipe: connection to the parent.
+      name: name of the environment, for errors.
+      files: file descriptors of the shared memory and of the file for standard error.
+      number: index of this process's `Progress` slot.
       folder: the current directory.
-      work: called with a `Line` and the arguments.
-      arguments: see `work`.
+      work: called with a `ParentLink` and the arguments.
+      arguments: passed to `work`.
     """
     memory, output = files
-    _leave_home(output)
+    _isolate(output)
     slots = mmap.mmap(memory, SLOT * (number + 1))
-    line = Line(pipe, name, memory, Progress(slots, number))
-    with contextlib.suppress(LeftError), line.last:
+    link = ParentLink(pipe, name, memory, Progress(slots, number))
+    with contextlib.suppress(ParentGoneError), link.on_exit:
         try:
             os.chdir(folder)
-            work(line, *arguments)
-        except LeftError:
-            pass  # nobody is left to tell
-        except BaseException as error:  # no Ctrl-C comes here: it is all the environment's
-            line.send(_failure(error, line))
+            work(link, *arguments)
+        except ParentGoneError:
+            pass  # there is no one to report to
+        except (
+            BaseException
+        ) as error:  # Ctrl-C does not arrive here: every exception is the environment's
+            link.send(_failure(error, link))
 
 
-def _failure(error: BaseException, line: Line) -> Failure:
-    """Returns what an error of an environment means."""
+def _failure(error: BaseException, link: ParentLink) -> Failure:
+    """Returns the kind of failure that an exception from an environment means."""
     is_ours = isinstance(error, UserError | EnvError)
     said = clean(error) if is_ours else of_error(error)
-    if not line.plays:
-        call = CALLS[line.progress.now()[0]]
-        return Failure(REFUSED, said if is_ours else f"{line.name}: {call} raised {said}")
+    if not link.is_built:
+        call = CALLS[link.progress.now()[0]]
+        return Failure(REFUSED, said if is_ours else f"{link.name}: {call} raised {said}")
     if isinstance(error, EnvError) and not isinstance(error, EnvRaisedError):
         return Failure(BROKEN, said)
     return Failure(RAISED, f"failed: {said}")
 
 
-def _leave_home(output: int) -> None:
-    """Makes this process its parent's alone to stop, and keeps its output from the terminal.
+def _isolate(output: int) -> None:
+    """Lets only the parent stop this process, and keeps its output from the terminal.
 
-    A session of its own keeps Ctrl-C at the terminal from it and from whatever
-    its environments start, and lets the parent kill them all together.
+    In a separate session neither this process nor what its environments start
+    receives Ctrl-C from the terminal, and the parent can kill them together.
     """
     os.environ.pop(WORKER, None)
     os.setsid()
-    # Functions, not SIG_IGN: what the environments start would inherit that.
+    # Functions, since processes that the environments start would inherit SIG_IGN.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     os.dup2(output, 2)
-    atexit.register(_end_group, os.getpid())  # the first, so that it runs after all others
-    threading.Thread(target=_keep_watch, args=(output,), daemon=True).start()
+    atexit.register(_end_group, os.getpid())  # registered first, so that it runs last
+    threading.Thread(target=_watch_parent, args=(output,), daemon=True).start()
 
 
 def _end_group(pid: int) -> None:
-    """Ends what the environments have started and left, and this process."""
+    """Ends the processes that the environments have left, and this process."""
     if os.getpid() == pid:
         os.killpg(0, signal.SIGKILL)
 
 
-def _keep_watch(output: int) -> None:
-    """Keeps the output short, and ends this process some seconds after its parent's end."""
+def _watch_parent(output: int) -> None:
+    """Limits the output, and ends this process some seconds after its parent ends."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    while not wait([parent.sentinel], LOOK_SECONDS):
-        if os.fstat(output).st_size > KEPT_OUTPUT:
+    while not wait([parent.sentinel], POLL_SECONDS):
+        if os.fstat(output).st_size > MAX_OUTPUT:
             os.ftruncate(output, 0)
     time.sleep(FAREWELL_SECONDS)
     os.killpg(0, signal.SIGKILL)

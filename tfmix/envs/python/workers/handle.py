@@ -1,4 +1,4 @@
-"""The parent's side of a process that steps environments: its start, its messages and its end."""
+"""Starts, talks to and ends a process that steps environments: the parent's side."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from tfmix import UNGUARDED, WORKER
-from tfmix.envs.python.workers.child import LOOK_SECONDS, main
+from tfmix.envs.python.workers.child import POLL_SECONDS, main
 from tfmix.envs.python.workers.progress import BUILD, DIED, HUNG, MEASURE, STAGES, Failure, Progress
 from tfmix.envs.python.workers.resources import InheritedFiles, new_output
 from tfmix.utils.text import clean
 
-BUILD_LEASH = 10  # building or timing environments may take this many times as long as a step
+BUILD_FACTOR = 10  # building or timing environments may take this many times as long as a step
 CLOSE_SECONDS = 5.0
-TAIL = 1 << 14  # bytes of it that are looked at for an error
-# A worker steps on one core; a library's threads would take the others' from them.
+TAIL = 1 << 14  # bytes of the output that are searched for an error
+# A worker steps on one core; threads of a library would take the cores of other workers.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class WorkerHandle:
-    """A process and its parent's end of the line.
+    """A child process and the parent's connection to it.
 
     Args:
-      work: a function of a module; called there with a `Line` and `arguments`.
-      arguments: can be pickled.
-      memory: file descriptor of shared memory; its first bytes are `Progress` slots.
-      progress: the process's slot, and its number.
-      name: of the environment, for errors.
+      work: a module's function; called there with a `ParentLink` and `arguments`.
+      arguments: arguments that can be pickled.
+      memory: file descriptor of shared memory that begins with `Progress` slots.
+      progress: the process's slot, and its index.
+      name: name of the environment, for errors.
 
     Attributes:
-      pipe: for messages to the process.
+      pipe: connection for messages to the process.
 
     Raises:
-      OSError: there are no more files or processes to be had.
+      OSError: the system has no files or processes left.
     """
 
     def __init__(
@@ -73,39 +73,39 @@ class WorkerHandle:
                     ),
                     name=f"environment {number}",
                 )
-                with _surroundings():
+                with _start_conditions():
                     self.process.start()
             undo.pop_all()
 
     def send(self, message: Any) -> None:
-        """Sends a message; to a dead process nothing, `listen` tells of that."""
+        """Sends a message; a process that has ended gets nothing, and `receive` reports that."""
         with contextlib.suppress(OSError):
             self.pipe.send(message)
 
-    def listen(self) -> Any:
-        """Returns its next message, which must be there or under way, or a Failure."""
+    def receive(self) -> Any:
+        """Returns the next message, which must have arrived or be under way, or a Failure."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
             return self.death()
 
     def wait(self, seconds: float) -> Any:
-        """Returns its next message, or a Failure.
+        """Waits for the next message and returns it, or a Failure.
 
         Args:
-          seconds: that a call into the environment may take; building and
-            timing it `BUILD_LEASH` times as long.
+          seconds: time that a call into the environment may take; building and
+            timing it may take `BUILD_FACTOR` times as long.
         """
         seen, since = self.progress.now(), time.monotonic()
-        while not self.pipe.poll(min(seconds / 4, LOOK_SECONDS)):
+        while not self.pipe.poll(min(seconds / 4, POLL_SECONDS)):
             if self.has_ended() and not self.pipe.poll():
-                return self.death()  # somebody that it started holds its end of the pipe
+                return self.death()  # a process that it started holds its end of the pipe
             if (now := self.progress.now()) != seen:
                 seen, since = now, time.monotonic()
-            leash = seconds * (BUILD_LEASH if seen[0] in (BUILD, MEASURE) else 1)
-            if time.monotonic() - since > leash:
-                return self.hung(leash)
-        return self.listen()
+            limit = seconds * (BUILD_FACTOR if seen[0] in (BUILD, MEASURE) else 1)
+            if time.monotonic() - since > limit:
+                return self.hung(limit)
+        return self.receive()
 
     def hung(self, seconds: float) -> Failure:
         """Returns the failure of a process that made no progress for `seconds`."""
@@ -113,11 +113,11 @@ class WorkerHandle:
         return Failure(HUNG, f"hung for {seconds:g} s {stage} (--env_timeout_seconds)")
 
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
+        """Returns whether the process has ended."""
         return self.process.exitcode is not None
 
     def death(self) -> Failure:
-        """Returns how the process has ended, or ends within seconds."""
+        """Returns the failure of a process that has ended or is about to end."""
         self._join(CLOSE_SECONDS)
         code, stage = self.process.exitcode or 0, STAGES[self.progress.now()[0]]
         if code == UNGUARDED:
@@ -135,7 +135,7 @@ class WorkerHandle:
     def last_output(self) -> str:
         """Returns the last line that the process wrote to standard error, clean and short.
 
-        Where Python itself dies it writes stacks; then it is the line before them.
+        If Python itself crashes, it is the line before the stacks that Python writes.
         """
         start = max(0, os.fstat(self._output).st_size - TAIL)
         tail = os.pread(self._output, TAIL, start).decode(errors="replace")
@@ -144,13 +144,13 @@ class WorkerHandle:
         return clean((fatal or lines or [""])[-1], 200)
 
     def _join(self, seconds: float) -> None:
-        """Waits for the end of the process; what it forked may hold open what `join` waits for."""
+        """Waits for the end of the process; a plain `join` would also wait for what it forked."""
         deadline = time.monotonic() + seconds
         while not self.has_ended() and (left := deadline - time.monotonic()) > 0:
             self.process.join(min(left, 0.05))
 
     def end(self) -> None:
-        """Kills it with whatever its environments started, and waits for that."""
+        """Kills the process and all that its environments started, and waits for its end."""
         self._kill_group()
         self.process.kill()
         while not self.has_ended():
@@ -158,7 +158,7 @@ class WorkerHandle:
         self._close()
 
     def shut_down(self, deadline: float) -> None:
-        """Ends a process whose pipe is closed, with `end` if it is there at the deadline."""
+        """Waits for the end of a process whose pipe is closed; kills it at the deadline."""
         self._join(deadline - time.monotonic())
         if self.has_ended():
             self._kill_group()
@@ -168,7 +168,7 @@ class WorkerHandle:
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)  # its own group, once it has one
+            os.killpg(self.process.pid or 0, signal.SIGKILL)  # its group, once it has called setsid
 
     def _close(self) -> None:
         self.pipe.close()
@@ -178,8 +178,8 @@ class WorkerHandle:
 
 
 @contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
-    """Sets what a process starts with: one thread a library, and no Ctrl-C until it is ready."""
+def _start_conditions() -> Iterator[None]:
+    """Sets what a new process inherits: one thread per library, and no Ctrl-C until it is ready."""
     changes = {**dict.fromkeys(ONE_THREAD, "1"), WORKER: "1"}
     before = {name: os.environ.get(name) for name in changes}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -196,11 +196,11 @@ def _surroundings() -> Iterator[None]:
 
 
 def pickled(factory: Callable[..., Any]) -> bytes | None:
-    """Returns the factory for another process, None if it cannot go there."""
+    """Returns the pickled factory for another process, or None if it cannot be unpickled there."""
     try:
         found = bytes(ForkingPickler.dumps(factory))
     except Exception:  # whatever the user's own objects raise
         return None
-    # What was typed into an interpreter is found by its name, but nowhere else.
+    # A function typed into an interpreter pickles by name, and no other process has that name.
     typed = not hasattr(sys.modules["__main__"], "__file__")
     return None if typed and b"__main__" in found else found

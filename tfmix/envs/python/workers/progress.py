@@ -1,8 +1,8 @@
-"""What a process does now, why it failed, and the memory slot that says so.
+"""Reports what a process does now, and why one failed.
 
-An environment is somebody else's code: it may hang, crash, leave the program,
-fork or leave processes. In a process of its own none of that costs more than
-the process. Nothing here imports TensorFlow.
+An environment is third-party code: it may hang, crash, exit, fork or leave
+processes. In a separate process none of that costs more than the process.
+Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 
 from tfmix.envs.python import EnvError
 
-# Kinds of failure. After the first three another try may go better; a BROKEN environment gives
-# what its spec does not promise, a REFUSED one could not be built.
+# Kinds of failure. After the first three another try may succeed; a BROKEN environment violates
+# its interface, a REFUSED one cannot be built.
 DIED, HUNG, RAISED, BROKEN, REFUSED = range(5)
-# What a process is doing.
+# Stages of a process.
 BUILD, RESET, STEP, MEASURE, CLOSE, WAIT = range(6)
 STAGES = (
     "while it was built",
@@ -31,25 +31,28 @@ STAGES = (
     "while nothing was asked of it",
 )
 CALLS = ("building it", "reset()", "step()", "a call", "close()")
-COPY_SECONDS = 0.1  # after a fork, for a copy that comes back; a later one is noticed later
+COPY_SECONDS = (
+    0.1  # wait after a fork for a copy that returns; a later one is found at a later call
+)
 SLOT = 64  # bytes of a `Progress`
+
 _forks: list[None] = []  # one entry for every fork of this process
 os.register_at_fork(after_in_parent=lambda: _forks.append(None))
 
 
 class Failure(NamedTuple):
-    """Why a process is of no use: the kind of failure, and what happened as a text."""
+    """Says why a process is unusable: the kind of failure, and what happened as text."""
 
     kind: int
     text: str
 
 
 class Progress:
-    """What a process does now, in memory that it shares with its parent and its copies.
+    """Says what a process does now, in memory shared with its parent and its forked copies.
 
     Args:
-      memory: a buffer that processes share.
-      number: which of the slots of `SLOT` bytes in it.
+      memory: a shared buffer.
+      number: index of the slot of `SLOT` bytes in it.
     """
 
     def __init__(self, memory: Any, number: int = 0):
@@ -58,11 +61,11 @@ class Progress:
 
     @classmethod
     def of_this_process(cls) -> Progress:
-        """Makes one in new memory, which copies of this process share."""
+        """Makes a `Progress` in new memory, which forked copies of this process share."""
         return cls(mmap.mmap(-1, SLOT))
 
     def clear(self) -> None:
-        """Forgets everything, before another process uses the slot."""
+        """Clears the slot before another process uses it."""
         self._slot[:] = 0
 
     def begin(self, stage: int, episode: int = 0, step: int = 0) -> None:
@@ -74,16 +77,16 @@ class Progress:
         stage, count, episode, step = self._slot[:4].tolist()
         return stage, count, episode, step
 
-    def call(self, stage: int, function: Callable[..., Any], *words: Any) -> Any:
-        """Calls the environment's `function`; a copy of this process that comes back ends here.
+    def call(self, stage: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function of the environment; ends a forked copy that returns from it.
 
-        A copy has everything that this process has: it would play on, save and
-        write as if it were this one.
+        Such a copy has all that this process has: it would play on and write
+        files as if it were this one.
         """
         try:
-            return function(*words)
+            return function(*arguments)
         except SystemExit:
-            if os.getpid() != self._pid:  # a forked helper at its regular end
+            if os.getpid() != self._pid:  # a forked child that exits regularly
                 os._exit(0)
             raise
         finally:
@@ -92,7 +95,7 @@ class Progress:
                 os._exit(1)
 
     def refuse_copies(self, name: str) -> None:
-        """Raises EnvError if a copy of this process came back from the environment `name`."""
+        """Raises EnvError if a forked copy of this process returned from the environment `name`."""
         if self._forks != len(_forks):
             self._forks, patience = len(_forks), time.monotonic() + COPY_SECONDS
             while not self._slot[4] and time.monotonic() < patience:

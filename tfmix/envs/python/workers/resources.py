@@ -1,4 +1,4 @@
-"""Memory, files and limits of the system that processes need."""
+"""Shared memory, inherited files and system limits of processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 from tfmix.errors import UserError
 
-FILES_EACH = 4  # that this process holds open for every process that it starts
+FILES_EACH = 4  # files that this process holds open for each process that it starts
 FILES_ELSE = 128
 
 
 class InheritedFiles:
-    """File descriptors that a process inherits as it starts."""
+    """File descriptors that a process inherits when it starts."""
 
     def __init__(self, files: tuple[int, ...]):
         self.files = files
@@ -31,9 +31,9 @@ def _detached(*files: Any) -> tuple[int, ...]:
 
 
 def new_memory(size: int) -> tuple[int, mmap.mmap]:
-    """Makes memory for processes to share, without a name: a file descriptor, and it mapped.
+    """Makes shared memory without a name; returns its file descriptor and its mapping.
 
-    It is gone with the last process that holds it, whatever happens.
+    The system frees it when the last process that holds it ends, however it ends.
     """
     file = os.memfd_create("tfmix")
     try:
@@ -45,14 +45,14 @@ def new_memory(size: int) -> tuple[int, mmap.mmap]:
 
 
 def new_output() -> int:
-    """Makes a file without a name that everybody appends to."""
+    """Makes a file without a name to which all processes append."""
     file = os.memfd_create("output")
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file
 
 
 def allow_files(processes: int) -> None:
-    """Raises the limit of open files as far as the system allows for so many processes."""
+    """Raises the limit of open files to what so many processes need, if the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_EACH * processes + FILES_ELSE
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -62,7 +62,7 @@ def allow_files(processes: int) -> None:
 
 
 def not_started(processes: int, error: OSError) -> UserError:
-    """Returns the error of a system that has no files or processes left."""
+    """Returns the error for a system that has no files or processes left."""
     return UserError(
         f"cannot start {processes} processes for environments: {error.strerror or error}; set a "
         "smaller --env_workers, or raise the system's limit (ulimit -n, ulimit -u)"
