@@ -1,4 +1,4 @@
-"""Looks at what the source of a `TeamEnv` returns, before it is flattened and padded."""
+"""Observes what the source of a `TeamEnv` returns, before it is flattened and padded."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.values import array_types, arrays_in, out_of_bounds
 from tfmix.envs.python.adapters.reading import brief
 
-# The first whole number that float32 cannot tell from its neighbour.
-WIDEST_WHOLE = 2**24
+# From this whole number on, float32 does not represent every whole number.
+MAX_EXACT_WHOLE = 2**24
 
 
 class SourceObserver:
-    """Notes what training does not have to refuse, and counts what the report tells.
+    """Records what training does not refuse, and counts what the report says.
 
-    While it is attached, a broken rule of `TeamEnv` becomes a finding and the
-    play goes on.
+    While it is attached, a broken rule of `TeamEnv` becomes a finding and play
+    continues.
 
     Args:
       team: the `TeamEnv`.
-      findings: takes what is found.
+      findings: receives the broken rules.
 
     Attributes:
-      masks: where masks were seen, `observation` or `info`.
-      alike: steps in which all agents received the same.
-      unlike: steps in which they did not.
-      left: episodes that an agent left before their end, by agent.
+      masks: places of masks, `observation` or `info`.
+      alike: number of steps in which all agents received the same reward.
+      unlike: number of steps in which they did not.
+      left: by agent, number of episodes that it left before their end.
     """
 
     def __init__(self, team: Any, findings: Findings):
@@ -43,17 +43,17 @@ class SourceObserver:
         team.validator.observer, team.validator.on_fault = self, findings.add
 
     def detach(self) -> None:
-        """Lets the team refuse again what it has to."""
+        """Detaches the observer; the team refuses broken rules again."""
         self._team.validator.observer, self._team.validator.on_fault = None, self._refuse
 
     def see(self, agent: Any, space: Any, value: Any, where: str) -> None:
-        """Looks at an agent's observation, or at the state if `agent` is None.
+        """Checks an agent's observation, or the state if `agent` is None.
 
         Args:
-          agent: whose observation it is.
-          space: the space that it has to be in; None for a state.
-          value: as the source gave it.
-          where: where its mask was, "" if there is none.
+          agent: the agent of the observation.
+          space: the space of the observation; None for a state.
+          value: what the source returned.
+          where: the place of its mask, "" if there is none.
         """
         what = "the state" if agent is None else "the observation of {who}"
         if where:
@@ -68,29 +68,29 @@ class SourceObserver:
         self._compare_types(agent, space, value)
 
     def _compare_types(self, agent: Any, space: Any, value: Any) -> None:
-        """Warns of numbers that the space's type, or float32, would not hold."""
+        """Warns of numbers that the space's type, or float32, cannot represent."""
         for array in arrays_in(value):
             declared = getattr(space, "dtype", None)
             if declared is not None and declared.kind in "iub" and array.dtype.kind == "f":
                 self.findings.add("cast", agent, found=array.dtype, wanted=declared)
-            if array.dtype.kind in "iu" and (np.abs(array.astype(float)) > WIDEST_WHOLE).any():
+            if array.dtype.kind in "iu" and (np.abs(array.astype(float)) > MAX_EXACT_WHOLE).any():
                 self.findings.add("digits", agent, found=brief(array))
 
     def pay(self, numbers: Mapping[Any, float]) -> None:
-        """Counts whether the agents received the same."""
+        """Counts steps in which the agents received the same reward, and others."""
         alike = len(set(numbers.values())) < 2
         self.alike, self.unlike = self.alike + alike, self.unlike + (not alike)
 
     def end(
         self, before: Sequence[Any], living: Sequence[Any], after: Sequence[Any], over: bool
     ) -> None:
-        """Counts agents that leave while others play on.
+        """Counts agents that leave before the episode ends.
 
         Args:
           before: agents that acted.
-          living: agents for whom the episode goes on.
-          after: agents that are there now.
-          over: whether it has ended for all.
+          living: agents whose episode continues.
+          after: agents that can act now.
+          over: whether the episode has ended for all.
         """
         if not over:
             self.left.update(a for a in before if a not in living and a not in after)

@@ -1,4 +1,4 @@
-"""Random episodes of an environment, and what was seen in them."""
+"""Plays random episodes of an environment and records what they show."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclasses.dataclass
 class PlayedEpisode:
-    """What an episode showed.
+    """Records an episode.
 
     Attributes:
-      seed: of its reset.
-      frames: obs, state and legal from the reset on; the first alone where the
-        rest is not kept.
+      seed: the seed of its reset.
+      frames: obs, state and legal from the reset on, or only those of the reset.
       actions: [N] for every step.
-      rewards: for every step.
-      over: "" while it goes on, else `terminated`, `truncated` or `broken`.
-      left: agents that had one action left, from some step to the end.
+      rewards: the team's reward of every step.
+      over: "" while it runs, else `terminated`, `truncated` or `broken`.
+      left: agents that had only one legal action from some step to the end.
     """
 
     seed: int
@@ -39,21 +38,21 @@ class PlayedEpisode:
 
 
 class EpisodeRunner:
-    """Plays a random team in an environment of the Python lane and looks at everything.
+    """Plays a random team in a Python environment and checks everything that it returns.
 
     Args:
       env: has `spec`, `reset(seed)` and `step(action)`.
       observer: the `SourceObserver` of its source, or None.
-      findings: takes what is found.
-      seed: of the actions.
-      limit_from: who said how long an episode can be.
-      must_end: that one has to end it then.
+      findings: receives the broken rules.
+      seed: seed of the random actions.
+      limit_from: where the episode limit comes from.
+      must_end: whether the environment has to end its episodes at the limit.
 
     Attributes:
       obs: range of the observations.
       state: range of the states.
       reward: range of the team's rewards.
-      masked: steps in which an agent's own action was illegal.
+      masked: number of steps in which an action of an agent was illegal.
     """
 
     def __init__(
@@ -79,14 +78,15 @@ class EpisodeRunner:
         """Plays an episode.
 
         Args:
-          seed: of its reset.
-          script: the actions, taken where they are legal; None for random ones.
-          keep: keep all frames, not only the first.
+          seed: the seed of its reset.
+          script: the actions, replaced by random ones if illegal; None for random
+            actions only.
+          keep: whether to keep all frames, not only the first.
         """
         episode, found = PlayedEpisode(seed), self.findings
         found.episode, found.step = found.episode + 1, 0
         frame = self._call(episode, "reset", seed)
-        free = np.zeros(self.spec.n_agents, bool)  # had a choice before
+        free = np.zeros(self.spec.n_agents, bool)  # agents that had a choice before
         limit = self.spec.episode_limit if script is None else len(script)
         while not episode.over and found.step < limit:
             if keep or not episode.frames:
@@ -107,21 +107,21 @@ class EpisodeRunner:
         return episode
 
     def _usable(self, legal: np.ndarray) -> np.ndarray:
-        """`legal`, with all own actions where it allows none."""
+        """Returns `legal`, with all of an agent's actions if it allows none."""
         legal = legal & self._own
         return np.where(legal.any(-1, keepdims=True), legal, self._own)
 
     def _choose(self, legal: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
-        """The actions that are wanted where they are legal, random legal ones elsewhere."""
+        """Returns the wanted actions if they are legal, and random legal ones otherwise."""
         noise = self._random.random(legal.shape)
         if wanted is not None:
             noise[np.arange(len(legal)), wanted] = 2.0
         return np.where(legal, noise, -1.0).argmax(-1).astype(np.int32)
 
-    def _call(self, episode: PlayedEpisode, what: str, word: Any) -> Any:
+    def _call(self, episode: PlayedEpisode, what: str, argument: Any) -> Any:
         """Resets or steps the environment and checks what it returns: a frame."""
         try:
-            given = getattr(self.env, what)(word)
+            given = getattr(self.env, what)(argument)
         except Exception as error:
             episode.over, text = "broken", str(error).removeprefix(f"{self.spec.name}: ")
             if not isinstance(error, EnvError):
@@ -156,7 +156,7 @@ class EpisodeRunner:
                 episode.over = name
 
     def _frame(self, obs: Any, state: Any, legal: Any, last: bool) -> Frame:
-        """Checks what is seen; what does not fit is taken for zeros."""
+        """Checks obs, state and legal, and replaces what does not fit by zeros."""
         n = self.spec.n_agents
         found: Frame = (
             self._array("obs", obs, (n, self.spec.obs_size)),
@@ -173,7 +173,7 @@ class EpisodeRunner:
         return found
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """A copy of `value`, zeros where it has not this shape or is not of numbers."""
+        """Returns a copy of `value`, or zeros if it has another shape or holds no numbers."""
         try:
             array = np.array(value)
         except ValueError:  # ragged
@@ -198,17 +198,17 @@ class EpisodeRunner:
         return self.env.ended if isinstance(self.env, TeamEnv) else bool(episode.over)
 
     def _play_on(self, episode: PlayedEpisode, frame: Any) -> None:
-        """Did the environment end the episode at its limit by itself? When does it?"""
+        """Plays beyond the limit, to find out whether and when the environment ends an episode."""
         ended = self._has_ended(episode)
         if ended or self.findings.has("late", "endless"):
             return
         limit, beyond = self.spec.episode_limit, PlayedEpisode(episode.seed)
-        words = {"limit": limit, "limit_from": self._limit_from}
+        fields = {"limit": limit, "limit_from": self._limit_from}
         for more in range(1, limit + 1):
             frame = self._call(beyond, "step", self._choose(self._usable(frame[2])))
             if beyond.over == "broken":
                 break
             if self._has_ended(beyond):
-                self.findings.add("late", found=limit + more, **words)
+                self.findings.add("late", found=limit + more, **fields)
                 return
-        self.findings.add("endless", **words)
+        self.findings.add("endless", **fields)

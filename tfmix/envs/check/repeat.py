@@ -1,4 +1,4 @@
-"""Plays again: what a seed decides, and how fast an environment is."""
+"""Repeats episodes: what a seed decides, and how fast an environment is."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SEEN = ("observations", "state", "legal actions")
 
 
 def check_seed(runner: EpisodeRunner, first: PlayedEpisode, others: list[PlayedEpisode]) -> None:
-    """Plays `first` again with its seed and with another, and the starts of the others again.
+    """Repeats `first` with its seed and with another one, and the starts of the other episodes.
 
     Args:
-      runner: takes what is found.
-      first: a whole episode, whose frames are kept.
-      others: with other seeds, in another order than now.
+      runner: plays, and receives the findings.
+      first: a whole episode with all frames.
+      others: episodes with other seeds; they are repeated in reverse order.
     """
     difference = _difference(first, runner.play(first.seed, first.actions, keep=True))
     others = [other for other in others if other.frames]
     for other in others[::-1]:
-        # What an episode leaves to the next may show in few starts only.
+        # State that an episode leaves to the next may show in a few starts only.
         again = runner.play(other.seed, [], keep=True)
         difference = difference or _difference(other, again, starts=True)
     if difference:
@@ -36,7 +36,7 @@ def check_seed(runner: EpisodeRunner, first: PlayedEpisode, others: list[PlayedE
 
 
 def _difference(one: PlayedEpisode, other: PlayedEpisode, starts: bool = False) -> str:
-    """Where and in what two episodes of the same actions part, or their starts; "" if nowhere."""
+    """Returns where two episodes of the same actions, or their starts, differ; "" if nowhere."""
     for step, (a, b) in enumerate(zip(one.frames, other.frames, strict=False)):
         for name, x, y in zip(SEEN, a, b, strict=True):
             if not nearly_equal(x, y):
@@ -56,22 +56,22 @@ def _end(episode: PlayedEpisode) -> str:
 
 
 def measure_speed(env: Any, seed: int, seconds: float) -> float | None:
-    """Env steps per second of a random team, resets included; None where it fails."""
+    """Measures env steps per second of a random team, with resets; None if it fails."""
     spec, random = env.spec, np.random.default_rng(seed)
-    own, env_steps, spent = np.asarray(spec.own_actions), 0, 0.0
+    own_actions, env_steps, spent = np.asarray(spec.own_actions), 0, 0.0
     try:
         while spent < seconds:
             begin = time.perf_counter()
             legal = env.reset(seed + env_steps)[2]
             spent += time.perf_counter() - begin
             for _ in range(spec.episode_limit):
-                action = np.where(legal & own, random.random(own.shape), -1.0).argmax(-1)
+                action = np.where(legal & own_actions, random.random(legal.shape), -1.0).argmax(-1)
                 begin = time.perf_counter()
                 _, _, legal, _, terminated, truncated, _ = env.step(action)
                 spent += time.perf_counter() - begin
                 env_steps += 1
                 if terminated or truncated or spent > seconds:
                     break
-    except Exception:  # it was told already
+    except Exception:  # it is a finding already
         return None
     return env_steps / spent

@@ -1,4 +1,4 @@
-"""What was inferred of an environment and why, in words."""
+"""Summarizes what was inferred about an environment, and from what."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tfmix.types import TEAM_REWARD
 def summarize(
     runner: EpisodeRunner, limit_from: str, time_limit: str, played: list[PlayedEpisode]
 ) -> dict[str, str]:
-    """The report's rows but for the speed.
+    """Returns the rows of the report, except for the speed.
 
     Args:
-      runner: has played.
-      limit_from: who said how long an episode can be.
-      time_limit: the setting.
-      played: its episodes.
+      runner: has played the episodes.
+      limit_from: where the episode limit comes from.
+      time_limit: the setting of that name.
+      played: the episodes.
     """
     whole = [e for e in played if e.over != "broken"]
     return {
@@ -83,7 +83,7 @@ def _state(runner: EpisodeRunner) -> str:
     if runner.observer is None:
         where = "its own"
     elif not runner.env.has_state:
-        where = "the observations side by side (no state() of its own)"
+        where = "the concatenated observations (it has no state())"
     else:
         where = "from get_state()" if _is_pymarl(runner) else "from state()"
     return f"{runner.spec.state_size} numbers, {where}; {runner.state}"
@@ -92,7 +92,7 @@ def _state(runner: EpisodeRunner) -> str:
 def _reward(runner: EpisodeRunner) -> str:
     rule, observer = runner.spec.team_reward, runner.observer
     if rule == "team":
-        return f"one number for the team by itself; {runner.reward} per step"
+        return f"one number for the team; {runner.reward} per step"
     how = f"{TEAM_REWARD[rule]} (--team_reward={rule}); {runner.reward} per step"
     if observer is None or runner.reward.low == runner.reward.high:
         return how
@@ -112,10 +112,10 @@ def _lengths(whole: list[PlayedEpisode], limit: int, limit_from: str) -> str:
 def _ends(whole: list[PlayedEpisode], time_limit: str) -> str:
     ended = sum(e.over == "terminated" for e in whole)
     cut = sum(e.over == "truncated" for e in whole)
-    text = f"{ended} terminated, {cut} cut by the clock"
+    text = f"{ended} terminated, {cut} truncated"
     if cut:
         counts = "counts" if time_limit == "bootstrap" else "does not count"
-        text += f", the future behind it {counts} (--time_limit={time_limit})"
+        text += f"; after a truncation the future {counts} (--time_limit={time_limit})"
     return text
 
 

@@ -1,4 +1,4 @@
-"""Judges single values that an environment returns."""
+"""Compares and describes values that an environment returns."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from tfmix.envs.python.adapters.reading import brief
 
 
 class Range:
-    """The lowest and the highest of numbers."""
+    """Holds the lowest and the highest of the numbers that it was given."""
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
 
     def take(self, values: Any) -> None:
-        """Counts numbers in; those that are not finite are left out."""
+        """Includes numbers; those that are not finite are left out."""
         values = np.asarray(values, np.float64)
         values = values[np.isfinite(values)]
         if values.size:
             self.low, self.high = min(self.low, values.min()), max(self.high, values.max())
 
     def __str__(self) -> str:
-        """In words."""
+        """Returns the range as text."""
         if self.low >= self.high:
             return f"always {self.low:.4g}" if self.low == self.high else "never seen"
         return f"from {self.low:.4g} to {self.high:.4g}"
 
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:
-    """The arrays in nested dictionaries, tuples and lists."""
+    """Yields the arrays in nested dictionaries, tuples and lists."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
@@ -42,12 +42,12 @@ def arrays_in(value: Any) -> Iterator[np.ndarray]:
 
 
 def array_types(value: Any) -> str:
-    """Number types and shapes of the arrays in `value`."""
+    """Returns the number types and shapes of the arrays in `value`."""
     return ", ".join(f"{x.dtype} {list(x.shape)}" for x in arrays_in(value)) or "no array"
 
 
 def nearly_equal(one: Any, other: Any) -> bool:
-    """Whether two arrays hold the same numbers, but for rounding; NaN equals NaN."""
+    """Returns whether two arrays hold the same numbers up to rounding; NaN equals NaN."""
     one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:
         return False
@@ -57,7 +57,7 @@ def nearly_equal(one: Any, other: Any) -> bool:
 
 
 def out_of_bounds(space: Any, value: Any) -> str:
-    """Says which number of `value` is outside of the bounds of a Box in `space`, "" if none is."""
+    """Returns which number of `value` is out of the bounds of a Box in `space`, "" if none is."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The agents' spaces of actions and observations, and what reads an observation of each."""
+"""The agents' action and observation spaces, and the readers of their observations."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class AgentSpaces:
       agents: the agents' names.
 
     Raises:
-      UserError: a space that is missing, actions that are not discrete, or
-        observations without a fixed size.
+      UserError: a space is missing, actions are not discrete, or observations have
+        no fixed size.
 
     Attributes:
-      counts: actions of each agent, in the order of the agents as all lists.
-      firsts: the number of each agent's first action.
+      counts: number of actions of each agent; all lists are in the agents' order.
+      firsts: number of each agent's first action.
       visible: by agent, the space of its observation without a mask.
-      readers: what flattens each agent's observation, see `reading.observation_reader`.
-      sizes: numbers in each agent's observation.
+      readers: functions that flatten each agent's observation, see
+        `reading.observation_reader`.
+      sizes: size of each agent's flat observation.
     """
 
     def __init__(self, source: Any, name: str, agents: Sequence[Any]):
@@ -38,7 +39,7 @@ class AgentSpaces:
 
         self._source, self._name = source, name
         self._declared: dict[Any, tuple[Any, ...]] = {}
-        self._declared = self._now(agents)
+        self._declared = self._current(agents)
         for agent, (actions, _) in self._declared.items():
             if not isinstance(actions, spaces.Discrete):
                 raise UserError(f"{name}: {_not_discrete(agent, actions)}")
@@ -48,8 +49,8 @@ class AgentSpaces:
         self.readers = [self._reader(agent, space) for agent, space in self.visible.items()]
         self.sizes = [int(spaces.utils.flatdim(space)) for space in self.visible.values()]
 
-    def _now(self, agents: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
-        """Returns every agent's spaces of actions and observations, as the source has them."""
+    def _current(self, agents: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
+        """Returns every agent's action and observation space as the source has them now."""
         try:
             return {
                 agent: tuple(find_space(self._source, what, agent) for what in BOTH)
@@ -68,8 +69,8 @@ class AgentSpaces:
             ) from error
 
     def changes(self) -> Iterator[tuple[Any, str, str, str]]:
-        """Yields agent, kind, and the old and the new space in text, of each space that changed."""
-        for agent, now in self._now(list(self._declared)).items():
+        """Yields agent, kind, and the old and the new space as text, of each space that changed."""
+        for agent, now in self._current(list(self._declared)).items():
             for what, old, new in zip(BOTH, self._declared[agent], now, strict=True):
                 if old is not new and old != new:
                     yield agent, what, reading.brief(old), reading.brief(new)

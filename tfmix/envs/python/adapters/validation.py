@@ -1,4 +1,4 @@
-"""Reads what a step returns for each agent: flags of the end, rewards, infos."""
+"""Validates what a step returns for each agent: terminations, truncations, rewards, infos."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfmix.envs.python.adapters import reading, rules
 from tfmix.utils import text
 
 MISSING = object()
-CLOCK_KEY = "TimeLimit.truncated"  # old Gym's, in an info
+TIME_LIMIT_KEY = "TimeLimit.truncated"  # key of an info in old Gym
 
 
 class StepValidator:
-    """Reads the parts of a step by agent; a part that cannot be read is a fault.
+    """Reads what a step returns by agent, and reports what breaks a rule.
 
     Args:
       name: the environment's name.
@@ -24,10 +24,11 @@ class StepValidator:
     Attributes:
       agent_names: as above.
       on_fault: (rule, agent, fields) -> None, called at each broken rule of
-        `rules.TRAINING_RULES`; by default it raises EnvError. If it returns, a harmless
-        value takes the place of the wrong one.
-      witness: None, or an object that is shown what the environment returns, see
+        `rules.TRAINING_RULES`; by default it raises EnvError. If it returns, a
+        harmless value replaces the wrong one.
+      observer: None, or an object that receives what the environment returns, see
         `tfmix.envs.check.observer.SourceObserver`.
+      clock: steps of the current episode.
     """
 
     def __init__(self, name: str, agent_names: Sequence[Any], team_reward: str):
@@ -35,20 +36,20 @@ class StepValidator:
         self.index = {agent: i for i, agent in enumerate(self.agent_names)}
         self.on_fault: Callable[..., None] = self._refuse
         self.observer: Any = None
-        self.clock = 0  # steps of this episode
+        self.clock = 0
 
     def _refuse(self, rule: str, agent: Any = None, **fields: Any) -> None:
-        """Raises EnvError: what is wrong, at which step, and what to do."""
+        """Raises EnvError, which says what is wrong, at which step, and what to do."""
         who = "" if agent is None else rules.agent_label(agent)
         seen, advice = rules.fill(rules.TRAINING_RULES, rule, {"who": who, **fields})
-        seen = seen.replace("{who}", who)  # `what` may name the agent too
+        seen = seen.replace("{who}", who)  # the field `what` may name the agent too
         raise EnvError(
             f"{text.clean(self.name)}: {text.clean(seen)} at step {self.clock} of the episode: "
             f"{advice}"
         )
 
     def mapping(self, what: str, value: Any) -> Mapping[Any, Any]:
-        """Returns `value` if it is a mapping, or an empty one if it is no infos at all."""
+        """Returns `value` if it is a mapping; None as infos is read as an empty one."""
         if type(value) is dict or isinstance(value, Mapping):
             return value
         if what == "infos" and value is None:
@@ -57,7 +58,7 @@ class StepValidator:
         return {}
 
     def flags(self, what: str, value: Any, acting: Sequence[Any]) -> dict[Any, bool | None]:
-        """Returns one flag for each agent that acted; RLlib's `__all__` counts for all.
+        """Returns one flag for each agent that acted; a true `__all__` (RLlib) sets all.
 
         A flag that cannot be read is None.
         """
@@ -77,8 +78,8 @@ class StepValidator:
             return dict.fromkeys(found, True)
         return found
 
-    def team(self, rewards: Any, acting: Sequence[Any]) -> float:
-        """Returns the team's one number."""
+    def team_reward_of(self, rewards: Any, acting: Sequence[Any]) -> float:
+        """Returns the team's reward, one number."""
         if self.team_reward == "team":
             return self._number(rewards, "the reward", "one number for the team")
         given = self.mapping("rewards", rewards)
@@ -101,7 +102,7 @@ class StepValidator:
             if any(one != first for one in numbers.values()):
                 self.on_fault("unlike", found=reading.brief(list(numbers.values())))
             return first
-        # The mean is over the whole team, agents that are gone included.
+        # The mean is over the whole team, including agents that have left.
         return sum(numbers.values()) / (len(self.index) if self.team_reward == "mean" else 1)
 
     def _number(self, value: Any, what: str, wanted: str, agent: Any = None) -> float:
@@ -115,10 +116,10 @@ class StepValidator:
         return 0.0
 
 
-def by_clock(infos: Any, agent: Any) -> bool:
-    """Whether an info has old Gym's sign that the time limit ended the episode."""
+def ended_by_time_limit(infos: Any, agent: Any) -> bool:
+    """Returns whether an info has old Gym's flag that the time limit ended the episode."""
     if not isinstance(infos, Mapping):
         return False
-    own = infos.get(agent)
-    places = (own, infos) if isinstance(own, Mapping) else (infos,)
-    return any(bool(reading.flag(place.get(CLOCK_KEY, False))) for place in places)
+    info = infos.get(agent)
+    places = (info, infos) if isinstance(info, Mapping) else (infos,)
+    return any(bool(reading.flag(place.get(TIME_LIMIT_KEY, False))) for place in places)

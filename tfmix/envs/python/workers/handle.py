@@ -199,7 +199,7 @@ def pickled(factory: Callable[..., Any]) -> bytes | None:
     """Returns the pickled factory for another process, or None if it cannot be unpickled there."""
     try:
         found = bytes(ForkingPickler.dumps(factory))
-    except Exception:  # whatever the user's own objects raise
+    except Exception:  # any exception of the user's objects
         return None
     # A function typed into an interpreter pickles by name, and no other process has that name.
     typed = not hasattr(sys.modules["__main__"], "__file__")

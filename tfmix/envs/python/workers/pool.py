@@ -212,8 +212,8 @@ class Pool:
         Raises:
           EnvError: an environment violates its interface, or workers failed too often.
         """
-        for own, given in zip(self._team.weights, team.weights, strict=True):
-            np.copyto(own, given)
+        for shared, given in zip(self._team.weights, team.weights, strict=True):
+            np.copyto(shared, given)
         self._pending = {self._owner[row] for row in self.buffers.playing.nonzero()[0].tolist()}
         for number in self._pending:
             self._handles[number].send(worker.PLAY)  # `_wait` finds a dead worker
