@@ -137,9 +137,9 @@ def trust_code(settings: dict[str, Any], mode: str) -> None:
     if env not in (None, own):
         raise UserError(f"{run_dir} was trained on {own}: --env cannot be another")
     if env:
-        envs.trust(env)
+        envs.allow_import(env)
     if mode != "export" and not own.startswith("custom/"):
-        envs.check_trust(own, run_dir)
+        envs.check_import(own, run_dir)
 
 
 def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -> str:

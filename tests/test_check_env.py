@@ -1,4 +1,4 @@
-"""The doctor for environments: what it infers, and that every fault is named."""
+"""`check_env`: what it infers, and that every fault is named."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ import tfmix
 from tests.test_adapters import Battle, Idle
 from tfmix.config import resolve
 from tfmix.envs import check
-from tfmix.envs.python.workers import apart
+from tfmix.envs.python.workers import handle
 from tfmix.errors import UserError
 from tfmix.training.task import open_task
 
@@ -136,7 +136,7 @@ class Pair:
 @pytest.fixture
 def in_own_process(monkeypatch):
     """Checks as a user does; for environments whose module imports no TensorFlow."""
-    monkeypatch.setattr(check, "pickled", apart.pickled)
+    monkeypatch.setattr(check, "pickled", handle.pickled)
 
 
 def broken(report):
@@ -216,7 +216,7 @@ def test_a_training_says_where_the_seed_is_ignored(capsys):
     for faults, told in ((), False), (("seed",), True):
         open_task(settings, Pair(*faults))
         said = capsys.readouterr().err
-        assert ("ignores its seed: the same run does not come twice" in said) == told
+        assert ("ignores its seed: runs are not reproducible" in said) == told
 
 
 def test_a_deterministic_environment_is_a_warning():
@@ -263,10 +263,10 @@ def test_unequal_agents_of_gymnasium_that_die_are_told():
     rows = report.rows
     assert rows["observations"].startswith("4, 1 numbers, padded to 4, flattened from [2, 2]")
     assert rows["actions"] == "2, 3 actions, padded to 3; no masks"
-    assert rows["state"].startswith("8 numbers, the observations side by side")
+    assert rows["state"].startswith("8 numbers, the concatenated observations")
     assert rows["episodes"].endswith("at most 9 (max_episode_steps as registered)")
     assert rows["deaths"] == "agent 0 in 20 of 20 episodes"
-    assert rows["ends"] == "20 terminated, 0 cut by the clock"
+    assert rows["ends"] == "20 terminated, 0 truncated"
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,10 @@ def test_a_pymarl_environment_tells_its_masks_state_and_fallen():
     rows = report.rows
     assert report.ok and rows["agents"] == "3"
     assert "masks from get_avail_actions(), which forbid something in 100%" in rows["actions"]
-    assert "from get_state()" in rows["state"] and "team by itself; always 1.5" in rows["reward"]
+    assert (
+        "from get_state()" in rows["state"]
+        and "one number for the team; always 1.5" in rows["reward"]
+    )
     assert rows["episodes"].endswith("at most 4 (episode_limit of get_env_info())")
     assert rows["deaths"].startswith("agent 2 in 20 of 20 episodes")
 
@@ -373,7 +376,7 @@ def test_an_environment_in_the_graph_is_played_and_timed(monkeypatch):
     report = tfmix.check_env("two_step", n_envs=2)
     assert report.ok and [w.rule for w in report.warnings] == ["seeds"]
     assert "with 1 in a batch" in report.rows["speed"] and "with 2" in report.rows["speed"]
-    assert report.rows["ends"] == "20 terminated, 0 cut by the clock"
+    assert report.rows["ends"] == "20 terminated, 0 truncated"
 
 
 def test_an_environment_that_does_not_compile_is_told(monkeypatch):
@@ -434,7 +437,7 @@ def test_a_bad_environment_is_one_line_and_exit_code_2(mode, env, argument, said
     words = [f"--env_arg={argument}"] if argument else []
     code, out, err = command(f"--mode={mode}", f"--env={env}", *words)
     if (mode, argument) == ("check_env", "faults=actions"):
-        assert code == 1 and "1 violation in" in out and not err  # the doctor goes on
+        assert code == 1 and "1 violation in" in out and not err  # the check continues
     else:
         assert (code, out, err.count("\n")) == (2, "", 1) and said in err
 
@@ -523,7 +526,7 @@ def test_a_fault_before_there_is_a_report_is_one_line(in_own_process, fault, at,
 
 def test_a_process_of_its_own_changes_no_report(monkeypatch):
     here = walk()
-    monkeypatch.setattr(check, "pickled", apart.pickled)
+    monkeypatch.setattr(check, "pickled", handle.pickled)
     there = walk()
     for report in (here, there):
         assert "env steps a second" in report.rows.pop("speed")

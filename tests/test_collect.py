@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfmix import envs
 from tfmix.config.schema import Config
-from tfmix.envs.python.workers.rows import InProcess
+from tfmix.envs.python.workers.stepper import InProcess
 from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import PythonCollector
 from tfmix.training.playing import returns

@@ -3,9 +3,12 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from pool_envs import Walk
 
 from tfmix import envs
 from tfmix.config.schema import Config
+from tfmix.envs.graph.matrix import TwoStep
+from tfmix.envs.kinds import Kind, kind_of
 from tfmix.errors import UserError
 
 SEED = tf.constant([0, 1])
@@ -30,6 +33,16 @@ def test_misspelt_environments_are_told_the_nearest_name():
         envs.is_graph("pettingzoo")
 
 
+def test_kind_of_tells_a_users_environments_from_those_of_tfmix():
+    class Subclass(TwoStep):
+        """May use Python's control flow, which needs AutoGraph."""
+
+    assert kind_of(TwoStep("game")) is Kind.BUILT_IN
+    assert kind_of(Subclass("game")) is Kind.GRAPH and Kind.GRAPH.in_graph
+    assert kind_of(Walk()) is Kind.PYTHON and not Kind.PYTHON.in_graph
+    assert kind_of(envs.make_python(TWIN, Config())) is Kind.ADAPTED
+
+
 @pytest.fixture(scope="module")
 def upstream():
     from tfmix.utils.quiet import quiet_import
@@ -43,6 +56,7 @@ def test_every_graph_environment_compiles_and_keeps_its_promises():
     for name in envs.GRAPH:
         env = make(name, *extra.get(name, ()))
         spec = env.spec
+        assert kind_of(env) is Kind.BUILT_IN
 
         @tf.function(jit_compile=True)
         def play(env=env, spec=spec):

@@ -306,7 +306,7 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
     ):
         about["config"].update(env=env, env_arg=["command=touch called"])
         run_json.write_text(json.dumps(about))
-        assert not envs.is_trusted(env)
+        assert not envs.may_import(env)
     loaded = tfmix.load("theirs")  # acts and exports, but does not play
     assert loaded.act(np.zeros([2, 3])).shape == (2,)
     for use in (lambda: loaded.evaluate(1), lambda: tfmix.resume("theirs", env_steps=80)):
@@ -328,7 +328,7 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         "gymnasium/x",
         "smac/x",
     ):
-        assert envs.is_trusted(known)
+        assert envs.may_import(known)
 
 
 def test_a_team_is_loaded_and_exported_without_its_game_and_its_replay(

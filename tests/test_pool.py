@@ -22,8 +22,8 @@ from tfmix import algos, envs
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers import pool
-from tfmix.envs.python.workers.pool import Pool, workers_of
-from tfmix.envs.python.workers.rows import InProcess
+from tfmix.envs.python.workers.pool import Pool, count_workers
+from tfmix.envs.python.workers.stepper import InProcess
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_python import PythonCollector
@@ -195,9 +195,9 @@ def test_a_factory_that_cannot_be_sent_is_stepped_here(team, wanted, capfd):
 
 def test_the_number_of_workers_is_that_of_the_cores_at_most_n_envs():
     cores = len(os.sched_getaffinity(0))
-    assert workers_of(Config(n_envs=1)) == 1 and workers_of(Config(n_envs=1000)) == cores
-    assert workers_of(Config(n_envs=4, env_workers=16)) == 4
-    assert workers_of(Config(env_workers=0)) == 0
+    assert count_workers(Config(n_envs=1)) == 1 and count_workers(Config(n_envs=1000)) == cores
+    assert count_workers(Config(n_envs=4, env_workers=16)) == 4
+    assert count_workers(Config(env_workers=0)) == 0
 
 
 def script(tmp_path, text):

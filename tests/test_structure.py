@@ -75,7 +75,8 @@ def test_tf_agents_is_imported_by_its_integration_and_the_replay_alone():
 def test_the_python_lane_and_the_names_need_no_tensorflow():
     code = (
         "import sys, main, tfmix.algos, tfmix.experiments;"
-        "import tfmix.envs.python.adapters.own, tfmix.envs.python.adapters.games, tfmix.envs.check;"
+        "import tfmix.envs.python.adapters.custom, tfmix.envs.python.adapters.games;"
+        "import tfmix.envs.check;"
         "sys.exit(int(any(m in sys.modules for m in ('tensorflow', 'tf_keras', 'gymnasium'))))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

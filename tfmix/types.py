@@ -1,4 +1,4 @@
-"""What the parts of tfmix hand to one another.
+"""What the parts of tfmix hand to one another, and what they expect of one another.
 
 Dimension letters, the same in every module: B episodes in a batch, T steps,
 N agents, A actions, O observation size, S state size, H GRU units. `legal` is
@@ -8,11 +8,12 @@ True where an action is allowed; `mask` is 1 on steps that really happened.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-# `tf.Tensor` while graphs are built, `np.ndarray` in the Python lane.
+# `tf.Tensor` while graphs are built, `np.ndarray` where Python steps environments.
 Tensor = Any
 
 # What `EnvSpec.team_reward` says, in words.
@@ -89,3 +90,139 @@ class Episode(NamedTuple):
     reward: Tensor
     terminated: Tensor
     mask: Tensor
+
+
+# What one part expects of another. `tfmix.envs.kinds.kind_of` says which kind an environment is.
+
+
+class GraphEnv(Protocol):
+    """A graph environment: pure TensorFlow functions over a leading batch axis B.
+
+    All random numbers come from the seed [2] alone. `state` is any nest of
+    tensors. A finished environment may be stepped on; the collector ignores
+    what it returns then.
+    """
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The shape of the task."""
+        ...
+
+    def reset(self, seed: Tensor, batch: int) -> tuple[Any, Step]:
+        """Starts `batch` episodes and returns the state and the first `Step`."""
+        ...
+
+    def step(self, state: Any, action: Tensor, seed: Tensor) -> tuple[Any, Step]:
+        """Steps every environment once; `action` is [B, N] int32."""
+        ...
+
+
+class PythonEnv(Protocol):
+    """A Python environment: one episode at a time, stepped from outside.
+
+    It may have `agent_names`, N names that errors use for its agents.
+    """
+
+    @property
+    def spec(self) -> EnvSpec:
+        """The shape of the task."""
+        ...
+
+    def reset(self, seed: int) -> Sequence[Any]:
+        """Starts an episode and returns obs [N, O], state [S] and legal [N, A]."""
+        ...
+
+    def step(self, action: np.ndarray) -> Sequence[Any]:
+        """Steps the team and returns obs, state, legal, reward, terminated, truncated, info.
+
+        Args:
+          action: [N] int, counted from 0 for every agent.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes the environment."""
+        ...
+
+
+@runtime_checkable
+class RehearsingEnv(PythonEnv, Protocol):
+    """A Python environment that can play an episode before a training, as adapted ones can."""
+
+    def rehearse(self) -> Sequence[str]:
+        """Plays an episode and returns what a user should know, a sentence each.
+
+        Raises:
+          UserError: it cannot be played.
+        """
+        ...
+
+
+class VectorEnv(Protocol):
+    """Several environments in Python that play whole episodes side by side.
+
+    Attributes:
+      spec: the shape of the task.
+      agents: names of the N agents.
+      n_envs: number of environments.
+      restarts: worker processes that were replaced.
+      buffers: the episodes that are played, one row for each environment, as
+        `tfmix.envs.python.workers.buffers.EpisodeBuffers`.
+      rows_to_replay: rows that were lost with their worker; the caller empties
+        the list and plays them again.
+    """
+
+    @property
+    def spec(self) -> EnvSpec: ...  # noqa: D102
+
+    agents: Sequence[Any]
+    n_envs: int
+    restarts: int
+    buffers: Any
+    rows_to_replay: list[int]
+
+    def play(self, team: Any) -> None:
+        """Plays the rows that are marked as playing to the end of their episodes.
+
+        Args:
+          team: a `tfmix.networks.in_numpy.NumpyTeam`.
+
+        Raises:
+          EnvError: an environment violates its interface, or workers fail too often.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes the environments."""
+        ...
+
+
+class Collector(Protocol):
+    """Plays a team's episodes in a task.
+
+    Attributes:
+      compiled: whether `collect` may be called in a `tf.function`.
+      spec: the shape of the task.
+      restarts: worker processes that were replaced.
+    """
+
+    compiled: bool
+    spec: EnvSpec
+
+    @property
+    def restarts(self) -> int: ...  # noqa: D102
+
+    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
+        """Plays `batch` episodes and returns them whole and padded.
+
+        Args:
+          seed: [2] int, the run's seed and the stream.
+          first_episode: [] int64, the number of the first of these episodes.
+          epsilon: [] float, the chance of a random action.
+          batch: B.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes the environments."""
+        ...

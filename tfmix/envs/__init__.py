@@ -1,197 +1,21 @@
-"""Environments: `graph` compiles into the loop, `python` is stepped from outside.
+"""Environments: `graph` compiles into the training loop, `python` is stepped from outside.
 
-This module knows their names and imports no TensorFlow.
+This module imports no TensorFlow.
 """
 
-from __future__ import annotations
+from tfmix.envs.factory import make_graph, make_python
+from tfmix.envs.registry import CUSTOM, GRAPH, PYTHON, is_graph
+from tfmix.envs.trust import allow_import, check_import, imports_user_code, may_import
 
-import importlib
-import inspect
-import re
-from typing import Any
-
-from tfmix.config.resolve import env_arguments
-from tfmix.config.schema import Config
-from tfmix.errors import UserError
-from tfmix.utils.text import nearest
-
-# name: (module, builder, arguments that the name fixes)
-GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "two_step": ("tfmix.envs.graph.matrix", "two_step", {}),
-    "matrix/qtran": (
-        "tfmix.envs.graph.matrix",
-        "matrix_game",
-        {"payoff": [[8, -12, -12], [-12, 0, 0], [-12, 0, 0]]},
-    ),
-    "matrix/custom": ("tfmix.envs.graph.matrix", "matrix_game", {}),
-    "matrix/wqmix_1": ("tfmix.envs.graph.matrix", "matrix_game", {"payoff": [[1, 0], [0, 1]]}),
-    "matrix/qplex_hard": (
-        "tfmix.envs.graph.matrix",
-        "matrix_game",
-        {"payoff": [[8, -12, -12], [-12, 6, 0], [-12, 0, 6]]},
-    ),
-    "matrix/qtran_21x21": ("tfmix.envs.graph.matrix", "qtran_21x21", {}),
-    "matrix/climbing": (
-        "tfmix.envs.graph.matrix",
-        "repeated_game",
-        {"payoff": [[11, -30, 0], [-30, 7, 0], [0, 6, 5]]},
-    ),
-    **{
-        f"matrix/penalty_{k}": (
-            "tfmix.envs.graph.matrix",
-            "repeated_game",
-            {"payoff": [[-k, 0, 10], [0, 2, 0], [10, 0, -k]]},
-        )
-        for k in (0, 25, 50, 75, 100)
-    },
-    "gaussian_squeeze/k1": (
-        "tfmix.envs.graph.squeeze",
-        "GaussianSqueeze",
-        {"peaks": [(8.0, 0.5)]},
-    ),
-    "gaussian_squeeze/k2": (
-        "tfmix.envs.graph.squeeze",
-        "GaussianSqueeze",
-        {"peaks": [(5.0, 1.0), (8.0, 0.5)]},
-    ),
-    "mpe/simple_speaker_listener": ("tfmix.envs.graph.mpe_talk", "SimpleSpeakerListener", {}),
-    "mpe/simple_reference": ("tfmix.envs.graph.mpe_talk", "SimpleReference", {}),
-    "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
-    "predator_prey/qtran": ("tfmix.envs.graph.predator_prey", "ModifiedPredatorPrey", {}),
-    "predator_prey/stag_hunt": ("tfmix.envs.graph.stag_hunt", "StagHunt", {}),
-}
-
-# prefix: (module, builder, what stands behind the prefix)
-PYTHON: dict[str, tuple[str, str, str]] = {
-    "pettingzoo": (
-        "tfmix.envs.python.adapters.pettingzoo",
-        "make",
-        "<module path of a ParallelEnv or AEC>, such as pettingzoo/pettingzoo.mpe.simple_spread_v3",
-    ),
-    "gymnasium": (
-        "tfmix.envs.python.adapters.gymnasium",
-        "make",
-        "<id of several agents>, such as gymnasium/Foraging-8x8-2p-2f-coop-v3 or "
-        "gymnasium/module:Id",
-    ),
-    "pymarl": (
-        "tfmix.envs.python.adapters.pymarl",
-        "make",
-        "<module:Class> with the interface of PyMARL's MultiAgentEnv",
-    ),
-    "smac": ("tfmix.envs.python.adapters.games", "smac", "<map>, such as smac/3s5z"),
-    "smacv2": ("tfmix.envs.python.adapters.games", "smacv2", "<map>, such as smacv2/10gen_terran"),
-    "football": (
-        "tfmix.envs.python.adapters.games",
-        "football",
-        "<scenario>, such as football/academy_3_vs_1_with_keeper",
-    ),
-}
-
-# An environment of the user's own: a name with a colon and no prefix.
-CUSTOM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-# What the user of this process asked for.
-_ASKED: set[str] = set()
-
-
-def trust(name: str) -> None:
-    """Remembers that the user, and not only a run folder, names this environment."""
-    _ASKED.add(name)
-
-
-def is_trusted(name: str) -> bool:
-    """Whether a run folder's word is enough to build `name`."""
-    return name in _ASKED or not imports_user_code(name)
-
-
-def check_trust(name: str, folder: Any) -> None:
-    """Raises UserError where a run folder's word is not enough to build `name`."""
-    if not is_trusted(name):
-        raise UserError(
-            f"the run.json of {folder} names code to import and call: add --env={name} if that "
-            "is yours or you trust it"
-        )
-
-
-def imports_user_code(name: str) -> bool:
-    """Whether `name` says what to import and call, `os:system` for one.
-
-    A run.json may come from anybody. Its word is enough for the environments of
-    tfmix and of the packages that they are made for, and for no others.
-    """
-    prefix, _, rest = name.partition("/")
-    return (
-        bool(CUSTOM.fullmatch(name))
-        or prefix == "pymarl"
-        or (prefix == "pettingzoo" and not rest.startswith("pettingzoo."))
-        or (prefix == "gymnasium" and ":" in rest)
-    )
-
-
-def is_graph(name: str) -> bool:
-    """Whether `name` is an environment in the graph; one of the user's own is told by building it.
-
-    Raises:
-      UserError: `name` is no environment at all.
-    """
-    if name in GRAPH:
-        return True
-    prefix, slash, rest = name.partition("/")
-    if (prefix in PYTHON and slash and rest) or CUSTOM.fullmatch(name):
-        return False
-    if prefix in PYTHON:
-        raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")
-    if ":" in prefix:
-        raise UserError(f"--env={name}: write module:function, a path of names on either side")
-    family = [known for known in GRAPH if known.startswith(f"{prefix}/")]
-    close = nearest(name, family)
-    if family and not close:
-        raise UserError(f"there is no environment {name!r}; there are {', '.join(family)}")
-    close = close or (nearest(prefix, PYTHON) if rest else "") or nearest(name, [*GRAPH, *PYTHON])
-    raise UserError(f"there is no environment {name!r}{close}")
-
-
-def make_graph(name: str, config: Config) -> Any:
-    """Builds an environment of `GRAPH`.
-
-    Raises:
-      UserError: an argument it does not take, lacks or cannot use.
-    """
-    module, function, fixed = GRAPH[name]
-    build = getattr(importlib.import_module(module), function)
-    parameters = {
-        p.name: p
-        for p in inspect.signature(build).parameters.values()
-        if p.name not in ("name", "team_reward", *fixed)
-    }
-    arguments = env_arguments(config)
-    for argument in arguments:
-        if argument not in parameters:
-            takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
-            raise UserError(
-                f"{name} has no argument {argument!r}{nearest(argument, parameters)}; {takes}"
-            )
-    for parameter in parameters.values():
-        if parameter.default is parameter.empty and parameter.name not in arguments:
-            raise UserError(f"{name} needs --env_arg={parameter.name}=...")
-    if config.episode_limit:
-        raise UserError(f"{name} has its own episode limit; --episode_limit is for Python ones")
-    try:
-        return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
-    except (ArithmeticError, MemoryError, TypeError, ValueError) as error:
-        raise UserError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
-
-
-def make_python(name: str, config: Config) -> Any:
-    """Builds an environment with a prefix of `PYTHON`, or the user's own, of either kind.
-
-    Raises:
-      UserError: no such thing, or one that no adapter can play.
-    """
-    prefix, _, target = name.partition("/")
-    module, function, _ = PYTHON.get(prefix, ("tfmix.envs.python.adapters.own", "make", ""))
-    build = getattr(importlib.import_module(module), function)
-    return build(
-        target or name, name, config.team_reward, config.episode_limit, env_arguments(config)
-    )
+__all__ = [
+    "CUSTOM",
+    "GRAPH",
+    "PYTHON",
+    "allow_import",
+    "check_import",
+    "imports_user_code",
+    "is_graph",
+    "make_graph",
+    "make_python",
+    "may_import",
+]

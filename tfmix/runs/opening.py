@@ -31,7 +31,7 @@ def open_stored_task(stored: StoredRun, to_train: bool) -> Task:
       UserError: the environment's shape is not that of the run.
     """
     config, spec, env = stored.config, stored.spec, stored.env
-    if env is None and (config.env.startswith("custom/") or not envs.is_trusted(config.env)):
+    if env is None and (config.env.startswith("custom/") or not envs.may_import(config.env)):
         return task_without_env(config, spec, stored.folder, to_train)
     task = open_task(config, env, to_train)
     if task.spec != spec:

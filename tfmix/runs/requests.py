@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tfmix import algos, envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
-from tfmix.envs.python.adapters import own
+from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.types import EnvSpec
@@ -70,11 +70,11 @@ def new_run(env: Any, settings: dict[str, Any]) -> NewRun:
         settings["env"] = env
     elif env is not None:
         given = env
-        settings["env"] = own.name_for(env)
+        settings["env"] = custom.name_for(env)
     algos.check(settings.get("algo", Config.algo))
     if given is None:
         envs.is_graph(settings.get("env", Config.env))
-        envs.trust(settings.get("env", Config.env))
+        envs.allow_import(settings.get("env", Config.env))
     config = resolve.resolve(settings)
     folder = Path(config.run_dir) if config.run_dir else _folder_name(config)
     try:
@@ -117,7 +117,7 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
     if isinstance(env, str):
         if env != config.env:
             raise UserError(f"{folder} was trained on {config.env}, not on {env}")
-        envs.trust(env)
+        envs.allow_import(env)
         env = None
     return StoredRun(folder, config, spec, env, checkpoint.latest(folder / "checkpoints"))
 

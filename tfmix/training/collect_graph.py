@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix.envs.graph import GraphEnv
-from tfmix.types import Episode
+from tfmix.envs.kinds import Kind, kind_of
+from tfmix.types import Episode, GraphEnv
 
 Act = Callable[..., tuple[Any, ...]]
 FOLD = tf.random.experimental.stateless_fold_in
@@ -32,14 +32,14 @@ class GraphCollector:
       played: (the same) -> a group's episodes, one compiled program.
     """
 
-    compiled = True
+    compiled, restarts = True, 0
 
     def __init__(self, env: GraphEnv, act: Act, policy_state_size: int, cut_is_terminal: bool):
         self.env, self.spec, self.act = env, env.spec, act
         self.policy_state_size, self.cut_is_terminal = policy_state_size, cut_is_terminal
-        # AutoGraph takes seconds; an environment of the user's own may count on it.
-        own = type(env).__module__.partition(".")[0] != "tfmix"
-        self.played = tf.function(self._play, jit_compile=True, autograph=own)
+        # AutoGraph takes seconds; the environment of a user may need it.
+        autograph = kind_of(env) is not Kind.BUILT_IN
+        self.played = tf.function(self._play, jit_compile=True, autograph=autograph)
         self.collect = tf.function(self._collect, autograph=False)
 
     def _collect(

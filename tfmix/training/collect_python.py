@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.workers.rows import check
-from tfmix.types import Episode
+from tfmix.envs.python.workers.buffers import check_episodes
+from tfmix.types import Episode, VectorEnv
 
 
 class PythonCollector:
@@ -28,7 +28,7 @@ class PythonCollector:
 
     compiled = False
 
-    def __init__(self, vector_env: Any, team: Callable[[], Any]):
+    def __init__(self, vector_env: VectorEnv, team: Callable[[], Any]):
         self.vector_env, self.spec, self.team = vector_env, vector_env.spec, team
 
     @property
@@ -59,7 +59,7 @@ class PythonCollector:
 
     def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
         """Plays the episodes that come of `words`, one a row."""
-        vector_env, rows, count = self.vector_env, self.vector_env.rows, len(words)
+        vector_env, rows, count = self.vector_env, self.vector_env.buffers, len(words)
         for row, word in enumerate(words):
             rows.seed[row] = word.generate_state(1)[0] >> 1
             draw = np.random.default_rng(word.spawn(1)[0])
@@ -72,7 +72,7 @@ class PythonCollector:
             vector_env.play(team)
             todo, vector_env.rows_to_replay = vector_env.rows_to_replay, []
         played = Episode(*(x[:count].copy() for x in rows.episode))
-        check(self.spec, vector_env.agents, played, rows.clock[:count])
+        check_episodes(self.spec, vector_env.agents, played, rows.clock[:count])
         return played
 
     def close(self) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from tfmix import envs
 from tfmix.config.schema import Config
-from tfmix.envs.python.adapters import own
+from tfmix.envs.kinds import Kind, kind_of
+from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.workers import pool
-from tfmix.envs.python.workers.apart import RESET, Progress
-from tfmix.envs.python.workers.worker import build, in_graph
+from tfmix.envs.python.workers.progress import RESET, Progress
+from tfmix.envs.python.workers.worker import build_env
 from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_graph import GraphCollector
@@ -61,11 +62,11 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
         first = envs.make_graph(config.env, config)
     elif env is None:
         factory = functools.partial(envs.make_python, config.env, config)
-    elif own.is_instance(env):
-        first = own.adapt(env, config.env, config.team_reward, config.episode_limit)
+    elif custom.is_instance(env):
+        first = custom.adapt(env, config.env, config.team_reward, config.episode_limit)
     else:
         names = (config.env, config.team_reward, config.episode_limit)
-        factory = functools.partial(own.call, env, *names)
+        factory = functools.partial(custom.make_from_factory, env, *names)
     workers = pool.start(factory, config)
     if workers is not None and workers.spec is None:  # a graph environment: compiled here
         workers.close()
@@ -95,10 +96,10 @@ def _open_here(
     """
     reporter = Progress.of_this_process()
     if factory is not None:
-        factory = functools.partial(build, factory, config.env, reporter)
+        factory = functools.partial(build_env, factory, config.env, reporter)
         first = factory()
     replay = _plan(config, first.spec, to_train)
-    if in_graph(first):
+    if kind_of(first).in_graph:
         cut_is_terminal = config.time_limit == "terminal"
         return Task(
             config,
@@ -108,7 +109,7 @@ def _open_here(
                 first, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
             ),
         )
-    if hasattr(first, "rehearse"):
+    if kind_of(first) is Kind.ADAPTED:
         _report_notices(first.spec, reporter.call(RESET, first.rehearse))
     if factory is None and config.n_envs > 1:
         raise UserError(
@@ -156,7 +157,7 @@ class _MissingEnv:
 
     def collect(self, *_: Any) -> Any:
         """Raises UserError: there is no environment to play in."""
-        envs.check_trust(self.name, self.folder)
+        envs.check_import(self.name, self.folder)
         raise UserError(
             f"{self.folder} was trained on an environment of your own: give it with env=..."
         )

@@ -1,6 +1,6 @@
-"""The doctor for environments: plays a random team and says what it sees.
+"""Checks an environment: plays a random team in it and reports what is wrong.
 
-No TensorFlow here, unless the environment is one of the graph.
+This imports no TensorFlow, unless the environment is a graph environment.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from tfmix import UNGUARDED, envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.check.play import Episode, EpisodeRunner
-from tfmix.envs.check.repeat import check_seed, speed
+from tfmix.envs.check.observer import SourceObserver
+from tfmix.envs.check.play import EpisodeRunner, PlayedEpisode
+from tfmix.envs.check.repeat import check_seed, measure_speed
 from tfmix.envs.check.report import Report
-from tfmix.envs.check.rows import rows
-from tfmix.envs.check.source import Witness
+from tfmix.envs.check.summary import summarize
+from tfmix.envs.kinds import kind_of
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import own
+from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.adapters.team import TeamEnv
-from tfmix.envs.python.workers.apart import (
+from tfmix.envs.python.workers.child import ParentLink
+from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
+from tfmix.envs.python.workers.progress import (
     BUILD,
-    CLOSE_SECONDS,
     HUNG,
     MEASURE,
     REFUSED,
@@ -36,50 +38,47 @@ from tfmix.envs.python.workers.apart import (
     SLOT,
     STEP,
     Failure,
-    Line,
     Progress,
-    WorkerHandle,
-    allow_files,
-    new_memory,
-    not_started,
-    pickled,
 )
-from tfmix.envs.python.workers.rows import close
-from tfmix.envs.python.workers.worker import build, in_graph
+from tfmix.envs.python.workers.resources import allow_files, new_memory, not_started
+from tfmix.envs.python.workers.stepper import close_envs
+from tfmix.envs.python.workers.worker import build_env
 from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.text import clean, of_error
 
 EPISODES = 20
-PLAY_SECONDS = 5.0  # then no further episode is started; two are always played
+PLAY_SECONDS = 5.0  # after that no further episode starts; two are always played
 SPEED_SECONDS = 0.4
 
 
 def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Report:
-    """Plays a random team in an environment: what it is, and what is wrong with it.
+    """Plays a random team in an environment, and reports what it is and what is wrong with it.
 
-    It runs in a process of its own, so that a hang, a crash or an exit is a
-    finding. An environment that was made already, one of tfmix's own in the
-    graph, and with env_workers=0 any, is checked in this process, and so is a
-    factory that cannot be pickled: a hang there lasts, and a crash ends it all.
+    The environment runs in a separate process, so that a hang, a crash or an exit
+    is a finding. The calling process checks environments that are given as objects,
+    graph environments of tfmix, factories that cannot be pickled and, with
+    env_workers=0, all environments; there a hang lasts and a crash ends the
+    program.
 
     Args:
-      env: a name of `--mode=list`, or an environment (it is left open) or a
-        factory of yours in any interface of docs/environments.md.
-      episodes: most episodes to play, at least one; fewer where they take long.
-      **settings: settings of docs/settings.md by name. Those of environments
-        count (env_arg, team_reward, time_limit, episode_limit), seed, n_envs,
-        env_timeout_seconds and env_workers, of which 0 alone matters.
+      env: a name of `--mode=list`, or your environment (it is left open) or factory
+        of environments, in any interface of docs/environments.md.
+      episodes: largest number of episodes to play, at least one; slow environments
+        play fewer.
+      **settings: settings of docs/settings.md by name: env_arg, team_reward,
+        time_limit, episode_limit, seed, n_envs, env_timeout_seconds, and
+        env_workers, of which only 0 makes a difference.
 
     Returns:
       what was found; print it to read it.
 
     Raises:
-      UserError: an environment that cannot be made or started.
+      UserError: the environment cannot be made or started.
     """
     is_name = env is None or isinstance(env, str)
     if not is_name:
-        settings["env"] = own.name_for(env)
+        settings["env"] = custom.name_for(env)
     elif env is not None:
         settings["env"] = env
     chosen, episodes = resolve.resolve(settings), max(1, episodes)
@@ -88,17 +87,17 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
         return _check(functools.partial(_make_graph, chosen), chosen, episodes)
     if is_name:
         factory = functools.partial(envs.make_python, chosen.env, chosen)
-    elif own.is_instance(env):
-        return _check(lambda: own.adapt(env, *names), chosen, episodes, is_ours=False)
+    elif custom.is_instance(env):
+        return _check(lambda: custom.adapt(env, *names), chosen, episodes, is_ours=False)
     else:
-        factory = functools.partial(own.call, env, *names)
+        factory = functools.partial(custom.make_from_factory, env, *names)
     parcel = pickled(factory) if chosen.env_workers else None
-    report = _check_apart(parcel, chosen, episodes) if parcel else None
+    report = _check_in_process(parcel, chosen, episodes) if parcel else None
     return report or _check(factory, chosen, episodes)
 
 
 def _make_graph(chosen: Config) -> Any:
-    """Makes an environment of tfmix's own in the graph."""
+    """Makes a graph environment of tfmix."""
     quiet_import("tensorflow")
     return envs.make_graph(chosen.env, chosen)
 
@@ -111,41 +110,41 @@ def _check(
     say: Callable[[Report], None] = lambda report: None,
     is_ours: bool = True,
 ) -> Report:
-    """Makes an environment, examines and closes it.
+    """Makes an environment, examines it and closes it.
 
     Args:
-      factory: makes it.
+      factory: makes the environment.
       chosen: the settings.
-      episodes: most episodes.
-      told: takes what this process does; None if nobody looks.
-      say: takes the report as it is before and after every episode.
-      is_ours: whether the environment is to be closed.
+      episodes: largest number of episodes.
+      reporter: reports what this process does; None if no process reads it.
+      say: receives the report so far before the first and after every episode.
+      is_ours: whether to close the environment.
     """
     reporter = reporter or Progress.of_this_process()
-    made, compiled = build(factory, chosen.env, reporter), None
+    made, compiled = build_env(factory, chosen.env, reporter), None
     try:
-        if in_graph(made):
+        if kind_of(made).in_graph:
             from tfmix.envs.check import graph
 
             compiled, made = made, graph.GraphEnvAsPython(made)
         return _examine(made, compiled, chosen, episodes, reporter, say)
     finally:
         if is_ours:
-            close([made], chosen.env, reporter)
+            close_envs([made], chosen.env, reporter)
 
 
-# In a process of its own.
+# In a separate process.
 
 
-def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
-    """Checks an environment in a process of its own.
+def _check_in_process(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
+    """Checks an environment in a separate process.
 
     Returns:
-      the report; None if the script must not be imported there, because it
-      checks or trains as soon as it is imported.
+      the report; None if the process cannot import the user's script, because the
+      script checks or trains as soon as it is imported.
 
     Raises:
-      UserError: an environment that cannot be made or started.
+      UserError: the environment cannot be made or started.
     """
     allow_files(1)
     try:
@@ -161,7 +160,7 @@ def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
         while True:
             answer = handle.wait(chosen.env_timeout_seconds)
             if isinstance(answer, Failure):
-                return _broken_off(report, answer, progress, chosen)
+                return _interrupted_report(report, answer, progress, chosen)
             done, report = answer
             if done:
                 handle.pipe.close()
@@ -171,24 +170,24 @@ def _check_apart(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
         handle.end()
 
 
-def _work(line: Line, parcel: bytes, chosen: Config, episodes: int) -> None:
-    """Checks an environment and sends (whether it is whole, the report) again and again."""
+def _work(link: ParentLink, parcel: bytes, chosen: Config, episodes: int) -> None:
+    """Checks an environment in this child; sends (is complete, report) after every episode."""
 
     def say(report: Report) -> None:
-        line.plays = True
-        line.send((False, report))
+        link.is_built = True
+        link.send((False, report))
 
-    factory = line.progress.call(BUILD, pickle.loads, parcel)
-    line.send((True, _check(factory, chosen, episodes, line.progress, say)))
+    factory = link.progress.call(BUILD, pickle.loads, parcel)
+    link.send((True, _check(factory, chosen, episodes, link.progress, say)))
 
 
-def _broken_off(
+def _interrupted_report(
     report: Report | None, failure: Failure, progress: Progress, chosen: Config
 ) -> Report | None:
     """Returns the report of an environment that hung or ended its process.
 
     Raises:
-      UserError: it did so before there was anything to report.
+      UserError: it did so before there was a report.
     """
     if failure.kind == UNGUARDED:
         return None
@@ -206,22 +205,22 @@ def _broken_off(
 
 
 class ReportingRunner(EpisodeRunner):
-    """A player that notes every call, and to which leaving the program is a finding.
+    """An `EpisodeRunner` that reports every call, and records an exit as a finding.
 
     Args:
-      told: takes what this process does.
-      *words: as of `EpisodeRunner`.
+      reporter: reports what this process does.
+      *arguments: arguments of `EpisodeRunner`.
     """
 
-    def __init__(self, reporter: Progress, *words: Any):
-        super().__init__(*words)
+    def __init__(self, reporter: Progress, *arguments: Any):
+        super().__init__(*arguments)
         self._reporter = reporter
 
-    def _call(self, episode: Episode, what: str, *words: Any) -> Any:
+    def _call(self, episode: PlayedEpisode, what: str, *arguments: Any) -> Any:
         stage = RESET if what == "reset" else STEP
         self._reporter.begin(stage, self.findings.episode, self.findings.step)
         try:
-            given = self._reporter.call(stage, super()._call, episode, what, *words)
+            given = self._reporter.call(stage, super()._call, episode, what, *arguments)
             self._reporter.refuse_copies(self.spec.name)
         except (SystemExit, GeneratorExit) as error:
             text = f"{what}() raised {of_error(error, 200)}"
@@ -242,45 +241,47 @@ def _examine(
     reporter: Progress,
     say: Callable[[Report], None],
 ) -> Report:
-    """Plays, plays again, measures, and tells.
+    """Plays episodes, repeats some, measures the speed, and returns the report.
 
     Args:
-      env: an environment of the Python lane.
-      compiled: the environment of the graph that `env` steps, or None.
+      env: a Python environment.
+      compiled: the graph environment that `env` steps, or None.
       chosen: the settings.
-      episodes: most episodes.
-      told: takes what this process does.
-      say: takes the report as it is before and after every episode.
+      episodes: largest number of episodes.
+      reporter: reports what this process does.
+      say: receives the report so far before the first and after every episode.
     """
-    findings, watch, limit_from, must_end = Findings(), None, "its spec", True
+    findings, observer, limit_from, must_end = Findings(), None, "its spec", True
     if isinstance(env, TeamEnv):
         limit_from, must_end = env.limit_from, env.must_end
-        watch = Witness(env, findings)
+        observer = SourceObserver(env, findings)
     else:
         _try_reset(env, reporter)
-    player = ReportingRunner(reporter, env, watch, findings, chosen.seed, limit_from, must_end)
+    runner = ReportingRunner(reporter, env, observer, findings, chosen.seed, limit_from, must_end)
 
-    def shown(played: list[Episode]) -> dict[str, str]:
-        return rows(player, limit_from, chosen.time_limit, played)
+    def shown(played: list[PlayedEpisode]) -> dict[str, str]:
+        return summarize(runner, limit_from, chosen.time_limit, played)
 
-    def report(played: list[Episode], shown: dict[str, str], speed: str = "not measured") -> Report:
+    def report(
+        played: list[PlayedEpisode], shown: dict[str, str], speed: str = "not measured"
+    ) -> Report:
         env_steps = sum(len(episode.rewards) for episode in played)
         return Report(
             name=env.spec.name,
-            version=env.spec.version if watch else f"version {env.spec.version}",
+            version=env.spec.version if observer else f"version {env.spec.version}",
             rows={**shown, "speed": speed},
             violations=findings.all(warnings=False),
             warnings=findings.all(warnings=True),
             played=f"{len(played):,} episode{'s' * (len(played) != 1)}, {env_steps:,} env steps",
         )
 
-    played = _play(player, chosen.seed, episodes, lambda played: say(report(played, shown(played))))
-    whole = shown(played)  # what is played again does not count
+    played = _play(runner, chosen.seed, episodes, lambda played: say(report(played, shown(played))))
+    summary = shown(played)  # repeated episodes do not count
     if played[0].over != "broken":
-        check_seed(player, played[0], played[1:])
-    if watch is not None:
-        watch.detach()
-    return report(played, whole, _speed(env, compiled, chosen, findings, reporter))
+        check_seed(runner, played[0], played[1:])
+    if observer is not None:
+        observer.detach()
+    return report(played, summary, _speed(env, compiled, chosen, findings, reporter))
 
 
 def _try_reset(env: Any, reporter: Progress) -> None:
@@ -294,31 +295,31 @@ def _try_reset(env: Any, reporter: Progress) -> None:
 
 
 def _play(
-    player: EpisodeRunner, seed: int, count: int, say: Callable[[list[Episode]], None]
-) -> list[Episode]:
-    """Plays up to `count` episodes; the frames of the first are kept."""
+    runner: EpisodeRunner, seed: int, count: int, say: Callable[[list[PlayedEpisode]], None]
+) -> list[PlayedEpisode]:
+    """Plays up to `count` episodes, and keeps the frames of the first."""
     seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
     begin = time.perf_counter()
-    played: list[Episode] = []
+    played: list[PlayedEpisode] = []
     say(played)
     while len(played) < count:
         if len(played) > 1 and time.perf_counter() - begin > PLAY_SECONDS:
             break
-        played.append(player.play(int(seeds[len(played)]), keep=not played))
+        played.append(runner.play(int(seeds[len(played)]), keep=not played))
         say(played)
     return played
 
 
 def _speed(env: Any, compiled: Any, chosen: Config, findings: Findings, reporter: Progress) -> str:
-    """Measures how fast it is, and says it in a text."""
+    """Measures the environment's speed and returns it as text."""
     reporter.begin(MEASURE)
     if compiled is not None:
         from tfmix.envs.check import graph
 
-        return graph.speed(compiled, chosen, SPEED_SECONDS, findings)
+        return graph.measure_speed(compiled, chosen, SPEED_SECONDS, findings)
     try:
-        found = reporter.call(MEASURE, speed, env, chosen.seed, SPEED_SECONDS)
-    except (SystemExit, GeneratorExit):  # it was told already
+        found = reporter.call(MEASURE, measure_speed, env, chosen.seed, SPEED_SECONDS)
+    except (SystemExit, GeneratorExit):  # it is a finding already
         found = None
     if found is None:
         return "not measured, it broke"

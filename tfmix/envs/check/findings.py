@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tfmix.envs.python.adapters.rules import ALWAYS, DOOR, called, fill
+from tfmix.envs.python.adapters.rules import ALWAYS, TRAINING_RULES, agent_label, fill
 
-# What only this check looks at, beside the rules that training refuses too. {who} are the
-# agents; the rest is filled in at first sight.
+# The rules of training, and those that only this check looks at. {who} are the agents; other
+# fields are filled in when a rule is broken for the first time.
 RULES = {
-    **DOOR,
-    "raised": ("{text}", "mend the environment; the actions were legal by its own masks"),
+    **TRAINING_RULES,
+    "raised": ("{text}", "fix the environment; the actions were legal by its masks"),
     "hung": (
         "it {text}",
-        "mend what it waits for, or give a greater --env_timeout_seconds; --env_workers=0 checks "
-        "it in the process of a debugger",
+        "fix what it waits for, or give a greater --env_timeout_seconds; --env_workers=0 checks "
+        "it in this process, for a debugger",
     ),
     "died": (
         "its process {text}",
-        "mend what ends the process; --env_workers=0 shows everything that it prints",
+        "fix what ends the process; --env_workers=0 shows everything that it prints",
     ),
     "values": (
         "{what}() returned {found}, not {wanted} values",
@@ -61,7 +61,7 @@ RULES = {
     ),
 }
 WARNINGS = ("seeds", "cast", "digits")
-# Rules about no step in particular.
+# Rules that no single step breaks.
 ANYWHERE = ("seed", "seeds", "compile")
 
 
@@ -71,12 +71,12 @@ class Finding:
 
     Attributes:
       rule: its name in `RULES`.
-      text: what was seen, with `{who}` for the agents.
+      text: what is wrong, with `{who}` for the agents.
       advice: what to do.
-      episode: the first episode that showed it, from 1.
+      episode: the first episode that broke it, from 1.
       step: the step of that episode, 0 for its reset.
-      who: the agents it was seen of, where it is theirs.
-      count: how often it was seen.
+      who: the agents that it concerns, if any.
+      count: how often it was broken.
     """
 
     rule: str
@@ -88,7 +88,7 @@ class Finding:
     count: int = 0
 
     def __str__(self) -> str:
-        """What was seen and where at first."""
+        """Returns what is wrong, and where it happened first."""
         text = self.text.replace("{who}", listed(self.who))
         if self.rule in ANYWHERE or not self.episode:
             return text
@@ -101,34 +101,34 @@ class Findings:
     """Collects findings while episodes are played.
 
     Attributes:
-      episode: the episode now, from 1.
-      step: its step now, 0 for its reset.
+      episode: the current episode, from 1.
+      step: its current step, 0 for its reset.
     """
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, Any], Finding] = {}
         self.episode = self.step = 0
 
-    def add(self, rule: str, who: Any = None, **words: Any) -> None:
-        """Notes one sight of a broken rule; of each rule and `what` the first words are kept."""
-        text, advice = fill(RULES, rule, {"who": "{who}", **words})
+    def add(self, rule: str, who: Any = None, **fields: Any) -> None:
+        """Records a broken rule; the text of the first time is kept for each rule and `what`."""
+        text, advice = fill(RULES, rule, {"who": "{who}", **fields})
         new = Finding(rule, text, advice, self.episode, self.step)
-        finding = self._found.setdefault((rule, words.get("what")), new)
+        finding = self._found.setdefault((rule, fields.get("what")), new)
         finding.count += 1
-        name = None if who is None else called(who)
+        name = None if who is None else agent_label(who)
         if name is not None and name not in finding.who:
             finding.who.append(name)
 
     def has(self, *rules: str) -> bool:
-        """Whether one of the rules was seen broken."""
+        """Returns whether one of the rules was broken."""
         return any(rule in rules for rule, _ in self._found)
 
     def all(self, warnings: bool) -> list[Finding]:
-        """The warnings, or else the violations, in the order of their first sight."""
+        """Returns the warnings, or else the violations, in the order of their first time."""
         return [f for f in self._found.values() if (f.rule in WARNINGS) == warnings]
 
 
 def listed(names: list[str], most: int = 4) -> str:
-    """Names in a line, the later ones counted."""
+    """Returns the first `most` names in a line, and the number of the others."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Environments of the graph for the doctor: one stepped from Python, many compiled."""
+"""Checks graph environments: steps one from Python, and measures many compiled."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import tensorflow as tf
 
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
-from tfmix.envs.python.adapters.door import brief
+from tfmix.envs.python.adapters.reading import brief
 from tfmix.ops import select_actions
 
 
 class GraphEnvAsPython:
-    """An environment of the graph as one of the Python lane.
+    """Adapts a graph environment to the interface of a Python environment.
 
     Args:
-      env: the environment.
+      env: the graph environment.
     """
 
     def __init__(self, env: Any):
@@ -33,7 +33,7 @@ class GraphEnvAsPython:
         return tuple(x.numpy()[0] for x in seen[:3])
 
     def step(self, action: np.ndarray) -> tuple[Any, ...]:
-        """Steps it."""
+        """Steps the environment."""
         self._clock += 1
         seed = tf.constant([self._seed, self._clock], tf.int32)
         self._state, seen = self._step(self._state, tf.constant(action[None], tf.int32), seed)
@@ -44,7 +44,7 @@ class GraphEnvAsPython:
 
 
 def _compile(env: Any, batch: int) -> Any:
-    """A function of a seed that plays a random team in `batch` environments for T steps."""
+    """Compiles a function of a seed that plays a random team in `batch` environments."""
     spec, fold = env.spec, tf.random.experimental.stateless_fold_in
 
     @tf.function(jit_compile=True)
@@ -56,7 +56,7 @@ def _compile(env: Any, batch: int) -> Any:
             seeds = tf.random.experimental.stateless_split(fold(seed, t), 2)
             action = select_actions(q, legal, tf.constant(1.0), seeds[0])
             state, seen = env.step(state, action, seeds[1])
-            # All that is seen is used, or it would not be computed.
+            # The sum uses all outputs; unused ones would not be computed.
             total += (
                 tf.reduce_sum(seen.obs) + tf.reduce_sum(seen.state) + tf.reduce_sum(seen.reward)
             )
@@ -68,9 +68,9 @@ def _compile(env: Any, batch: int) -> Any:
     return play
 
 
-def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
-    """Compiled env steps per second of a random team, alone and `n_envs` side by side."""
-    reporter = []
+def measure_speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
+    """Measures compiled env steps per second of a random team, with 1 and `n_envs` in a batch."""
+    rates = []
     for batch in dict.fromkeys((1, chosen.n_envs)):
         play, turns, spent = _compile(env, batch), 0, 0.0
         try:
@@ -83,5 +83,5 @@ def speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
             play(tf.constant([chosen.seed, 1 + turns])).numpy()
             spent, turns = spent + time.perf_counter() - begin, turns + 1
         rate = turns * batch * env.spec.episode_limit / spent
-        reporter.append(f"{rate:,.0f} with {batch} in a batch")
-    return f"env steps a second, compiled: {', '.join(reporter)}"
+        rates.append(f"{rate:,.0f} with {batch} in a batch")
+    return f"env steps a second, compiled: {', '.join(rates)}"

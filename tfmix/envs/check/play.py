@@ -1,4 +1,4 @@
-"""Random episodes of an environment, and what was seen in them."""
+"""Plays random episodes of an environment and records what they show."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import numpy as np
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.values import Range
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters.door import brief, flag, number
+from tfmix.envs.python.adapters.reading import brief, flag, number
 from tfmix.envs.python.adapters.team import TeamEnv
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass
-class Episode:
-    """What an episode showed.
+class PlayedEpisode:
+    """Records an episode.
 
     Attributes:
-      seed: of its reset.
-      frames: obs, state and legal from the reset on; the first alone where the
-        rest is not kept.
+      seed: the seed of its reset.
+      frames: obs, state and legal from the reset on, or only those of the reset.
       actions: [N] for every step.
-      rewards: for every step.
-      over: "" while it goes on, else `terminated`, `truncated` or `broken`.
-      left: agents that had one action left, from some step to the end.
+      rewards: the team's reward of every step.
+      over: "" while it runs, else `terminated`, `truncated` or `broken`.
+      left: agents that had only one legal action from some step to the end.
     """
 
     seed: int
@@ -39,29 +38,35 @@ class Episode:
 
 
 class EpisodeRunner:
-    """Plays a random team in an environment of the Python lane and looks at everything.
+    """Plays a random team in a Python environment and checks everything that it returns.
 
     Args:
       env: has `spec`, `reset(seed)` and `step(action)`.
-      watch: the `Witness` of its source, or None.
-      findings: takes what is found.
-      seed: of the actions.
-      limit_from: who said how long an episode can be.
-      must_end: that one has to end it then.
+      observer: the `SourceObserver` of its source, or None.
+      findings: receives the broken rules.
+      seed: seed of the random actions.
+      limit_from: where the episode limit comes from.
+      must_end: whether the environment has to end its episodes at the limit.
 
     Attributes:
       obs: range of the observations.
       state: range of the states.
       reward: range of the team's rewards.
-      masked: steps in which an agent's own action was illegal.
+      masked: number of steps in which an action of an agent was illegal.
     """
 
     def __init__(
-        self, env: Any, watch: Any, findings: Findings, seed: int, limit_from: str, must_end: bool
+        self,
+        env: Any,
+        observer: Any,
+        findings: Findings,
+        seed: int,
+        limit_from: str,
+        must_end: bool,
     ):
-        self.env, self.spec, self.watch, self.findings = env, env.spec, watch, findings
+        self.env, self.spec, self.observer, self.findings = env, env.spec, observer, findings
         self._limit_from, self._must_end = limit_from, must_end
-        self._dice = np.random.default_rng(seed)
+        self._random = np.random.default_rng(seed)
         self._own = np.asarray(self.spec.own_actions)
         self._kinds: dict[str, np.dtype[Any]] = {}
         self.obs, self.state, self.reward = Range(), Range(), Range()
@@ -69,18 +74,19 @@ class EpisodeRunner:
 
     def play(
         self, seed: int, script: list[np.ndarray] | None = None, keep: bool = False
-    ) -> Episode:
+    ) -> PlayedEpisode:
         """Plays an episode.
 
         Args:
-          seed: of its reset.
-          script: the actions, taken where they are legal; None for random ones.
-          keep: keep all frames, not only the first.
+          seed: the seed of its reset.
+          script: the actions, replaced by random ones if illegal; None for random
+            actions only.
+          keep: whether to keep all frames, not only the first.
         """
-        episode, found = Episode(seed), self.findings
+        episode, found = PlayedEpisode(seed), self.findings
         found.episode, found.step = found.episode + 1, 0
         frame = self._call(episode, "reset", seed)
-        free = np.zeros(self.spec.n_agents, bool)  # had a choice before
+        free = np.zeros(self.spec.n_agents, bool)  # agents that had a choice before
         limit = self.spec.episode_limit if script is None else len(script)
         while not episode.over and found.step < limit:
             if keep or not episode.frames:
@@ -101,21 +107,21 @@ class EpisodeRunner:
         return episode
 
     def _usable(self, legal: np.ndarray) -> np.ndarray:
-        """`legal`, with all own actions where it allows none."""
+        """Returns `legal`, with all of an agent's actions if it allows none."""
         legal = legal & self._own
         return np.where(legal.any(-1, keepdims=True), legal, self._own)
 
     def _choose(self, legal: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
-        """The actions that are wanted where they are legal, random legal ones elsewhere."""
-        noise = self._dice.random(legal.shape)
+        """Returns the wanted actions if they are legal, and random legal ones otherwise."""
+        noise = self._random.random(legal.shape)
         if wanted is not None:
             noise[np.arange(len(legal)), wanted] = 2.0
         return np.where(legal, noise, -1.0).argmax(-1).astype(np.int32)
 
-    def _call(self, episode: Episode, what: str, word: Any) -> Any:
+    def _call(self, episode: PlayedEpisode, what: str, argument: Any) -> Any:
         """Resets or steps the environment and checks what it returns: a frame."""
         try:
-            given = getattr(self.env, what)(word)
+            given = getattr(self.env, what)(argument)
         except Exception as error:
             episode.over, text = "broken", str(error).removeprefix(f"{self.spec.name}: ")
             if not isinstance(error, EnvError):
@@ -131,7 +137,9 @@ class EpisodeRunner:
             self._take_step(episode, *given[3:6])
         return self._frame(given[0], given[1], given[2], last=bool(episode.over))
 
-    def _take_step(self, episode: Episode, reward: Any, terminated: Any, truncated: Any) -> None:
+    def _take_step(
+        self, episode: PlayedEpisode, reward: Any, terminated: Any, truncated: Any
+    ) -> None:
         found = number(reward)
         if found is None:
             wanted = "one number for the team"
@@ -148,7 +156,7 @@ class EpisodeRunner:
                 episode.over = name
 
     def _frame(self, obs: Any, state: Any, legal: Any, last: bool) -> Frame:
-        """Checks what is seen; what does not fit is taken for zeros."""
+        """Checks obs, state and legal, and replaces what does not fit by zeros."""
         n = self.spec.n_agents
         found: Frame = (
             self._array("obs", obs, (n, self.spec.obs_size)),
@@ -165,7 +173,7 @@ class EpisodeRunner:
         return found
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """A copy of `value`, zeros where it has not this shape or is not of numbers."""
+        """Returns a copy of `value`, or zeros if it has another shape or holds no numbers."""
         try:
             array = np.array(value)
         except ValueError:  # ragged
@@ -185,22 +193,22 @@ class EpisodeRunner:
                 self.findings.add("finite", i, what=name + " of {who}")
         return array
 
-    def _has_ended(self, episode: Episode) -> bool:
+    def _has_ended(self, episode: PlayedEpisode) -> bool:
         """Whether the environment itself has ended the episode, and not tfmix's time limit."""
         return self.env.ended if isinstance(self.env, TeamEnv) else bool(episode.over)
 
-    def _play_on(self, episode: Episode, frame: Any) -> None:
-        """Did the environment end the episode at its limit by itself? When does it?"""
+    def _play_on(self, episode: PlayedEpisode, frame: Any) -> None:
+        """Plays beyond the limit, to find out whether and when the environment ends an episode."""
         ended = self._has_ended(episode)
         if ended or self.findings.has("late", "endless"):
             return
-        limit, beyond = self.spec.episode_limit, Episode(episode.seed)
-        words = {"limit": limit, "limit_from": self._limit_from}
+        limit, beyond = self.spec.episode_limit, PlayedEpisode(episode.seed)
+        fields = {"limit": limit, "limit_from": self._limit_from}
         for more in range(1, limit + 1):
             frame = self._call(beyond, "step", self._choose(self._usable(frame[2])))
             if beyond.over == "broken":
                 break
             if self._has_ended(beyond):
-                self.findings.add("late", found=limit + more, **words)
+                self.findings.add("late", found=limit + more, **fields)
                 return
-        self.findings.add("endless", **words)
+        self.findings.add("endless", **fields)

@@ -1,4 +1,4 @@
-"""Plays again: what a seed decides, and how fast an environment is."""
+"""Repeats episodes: what a seed decides, and how fast an environment is."""
 
 from __future__ import annotations
 
@@ -7,71 +7,71 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.check.play import Episode, EpisodeRunner
-from tfmix.envs.check.values import same
+from tfmix.envs.check.play import EpisodeRunner, PlayedEpisode
+from tfmix.envs.check.values import nearly_equal
 
 SEEN = ("observations", "state", "legal actions")
 
 
-def check_seed(player: EpisodeRunner, first: Episode, others: list[Episode]) -> None:
-    """Plays `first` again with its seed and with another, and the starts of the others again.
+def check_seed(runner: EpisodeRunner, first: PlayedEpisode, others: list[PlayedEpisode]) -> None:
+    """Repeats `first` with its seed and with another one, and the starts of the other episodes.
 
     Args:
-      player: takes what is found.
-      first: a whole episode, whose frames are kept.
-      others: with other seeds, in another order than now.
+      runner: plays, and receives the findings.
+      first: a whole episode with all frames.
+      others: episodes with other seeds; they are repeated in reverse order.
     """
-    difference = _difference(first, player.play(first.seed, first.actions, keep=True))
+    difference = _difference(first, runner.play(first.seed, first.actions, keep=True))
     others = [other for other in others if other.frames]
     for other in others[::-1]:
-        # What an episode leaves to the next may show in few starts only.
-        again = player.play(other.seed, [], keep=True)
+        # State that an episode leaves to the next may show in a few starts only.
+        again = runner.play(other.seed, [], keep=True)
         difference = difference or _difference(other, again, starts=True)
     if difference:
-        player.findings.add("seed", found=difference)
+        runner.findings.add("seed", found=difference)
     elif not any(_difference(first, other, starts=True) for other in others) and not _difference(
-        first, player.play(first.seed + 1, first.actions, keep=True)
+        first, runner.play(first.seed + 1, first.actions, keep=True)
     ):
-        player.findings.add("seeds")
+        runner.findings.add("seeds")
 
 
-def _difference(one: Episode, other: Episode, starts: bool = False) -> str:
-    """Where and in what two episodes of the same actions part, or their starts; "" if nowhere."""
+def _difference(one: PlayedEpisode, other: PlayedEpisode, starts: bool = False) -> str:
+    """Returns where two episodes of the same actions, or their starts, differ; "" if nowhere."""
     for step, (a, b) in enumerate(zip(one.frames, other.frames, strict=False)):
         for name, x, y in zip(SEEN, a, b, strict=True):
-            if not same(x, y):
+            if not nearly_equal(x, y):
                 return f"other {name} {f'at step {step}' if step else 'at the reset'}"
         if starts:
             return ""
     for step, rewards in enumerate(zip(one.rewards, other.rewards, strict=False), 1):
-        if not same(*rewards):
+        if not nearly_equal(*rewards):
             return f"another reward at step {step}"
     if (len(one.rewards), one.over) != (len(other.rewards), other.over):
         return f"{_end(one)} and {_end(other)}"
     return ""
 
 
-def _end(episode: Episode) -> str:
+def _end(episode: PlayedEpisode) -> str:
     return f"{episode.over or 'going on'} at step {len(episode.rewards)}"
 
 
-def speed(env: Any, seed: int, seconds: float) -> float | None:
-    """Env steps per second of a random team, resets included; None where it fails."""
-    spec, dice = env.spec, np.random.default_rng(seed)
-    own, env_steps, spent = np.asarray(spec.own_actions), 0, 0.0
+def measure_speed(env: Any, seed: int, seconds: float) -> float | None:
+    """Measures env steps per second of a random team, with resets; None if it fails."""
+    spec, random = env.spec, np.random.default_rng(seed)
+    own_actions, env_steps, spent = np.asarray(spec.own_actions), 0, 0.0
     try:
         while spent < seconds:
             begin = time.perf_counter()
             legal = env.reset(seed + env_steps)[2]
             spent += time.perf_counter() - begin
             for _ in range(spec.episode_limit):
-                action = np.where(legal & own, dice.random(own.shape), -1.0).argmax(-1)
+                action = np.where(legal & own_actions, random.random(legal.shape), -1.0).argmax(-1)
                 begin = time.perf_counter()
                 _, _, legal, _, terminated, truncated, _ = env.step(action)
                 spent += time.perf_counter() - begin
                 env_steps += 1
                 if terminated or truncated or spent > seconds:
                     break
-    except Exception:  # it was told already
+    except Exception:  # it is a finding already
         return None
     return env_steps / spent

@@ -1,4 +1,4 @@
-"""What the doctor says."""
+"""The report of `check_env`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ WIDTH = 100
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What was found in an environment; `str` of it is the report to read.
+    """Holds what was found in an environment; its `str` is the report to read.
 
     Attributes:
-      name: of the environment.
-      version: of its source.
-      rows: what was inferred and measured, label by label.
-      violations: rules that are broken, each once.
-      warnings: what may be meant so.
-      played: how much was played, in words.
+      name: name of the environment.
+      version: version of its source.
+      rows: what was inferred and measured, by label.
+      violations: broken rules, each once.
+      warnings: what may be intended.
+      played: how much was played, as text.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Report:
         return not self.violations
 
     def __str__(self) -> str:
-        """The report in lines of 100 letters."""
+        """Returns the report in lines of at most 100 letters."""
         left = max(map(len, self.rows)) + 2
         lines = [f"{self.name}  ({self.version})", ""]
         lines += [_wrapped(label.ljust(left), text) for label, text in self.rows.items()]
         lines += [
-            *_reporter("violations", self.violations),
-            *_reporter("warnings", self.warnings),
+            *_list_findings("violations", self.violations),
+            *_list_findings("warnings", self.warnings),
             "",
         ]
         count = len(self.violations)
@@ -61,7 +61,7 @@ def _wrapped(head: str, text: str) -> str:
     )
 
 
-def _reporter(title: str, findings: Sequence[Finding]) -> list[str]:
+def _list_findings(title: str, findings: Sequence[Finding]) -> list[str]:
     lines = ["", title] if findings else []
     for i, finding in enumerate(findings, 1):
         lines.append(_wrapped(f"  {i}. ", str(finding)))

@@ -1,4 +1,4 @@
-"""Judges single values that an environment returns."""
+"""Compares and describes values that an environment returns."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.adapters.door import brief
+from tfmix.envs.python.adapters.reading import brief
 
 
 class Range:
-    """The lowest and the highest of numbers."""
+    """Holds the lowest and the highest of the numbers that it was given."""
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
 
     def take(self, values: Any) -> None:
-        """Counts numbers in; those that are not finite are left out."""
+        """Includes numbers; those that are not finite are left out."""
         values = np.asarray(values, np.float64)
         values = values[np.isfinite(values)]
         if values.size:
             self.low, self.high = min(self.low, values.min()), max(self.high, values.max())
 
     def __str__(self) -> str:
-        """In words."""
+        """Returns the range as text."""
         if self.low >= self.high:
             return f"always {self.low:.4g}" if self.low == self.high else "never seen"
         return f"from {self.low:.4g} to {self.high:.4g}"
 
 
-def leaves(value: Any) -> Iterator[np.ndarray]:
-    """The arrays in nested dictionaries, tuples and lists."""
+def arrays_in(value: Any) -> Iterator[np.ndarray]:
+    """Yields the arrays in nested dictionaries, tuples and lists."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
         for part in value:
-            yield from leaves(part)
+            yield from arrays_in(part)
     elif isinstance(value, np.ndarray):
         yield value
 
 
-def kind(value: Any) -> str:
-    """Number types and shapes of the arrays in `value`."""
-    return ", ".join(f"{x.dtype} {list(x.shape)}" for x in leaves(value)) or "no array"
+def array_types(value: Any) -> str:
+    """Returns the number types and shapes of the arrays in `value`."""
+    return ", ".join(f"{x.dtype} {list(x.shape)}" for x in arrays_in(value)) or "no array"
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two arrays hold the same numbers, but for rounding; NaN equals NaN."""
+def nearly_equal(one: Any, other: Any) -> bool:
+    """Returns whether two arrays hold the same numbers up to rounding; NaN equals NaN."""
     one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:
         return False
@@ -56,17 +56,17 @@ def same(one: Any, other: Any) -> bool:
     return bool(np.array_equal(one, other))
 
 
-def outside(space: Any, value: Any) -> str:
-    """Says which number of `value` is outside of the bounds of a Box in `space`, "" if none is."""
+def out_of_bounds(space: Any, value: Any) -> str:
+    """Returns which number of `value` is out of the bounds of a Box in `space`, "" if none is."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):
         if more := [key for key in value if key not in space.spaces]:
             return f"it has {brief(more)}, which the space does not have"
-        parts = [outside(part, value[key]) for key, part in space.items() if key in value]
+        parts = [out_of_bounds(part, value[key]) for key, part in space.items() if key in value]
         return next(filter(None, parts), "")
     if isinstance(space, spaces.Tuple) and isinstance(value, tuple | list):
-        return next(filter(None, map(outside, space.spaces, value)), "")
+        return next(filter(None, map(out_of_bounds, space.spaces, value)), "")
     return _outside_box(space, value) if isinstance(space, spaces.Box) else ""
 
 

@@ -1,45 +1,18 @@
-"""Environments as pure TensorFlow functions.
+"""Graph environments: pure TensorFlow functions, compiled into the training loop.
 
-One is an object with `spec` and two methods over a leading batch axis B,
-whose random numbers come from the seed [2] alone:
-
-  reset(seed, batch) -> (state, Step)
-  step(state, action [B, N], seed) -> (state, Step)
-
-`state` is any nest of tensors. A finished environment may be stepped on; the
-collector ignores what comes of it.
+Each one follows the protocol `tfmix.types.GraphEnv` and is marked `built_in`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import tensorflow as tf
+from typing import Any
 
 from tfmix.errors import UserError
-from tfmix.types import EnvSpec, Step
 from tfmix.utils import text
 
-State = Any
-
-
-class GraphEnv(Protocol):
-    """What the collector needs of an environment in the graph."""
-
-    spec: EnvSpec
-
-    def reset(self, seed: tf.Tensor, batch: int) -> tuple[State, Step]:
-        """Starts `batch` episodes."""
-        ...
-
-    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, Step]:
-        """Steps every environment once."""
-        ...
-
-
-# What an argument may be at most. An environment builds tables of these numbers (of every
-# two agents, of every cell) and parts of its graph (a turn of every body) before memory is
-# predicted.
+# Largest allowed arguments. An environment builds tables of these sizes (for every pair of
+# agents, for every cell) and parts of its graph (a turn of every body) before the memory of a
+# training is predicted.
 MOST_PARTICLES = 500
 MOST_SQUEEZERS = 1000
 MOST_BODIES = 100
@@ -75,5 +48,5 @@ def check_number(name: str, argument: str, value: Any, low: float, high: float) 
 
 
 def shown(value: Any) -> str:
-    """Returns an argument's value for an error: quoted where it is text, cut where it is long."""
+    """Returns an argument's value for an error message: text in quotes, long values cut."""
     return text.clean(repr(value) if isinstance(value, str) else value, 60)

@@ -1,4 +1,4 @@
-"""Games with a payoff table."""
+"""Games with a payoff table, and the two-step game."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import MOST_REWARD, check_count
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -18,21 +19,23 @@ NOT_A_TABLE = (
 )
 
 
+@built_in
 class MatrixGame:
-    """One table: all agents act at once and it pays the team, each time they do.
+    """A game with one payoff table: all agents act at once and the table pays the team.
 
-    Played once, the game ends; played more often, it goes on for ever and the
-    clock cuts it. All agents and the state see the same few numbers throughout.
+    A game that is played once terminates; one that is played more often is
+    truncated by the time limit. Observations and state are always the same few
+    numbers.
 
     Args:
       payoff: the table with one axis an agent, a list of lists or an array.
       name: the environment's name.
-      max_cycles: how often the game is played, steps.
-      sight: what is seen, a few numbers.
+      max_cycles: number of rounds, one a step.
+      sight: the numbers that observations and state consist of.
 
     Raises:
-      UserError: a table that is not full, not finite or for fewer than two
-        agents, or `max_cycles` that is no whole number from 1.
+      UserError: the table is not full, not finite or for fewer than two agents,
+        or `max_cycles` is no whole number from 1.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class MatrixGame:
             kinds = {type(x) for x in np.asarray(payoff, object).flat}
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {NOT_A_TABLE}") from error
-        # NumPy takes text and true for numbers too.
+        # NumPy reads text and true as numbers too.
         if not all(issubclass(k, int | float | np.number) and k is not bool for k in kinds):
             raise UserError(f"{name}: {NOT_A_TABLE}")
         if table.ndim < 2 or 0 in table.shape:
@@ -80,17 +83,17 @@ class MatrixGame:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Nothing to draw; the state is how often the game was played, [B] int32."""
+        """Starts episodes; the state is the number of rounds played, [B] int32."""
         played = tf.zeros([batch], tf.int32)
         return played, self._seen(played, tf.zeros([batch]))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Pays."""
+        """Plays a round and pays the team."""
         return state + 1, self._seen(state + 1, tf.gather_nd(tf.constant(self.table), action))
 
 
 def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -> MatrixGame:
-    """A `MatrixGame`; its payoff is the team's, whatever `team_reward` says.
+    """Returns a `MatrixGame`; `team_reward` is unused, since the payoff is the team's.
 
     8/-12/0 (`matrix/qtran`) is table 1 of Son et al. (2019), `matrix/wqmix_1`
     table 1 of Rashid et al. (2020, WQMIX), `matrix/qplex_hard` the harder game
@@ -100,19 +103,19 @@ def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -
 
 
 def repeated_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 25) -> MatrixGame:
-    """Climbing and penalty (Claus and Boutilier 1998) as EPyMARL plays them.
+    """Returns climbing or penalty (Claus and Boutilier 1998) as EPyMARL plays them.
 
-    25 times an episode, which the clock cuts, and nothing but zeros to see
+    An episode has 25 rounds, ends by truncation and shows zeros only
     (Papoudakis et al. 2021; matrix-games' `-nostate` games). The payoff counts
-    once, as in their results, and not once an agent.
+    once, as in their results, and not once for each agent.
     """
     return MatrixGame(payoff, name, max_cycles, sight=(0.0, 0.0))
 
 
 def qtran_21x21(name: str, team_reward: str) -> MatrixGame:
-    """The game of 21 by 21 actions on which Son et al. (2019) compare QTRAN-base with alt.
+    """Returns the 21 by 21 game on which Son et al. (2019) compare QTRAN-base with QTRAN-alt.
 
-    A high and narrow peak, 10 at (5, 15), beside a broad one, 5 at (15, 5).
+    It has a high and narrow peak, 10 at (5, 15), and a broad one, 5 at (15, 5).
     """
     second = np.arange(21.0)
     first = second[:, None]
@@ -121,11 +124,12 @@ def qtran_21x21(name: str, team_reward: str) -> MatrixGame:
     return MatrixGame(np.maximum(broad, narrow), name)
 
 
+@built_in
 class TwoStep:
     """The two-step game of Rashid et al. (2018), section 5.
 
-    In state 1 the first agent's action leads to state 2A or 2B, unpaid. 2A
-    pays 7 whatever happens, 2B pays [[0, 1], [1, 8]]. Observation and state
+    In state 1 the first agent's action leads to state 2A or 2B, with reward 0.
+    2A pays 7 for all actions, 2B pays [[0, 1], [1, 8]]. Observation and state
     are the one-hot of 1, 2A, 2B.
     """
 
@@ -155,12 +159,12 @@ class TwoStep:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Everybody starts in state 1; [B] int32, 0 for 1, 1 for 2A, 2 for 2B."""
+        """Starts episodes in state 1; the state is [B] int32, 0 for 1, 1 for 2A, 2 for 2B."""
         place = tf.zeros([batch], tf.int32)
         return place, self._seen(place, tf.zeros([batch]), tf.fill([batch], False))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """From 1 to 2A or 2B; from there to the end."""
+        """Moves from state 1 to 2A or 2B, and from there to the end."""
         second = state > 0
         table = tf.stack([tf.maximum(state - 1, 0), action[:, 0], action[:, 1]], -1)
         paid = tf.gather_nd(tf.constant(self.PAYOFF), table)
@@ -170,5 +174,5 @@ class TwoStep:
 
 
 def two_step(name: str, team_reward: str) -> TwoStep:
-    """A `TwoStep` game; its reward is the team's, whatever `team_reward` says."""
+    """Returns a `TwoStep` game; `team_reward` is unused, since the reward is the team's."""
     return TwoStep(name)

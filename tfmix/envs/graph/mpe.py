@@ -1,9 +1,9 @@
 """Multi-agent particle environments (Lowe et al. 2017; Mordatch and Abbeel 2018).
 
-The dynamics of PettingZoo's and MPE2's `_v3` tasks: forces from actions and
-contacts at the old positions, then positions move with the old velocities,
-then velocities change. Here: the physics, what all tasks share, and
-simple_spread; the tasks with messages are in `mpe_talk`.
+The dynamics are those of PettingZoo's and MPE2's `_v3` tasks: actions and
+contacts at the old positions give the forces, then positions move with the old
+velocities, then velocities change. This module holds the physics, the base class
+of all tasks and simple_spread; the tasks with messages are in `mpe_talk`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.graph import MOST_PARTICLES, check_count, check_number
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -24,7 +25,7 @@ DAMPING = 0.25  # share of the velocity lost in a step
 ACTION_FORCE = 5.0
 CONTACT_FORCE = 100.0
 CONTACT_MARGIN = 1e-3  # softness of a contact, in units of length
-# What the actions push towards: nothing, left, right, down, up.
+# Directions of the actions: none, left, right, down, up.
 DIRECTIONS = np.asarray([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 
 
@@ -32,8 +33,8 @@ class World(NamedTuple):
     """The state of a task with N agents, L landmarks, G goals and W words.
 
     position [B, N, 2], velocity [B, N, 2], landmark [B, L, 2], goal [B, G] int32
-    (numbers of landmarks), word [B, N, W] (what each agent said in the last step,
-    one-hot; zeros before it and of the silent), clock [B] int32 in steps.
+    (indices of landmarks), word [B, N, W] (each agent's message of the last step,
+    one-hot; zeros at the start and for silent agents), clock [B] int32 in steps.
     """
 
     position: tf.Tensor
@@ -45,30 +46,32 @@ class World(NamedTuple):
 
 
 def contact_forces(position: tf.Tensor, size: float) -> tf.Tensor:
-    """How agents that touch push each other away.
+    """Returns the forces with which agents that touch push each other away.
 
     Args:
       position: [B, N, 2].
       size: radius of every agent.
 
     Returns:
-      [B, N, 2], the sum over the others.
+      [B, N, 2], summed over the other agents.
     """
-    between = position[:, :, None] - position[:, None]  # [B, N, N, 2], from the other to oneself
+    between = (
+        position[:, :, None] - position[:, None]
+    )  # [B, N, N, 2], from the other agent to this one
     distance = tf.sqrt(tf.reduce_sum(tf.square(between), -1))  # [B, N, N]
     depth = tf.math.softplus((2.0 * size - distance) / CONTACT_MARGIN) * CONTACT_MARGIN
-    # Two bodies at one point have no direction to go; the quotient's zero keeps NaN out.
+    # Two agents at one point have no direction; divide_no_nan gives a force of 0 instead of NaN.
     strength = tf.math.divide_no_nan(CONTACT_FORCE * depth, distance)
     return tf.reduce_sum(between * strength[..., None], 2)
 
 
 def moved(world: World, direction: tf.Tensor, force: Any = 0.0) -> World:
-    """The world a time step later.
+    """Returns the world after one time step.
 
     Args:
       world: now.
-      direction: [B, N] int32, a row of `DIRECTIONS` for every agent.
-      force: [B, N, 2], what pushes the agents beside themselves.
+      direction: [B, N] int32, an index into `DIRECTIONS` for every agent.
+      force: [B, N, 2], the forces other than the agents' actions.
     """
     force += ACTION_FORCE * tf.gather(tf.constant(DIRECTIONS), direction)
     return world._replace(
@@ -79,22 +82,22 @@ def moved(world: World, direction: tf.Tensor, force: Any = 0.0) -> World:
 
 
 def landmarks_seen(world: World) -> tf.Tensor:
-    """Where the landmarks are as seen from each agent, [B, N, 2 L]."""
+    """Returns the landmarks relative to each agent, [B, N, 2 L]."""
     between = world.landmark[:, None] - world.position[:, :, None]  # [B, N, L, 2]
     return tf.reshape(between, [*world.position.shape[:2], 2 * world.landmark.shape[1]])
 
 
 class ParticleTask(abc.ABC):
-    """What the particle tasks share: the start, the clock, padding, the team's reward.
+    """Base of the particle tasks: the start, the clock, the padding, the team's reward.
 
-    A task says what happens (`act`), what its agents see (`observe`) and what
-    they receive (`agent_rewards`). Its state is the observations side by side,
+    A task defines the effect of actions (`act`), the observations (`observe`) and
+    the rewards (`agent_rewards`). Its state is the concatenated observations
     without their padding.
 
     Args:
       name: the environment's name.
-      team_reward: `sum`, `mean` or, where all agents receive the same, `one`.
-      agent_n_actions: every agent's count of actions.
+      team_reward: `sum`, `mean` or, if all agents receive the same reward, `one`.
+      agent_n_actions: number of actions of every agent.
       obs_sizes: the size of every agent's observation.
       landmarks: L.
       goals: G.
@@ -103,8 +106,8 @@ class ParticleTask(abc.ABC):
       version: the version of the task's source.
 
     Raises:
-      UserError: `max_cycles` that is no whole number from 1, or `team_reward`
-        of `one` where agents receive different rewards.
+      UserError: `max_cycles` is no whole number from 1, or `team_reward` is `one`
+        and agents receive different rewards.
     """
 
     SAME_REWARD = False
@@ -141,15 +144,15 @@ class ParticleTask(abc.ABC):
 
     @abc.abstractmethod
     def act(self, world: World, action: tf.Tensor) -> World:
-        """The world behind the actions [B, N]."""
+        """Returns the world after the actions [B, N]."""
 
     @abc.abstractmethod
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Every agent's observation, each [B, its own size]."""
+        """Returns every agent's observation, each [B, size of that agent's]."""
 
     @abc.abstractmethod
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Every agent's own reward, [B, N]."""
+        """Returns every agent's reward, [B, N]."""
 
     def _seen(self, world: World, reward: tf.Tensor) -> Step:
         batch, spec = world.position.shape[0], self.spec
@@ -165,7 +168,7 @@ class ParticleTask(abc.ABC):
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[World, Step]:
-        """Agents and landmarks anywhere in [-1, 1]^2, at rest; any landmark a goal."""
+        """Draws agents at rest and landmarks in [-1, 1]^2, and landmarks as goals."""
         n, landmarks = self.spec.n_agents, self.landmarks
         places = tf.random.stateless_uniform([batch, n + landmarks, 2], seed, -1.0, 1.0)
         seed = tf.random.experimental.stateless_fold_in(seed, 1)
@@ -180,7 +183,7 @@ class ParticleTask(abc.ABC):
         return world, self._seen(world, tf.zeros([batch]))
 
     def step(self, state: World, action: tf.Tensor, seed: tf.Tensor) -> tuple[World, Step]:
-        """Moves everybody by one time step."""
+        """Moves all agents by one time step."""
         world = self.act(state, action)
         rewards = self.agent_rewards(world)
         if self.spec.team_reward == "one":
@@ -195,19 +198,20 @@ def check_ratio(name: str, local_ratio: float) -> float:
     """Returns the weight of an agent's own reward.
 
     Raises:
-      UserError: it is no number from 0 to 1.
+      UserError: it is not a number from 0 to 1.
     """
     return check_number(name, "local_ratio", local_ratio, 0, 1)
 
 
+@built_in
 class SimpleSpread(ParticleTask):
     """Cooperative navigation, `simple_spread_v3`: N agents cover N landmarks.
 
     Observation: own velocity 2, own position 2, the landmarks and then the
-    other agents as seen from oneself, and the others' silent words (zeros).
-    Reward of agent i: (1 - local_ratio) times minus the sum over landmarks of
-    the distance to the nearest agent, plus local_ratio times minus the others
-    that agent i touches.
+    other agents relative to this agent, and the others' messages (always zeros).
+    Reward of agent i: -(1 - local_ratio) times the sum over landmarks of the
+    distance to the nearest agent, minus local_ratio times the number of other
+    agents that agent i touches.
 
     Args:
       name: the environment's name.
@@ -217,7 +221,7 @@ class SimpleSpread(ParticleTask):
       max_cycles: length of an episode in steps.
 
     Raises:
-      UserError: an argument out of bounds, or `team_reward` of `one`.
+      UserError: an argument is out of bounds, or `team_reward` is `one`.
     """
 
     SIZE = 0.15  # radius of an agent
@@ -244,15 +248,15 @@ class SimpleSpread(ParticleTask):
             max_cycles=max_cycles,
             version="v3",
         )
-        # Row i: the others of agent i, in order.
+        # Row i holds the agents other than i, in order.
         self.others = np.asarray([[j for j in range(n) if j != i] for i in range(n)], np.int32)
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Everybody moves; who touches is pushed away."""
+        """Moves all agents; those that touch push each other away."""
         return moved(world, action, contact_forces(world.position, self.SIZE))
 
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Every agent's observation, each [B, O]."""
+        """Returns every agent's observation, each [B, O]."""
         batch, n = world.position.shape[0], self.spec.n_agents
         others = tf.gather(world.position, self.others, axis=1)  # [B, N, N-1, 2]
         others -= world.position[:, :, None]
@@ -267,10 +271,10 @@ class SimpleSpread(ParticleTask):
         return tf.unstack(tf.concat(views, -1), axis=1)
 
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Every agent's own reward, [B, N]."""
+        """Returns every agent's reward, [B, N]."""
         gaps = tf.norm(world.landmark[:, :, None] - world.position[:, None], axis=-1)
         shared = -tf.reduce_sum(tf.reduce_min(gaps, 2), 1)  # [B]
         between = tf.norm(world.position[:, :, None] - world.position[:, None], axis=-1)
         touch = tf.cast(between < 2 * self.SIZE, tf.float32)  # [B, N, N]
-        own = -(tf.reduce_sum(touch, 2) - 1.0)  # oneself does not count
+        own = -(tf.reduce_sum(touch, 2) - 1.0)  # an agent does not touch itself
         return (1.0 - self.local_ratio) * shared[:, None] + self.local_ratio * own

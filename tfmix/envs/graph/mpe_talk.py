@@ -1,4 +1,4 @@
-"""Particle tasks with messages: only the other one knows where to go."""
+"""Particle tasks with messages: only the other agent knows the goal."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from tfmix.envs.graph.mpe import (
     landmarks_seen,
     moved,
 )
+from tfmix.envs.kinds import built_in
 
 LANDMARKS = 3
 
 
 def colour(goal: tf.Tensor, low: float) -> tf.Tensor:
-    """The colour of landmark `goal` [B], [B, 3]: one channel 0.5 above the others' `low`."""
+    """Returns landmarks' colours [B, 3]: `low`, and `low` + 0.5 in the channel of `goal` [B]."""
     return tf.one_hot(goal, LANDMARKS, on_value=low + 0.5, off_value=low)
 
 
+@built_in
 class SimpleSpeakerListener(ParticleTask):
     """`simple_speaker_listener_v4`: the speaker sees the goal, the listener must reach it.
 
     The speaker cannot move; its 3 actions are words. It observes the goal's
     colour, 3. The listener is silent; its 5 actions are moves. It observes its
-    velocity 2, the landmarks as seen from itself 6, and the speaker's word of
-    the last step 3. Both receive minus the squared distance between the
-    listener and the goal.
+    velocity 2, the landmarks relative to itself 6, and the speaker's word of the
+    last step 3. Both receive minus the squared distance between the listener and
+    the goal.
 
     Args:
       name: the environment's name.
@@ -36,7 +38,7 @@ class SimpleSpeakerListener(ParticleTask):
       max_cycles: length of an episode in steps.
 
     Raises:
-      UserError: an argument out of bounds.
+      UserError: an argument is out of bounds.
     """
 
     SAME_REWARD = True
@@ -56,41 +58,42 @@ class SimpleSpeakerListener(ParticleTask):
         )
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """The speaker speaks, the listener moves."""
+        """Takes the speaker's word and moves the listener."""
         spoken, steered = action[:, 0], action[:, 1]
         word = tf.one_hot(spoken, self.WORDS)
         world = moved(world, tf.stack([tf.zeros_like(steered), steered], 1))
         return world._replace(word=tf.stack([word, tf.zeros_like(word)], 1))
 
     def observe(self, world: World) -> list[tf.Tensor]:
-        """The speaker's observation [B, 3] and the listener's [B, 11]."""
+        """Returns the speaker's observation [B, 3] and the listener's [B, 11]."""
         heard = [world.velocity[:, 1], landmarks_seen(world)[:, 1], world.word[:, 0]]
         return [colour(world.goal[:, 0], 0.15), tf.concat(heard, -1)]
 
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """The same for both, [B, 2]."""
+        """Returns the reward, the same for both agents, [B, 2]."""
         goal = tf.gather(world.landmark, world.goal, axis=1, batch_dims=1)  # [B, 1, 2]
         missed = tf.reduce_sum(tf.square(world.position[:, 1:] - goal), -1)  # [B, 1]
         return -tf.repeat(missed, 2, axis=1)
 
 
+@built_in
 class SimpleReference(ParticleTask):
     """`simple_reference_v3`: each of two agents knows the other's goal, both talk and move.
 
     An action is a move and a word: action = move + 5 word, with 10 words.
-    Observation: own velocity 2, the landmarks as seen from oneself 6, the
-    colour of the other's goal 3, the other's word of the last step 10.
-    Reward of agent i: local_ratio times minus the distance of the other to its
-    goal, plus (1 - local_ratio) times the mean of that over both agents.
+    Observation: own velocity 2, the landmarks relative to the agent 6, the colour
+    of the other's goal 3, the other's word of the last step 10.
+    Reward of agent i: minus local_ratio times the distance of the other agent to
+    its goal, minus (1 - local_ratio) times the mean of that over both agents.
 
     Args:
       name: the environment's name.
       team_reward: `sum` or `mean` over the agents.
-      local_ratio: weight of an agent's own part.
+      local_ratio: weight of an agent's individual part.
       max_cycles: length of an episode in steps.
 
     Raises:
-      UserError: an argument out of bounds, or `team_reward` of `one`.
+      UserError: an argument is out of bounds, or `team_reward` is `one`.
     """
 
     WORDS = 10
@@ -110,12 +113,12 @@ class SimpleReference(ParticleTask):
         )
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Both move and speak."""
+        """Moves both agents and takes their words."""
         world = moved(world, action % len(DIRECTIONS))
         return world._replace(word=tf.one_hot(action // len(DIRECTIONS), self.WORDS))
 
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Each agent's observation, [B, 21]; goal i is the one that agent i knows."""
+        """Returns each agent's observation, [B, 21]; agent i knows goal i."""
         landmarks = landmarks_seen(world)
         return [
             tf.concat(
@@ -131,7 +134,7 @@ class SimpleReference(ParticleTask):
         ]
 
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Every agent's own reward, [B, 2]."""
+        """Returns every agent's reward, [B, 2]."""
         goal = tf.gather(world.landmark, world.goal, axis=1, batch_dims=1)  # [B, 2, 2]
         own = -tf.norm(world.position[:, ::-1] - goal, axis=-1)  # [B, 2]
         shared = tf.reduce_mean(own, -1, keepdims=True)

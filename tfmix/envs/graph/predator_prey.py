@@ -15,6 +15,7 @@ from tfmix.envs.graph import (
     check_number,
     grid,
 )
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -26,34 +27,36 @@ class Chase(NamedTuple):
     clock: tf.Tensor
 
 
+@built_in
 class ModifiedPredatorPrey:
     """Predator-prey with a penalty for hunting alone, of QTRAN (Son et al. 2019).
 
-    `endless3` of the authors' code (Sonkyunghwan/QTRAN). Prey walk at random.
-    A prey beside which two predators or more stand is worth 1 and appears
-    anew in a random free cell; beside which one does, minus `penalty`. The
-    game goes on until the clock stops it.
+    It is `endless3` of the authors' code (Sonkyunghwan/QTRAN). Prey walk at
+    random. A prey with two or more predators in the cells beside it pays 1 and
+    is moved to a random free cell; a prey with one predator beside it pays
+    minus `penalty`. An episode ends at the time limit only.
 
-    Bodies move one after the other, predators before prey, but each first
-    lets whoever stands in its way move: a column moves up together, while
-    bodies that want to change places, or to go round in a ring, all stay.
+    Bodies move one after the other, predators before prey, but each body first
+    lets the body in its way move: a column moves up together, while bodies
+    that want to swap cells, or to move in a ring, all stay.
 
     Actions: up, left, stay, right, down. Every position is (row, column), less
     half a side and divided by a side. State: all positions, predators first.
-    Observation: the same less one's own, one's index / N, one's own position.
+    Observation: the same minus the agent's own position, its index / N, its own
+    position.
 
     Args:
       name: the environment's name.
-      team_reward: `sum` of what the predators are paid, a share of an N-th
-        each; `mean` or `one` for such a share.
+      team_reward: `sum` of the predators' rewards, each an N-th of what is paid;
+        `mean` or `one` for one such share.
       size: rows, and columns, of the grid.
       n_predators: N.
       n_prey: M.
-      penalty: what one predator alone costs; the paper's P.
+      penalty: the cost of one predator alone beside a prey; the paper's P.
       max_cycles: length of an episode in steps.
 
     Raises:
-      UserError: an argument out of bounds, or no cell left free.
+      UserError: an argument is out of bounds, or no cell is left free.
     """
 
     STAY = 2
@@ -94,7 +97,7 @@ class ModifiedPredatorPrey:
         width = size + 2
         self.cells = grid.padded_cells(size, 1)
         self.moves = np.asarray([-width, -1, 0, 1, width], np.int32)
-        # Where each action leads from each cell; into a wall, nowhere.
+        # The cell that each action leads to from each cell; a wall stops the move.
         ends: np.ndarray = np.arange(width * width)[:, None] + self.moves
         self.ends = np.where(np.isin(ends, self.cells), ends, ends[:, [self.STAY]]).astype(np.int32)
         self.places: np.ndarray = np.zeros([width * width, 2], np.float32)
@@ -102,25 +105,25 @@ class ModifiedPredatorPrey:
         self.places = (self.places - size / 2) / size
 
     def order(self, bodies: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-        """The turn of each body, [B, K], a permutation in each row.
+        """Returns the turn of each body, [B, K], a permutation in each row.
 
-        Who is called to move first calls whoever stands in the cell that it
-        wants, and so on down the line, and the last one called moves first.
+        A body that is called first calls the body in the cell that it wants, and
+        so on down the line; the last one called moves first.
         """
         count = bodies.shape[1]
         oneself = tf.eye(count, dtype=tf.bool)[None]
-        ahead = (wanted[:, :, None] == bodies[:, None]) & ~oneself  # [B, K, K], j in i's way
-        last = oneself | tf.zeros_like(ahead)  # in the line that i calls
+        blocks = (wanted[:, :, None] == bodies[:, None]) & ~oneself  # [B, K, K], j is in i's way
+        last = oneself | tf.zeros_like(blocks)  # in the line that i calls
         first_key = (tf.range(count)[:, None] + 1) * count
         key = tf.where(last, first_key, (count + 1) * count)
         for further in range(1, count):
             # A ring is called again and again; in it the order makes no difference.
-            last = tf.reduce_any(last[..., None] & ahead[:, None], 2)
+            last = tf.reduce_any(last[..., None] & blocks[:, None], 2)
             key = tf.where(last, first_key - further, key)
         return grid.move_order(tf.reduce_min(key, 1))
 
     def pay(self, bodies: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Which prey are caught [B, M], and the reward of the whole team [B]."""
+        """Returns which prey are caught [B, M], and the reward of the whole team [B]."""
         predators, prey = tf.split(bodies, [self.spec.n_agents, self.n_prey], 1)
         apart = tf.abs(predators[:, :, None] - prey[:, None])
         beside = (apart == self.moves[3]) | (apart == self.moves[4])
@@ -130,15 +133,15 @@ class ModifiedPredatorPrey:
         return caught, tf.reduce_sum(paid, 1)
 
     def renew(self, bodies: tf.Tensor, caught: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-        """Caught prey appear one after the other in free cells; bits [B, M, cells]."""
+        """Moves caught prey one after the other to free cells; bits is [B, M, cells]."""
         n = self.spec.n_agents
         draw = grid.with_index(bits)
         for m in range(self.n_prey):
             taken = tf.reduce_any(bodies[:, :, None] == self.cells, 1)
             best = tf.reduce_max(tf.where(taken, -1, draw[:, m]), 1)
             new = tf.gather(tf.constant(self.cells), best % len(self.cells))
-            mine = (tf.range(bodies.shape[1]) == n + m) & caught[:, m, None]
-            bodies = tf.where(mine, new[:, None], bodies)
+            is_moved = (tf.range(bodies.shape[1]) == n + m) & caught[:, m, None]
+            bodies = tf.where(is_moved, new[:, None], bodies)
         return bodies
 
     def _seen(self, chase: Chase, reward: tf.Tensor) -> Step:
@@ -158,13 +161,13 @@ class ModifiedPredatorPrey:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[Chase, Step]:
-        """Everybody in a cell of their own, any with the same chance."""
+        """Draws a different cell for every body uniformly."""
         bodies = grid.place(seed, batch, self.cells, self.spec.n_agents + self.n_prey)
         chase = Chase(bodies, tf.zeros([batch], tf.int32))
         return chase, self._seen(chase, tf.zeros([batch]))
 
     def step(self, state: Chase, action: tf.Tensor, seed: tf.Tensor) -> tuple[Chase, Step]:
-        """Moves everybody, pays, and puts caught prey elsewhere."""
+        """Moves all bodies, pays the team, and moves caught prey to other cells."""
         batch, m, cells = action.shape[0], self.n_prey, len(self.cells)
         bits = grid.random_bits(seed, batch, m + m * cells)
         move = tf.concat([action, bits[:, :m] % 5], 1)

@@ -7,26 +7,29 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfmix.envs.graph import MOST_SQUEEZERS, check_count
+from tfmix.envs.kinds import built_in
 from tfmix.types import EnvSpec, Step
 
 
+@built_in
 class GaussianSqueeze:
-    """One step: N agents choose 0 to 10 and together must squeeze out the right amount.
+    """A one-step task: N agents choose 0 to 10 and together must squeeze out the right amount.
 
-    The state s is drawn from U(0, 2)^N and everybody sees all of it. The amount
-    is x = sum_i a_i s_i / N and pays the team the sum over the peaks of
-    x exp(-(x - mean)^2 / width^2). `k1` has the peak (8, 0.5), `k2` a broader
-    and lower one beside it, (5, 1). As in the authors' code; the paper draws
-    s_i from U(0, 0.2) and does not divide, the same for its ten agents.
+    The state s is drawn from U(0, 2)^N and every agent observes all of it. The
+    amount is x = sum_i a_i s_i / N, and the team's reward is the sum over the
+    peaks of x exp(-(x - mean)^2 / width^2). `k1` has the peak (8, 0.5), `k2` also
+    a broader and lower one, (5, 1). This follows the authors' code; the paper
+    draws s_i from U(0, 0.2) and does not divide, which is the same for its ten
+    agents.
 
     Args:
       name: the environment's name.
-      team_reward: the reward is the team's, whatever this says.
+      team_reward: unused; the reward is the team's.
       peaks: mean and width of every peak.
       n: agents.
 
     Raises:
-      UserError: `n` that is no whole number from 1.
+      UserError: `n` is no whole number from 1.
     """
 
     HIGHEST_ACTION = 10
@@ -63,7 +66,7 @@ class GaussianSqueeze:
         return state, self._seen(state, tf.zeros([batch]), False)
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Pays and ends."""
+        """Pays the team and ends the episode."""
         amount = tf.reduce_mean(tf.cast(action, tf.float32) * state, -1)  # [B]
         shares = [tf.exp(-tf.square((amount - mean) / width)) for mean, width in self.peaks]
         return state, self._seen(state, amount * tf.add_n(shares), True)

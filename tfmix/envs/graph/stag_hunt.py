@@ -15,6 +15,7 @@ from tfmix.envs.graph import (
     check_number,
     grid,
 )
+from tfmix.envs.kinds import built_in
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
 
@@ -27,31 +28,34 @@ class Hunt(NamedTuple):
     clock: tf.Tensor
 
 
+@built_in
 class StagHunt:
     """Predator-prey with a catch action, as in Weighted QMIX (Rashid et al. 2020).
 
-    `stag_hunt` of the paper's code (oxwhirl/wqmix, `pred_prey_punish`), first
-    of Boehmer et al. (2020). Agents move one after the other in random order,
-    then the stags do. A stag beside which two agents or more catch is worth
-    10 and leaves with all of them; beside which one does, `punishment`. Other
-    stags go to a random free cell beside them. Nobody enters a taken cell.
+    It is `stag_hunt` of the paper's code (oxwhirl/wqmix, `pred_prey_punish`),
+    introduced by Boehmer et al. (2020). Agents move one after the other in random
+    order, then the stags do. A stag with two or more catching agents in the
+    cells beside it pays 10 and leaves the grid with these agents; a stag with
+    one catching agent pays `punishment`. Other stags move to a random free cell
+    beside them. No body enters a taken cell.
 
-    Actions: right, down, left, up, stay, catch (legal beside a stag alone).
+    Actions: right, down, left, up, stay, catch (legal only beside a stag).
     State: the grid, row by row, with 1 for agent, stag, hare (there are none).
-    Observation: the same of the 5x5 cells around oneself; agents that left see
-    nothing and stay. The end: all stags, or all agents, have left.
+    Observation: the same for the 5x5 cells around the agent; agents that have left
+    see zeros and stay. An episode terminates when all stags or all agents have
+    left.
 
     Args:
       name: the environment's name.
       team_reward: unused; the reward is the team's.
-      punishment: what is added to the reward for a catch that fails, 0 or below.
+      punishment: reward of a catch that fails, 0 or below.
       n_agents: N.
       n_stags: M.
       size: rows, and columns, of the grid.
       max_cycles: length of an episode in steps.
 
     Raises:
-      UserError: an argument out of bounds, or more bodies than cells.
+      UserError: an argument is out of bounds, or there are more bodies than cells.
     """
 
     SIGHT = 2  # cells to each side
@@ -77,7 +81,6 @@ class StagHunt:
             raise UserError(
                 f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} cells"
             )
-        # It is added.
         self.punishment = check_number(name, "punishment", punishment, -MOST_REWARD, 0)
         self.spec = EnvSpec(
             name=name,
@@ -92,22 +95,22 @@ class StagHunt:
         width = size + 2 * self.SIGHT
         self.moves = np.asarray([1, width, -1, -width], np.int32)
         self.cells = grid.padded_cells(size, self.SIGHT)
-        self.gone = width * width  # a cell that nobody sees or reaches
+        self.gone = width * width  # a cell outside of every window, which no move reaches
         sight = np.arange(-self.SIGHT, self.SIGHT + 1)
         self.window = (sight[:, None] * width + sight).ravel().astype(np.int32)
-        # What may be done in a cell, as far as the walls go; the gone may stay.
+        # Which actions the walls allow in a cell; agents that have left may stay.
         self.allowed: np.ndarray = np.zeros([self.gone + 1, 6], bool)
         self.allowed[:, self.STAY] = True
         self.allowed[self.cells, self.CATCH] = True
         self.allowed[self.cells, :4] = np.isin(self.cells[:, None] + self.moves, self.cells)
 
     def beside(self, agents: tf.Tensor, stags: tf.Tensor) -> tf.Tensor:
-        """Which stags are in the four cells around which agents, [B, N, M]."""
+        """Returns which stags are in the four cells around which agents, [B, N, M]."""
         apart = tf.abs(agents[:, :, None] - stags[:, None])
         return (apart == self.moves[0]) | (apart == self.moves[1])
 
     def move_agents(self, hunt: Hunt, action: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-        """Where the agents are after their moves, [B, N]; bits [B, N] decide on the order."""
+        """Returns the agents' cells after their moves, [B, N]; bits [B, N] decide the order."""
         allowed = tf.gather(tf.constant(self.allowed[:, :4]), hunt.agents)
         going = tf.one_hot(action, 4, True, False) & allowed
         wanted = hunt.agents + tf.reduce_sum(tf.where(going, self.moves, 0), -1)
@@ -118,10 +121,10 @@ class StagHunt:
     def move_stags(
         self, agents: tf.Tensor, stags: tf.Tensor, catching: tf.Tensor, bits: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The stags' turns.
+        """Lets the stags be caught or move, one after the other.
 
         Args:
-          agents: [B, N], who have moved.
+          agents: [B, N], after their moves.
           stags: [B, M].
           catching: [B, N] bool.
           bits: [B, 5 * M] random numbers, for the order and the directions.
@@ -131,32 +134,32 @@ class StagHunt:
         """
         batch, m = stags.shape
         turn = grid.move_order(grid.with_index(bits[:, :m]))
-        # A stag goes where the draw is highest of those that are free.
+        # A stag moves to the free cell with the highest draw.
         draw = grid.with_index(tf.reshape(bits[:, m:], [batch, m, 4]))
         draw = tf.where(tf.gather(tf.constant(self.allowed[:, :4]), stags), draw, -1)
-        # Catching agents have not moved and a stag that waits for its turn has not either.
+        # Neither catching agents nor stags that wait for their turn have moved.
         reach = self.beside(agents, stags) & catching[:, :, None]
         reward = tf.zeros([batch, 1])
         for k in range(m):
-            mine = turn == k
-            at = grid.value_of_mover(mine, stags)
-            hands = tf.reduce_any(reach & mine[:, None], 2) & (agents != self.gone)  # [B, N]
-            count = tf.reduce_sum(tf.cast(hands, tf.int32), 1, keepdims=True)
+            is_mover = turn == k
+            at = grid.value_of_mover(is_mover, stags)
+            catchers = tf.reduce_any(reach & is_mover[:, None], 2) & (agents != self.gone)  # [B, N]
+            count = tf.reduce_sum(tf.cast(catchers, tf.int32), 1, keepdims=True)
             caught = count >= self.CATCHERS
             reward += tf.where(caught, self.PRIZE, tf.where(count > 0, self.punishment, 0.0))
-            agents = tf.where(hands & caught, self.gone, agents)
+            agents = tf.where(catchers & caught, self.gone, agents)
             around = at + self.moves  # [B, 4]
             everybody = tf.concat([agents, stags], 1)
             taken = tf.reduce_any(everybody[:, :, None] == around[:, None], 1)
-            own_draw = tf.reduce_max(tf.where(mine[..., None], draw, -1), 1)
+            own_draw = tf.reduce_max(tf.where(is_mover[..., None], draw, -1), 1)
             best = tf.reduce_max(tf.where(taken, -1, own_draw), 1, keepdims=True)
             goes = (best == own_draw) & (best >= 0)
             at += tf.reduce_sum(tf.where(goes, self.moves, 0), 1, keepdims=True)
-            stags = tf.where(mine, tf.where(caught, self.gone, at), stags)
+            stags = tf.where(is_mover, tf.where(caught, self.gone, at), stags)
         return agents, stags, reward[:, 0]
 
     def look(self, hunt: Hunt) -> tuple[tf.Tensor, tf.Tensor]:
-        """Observations [B, N, O] and states [B, S]."""
+        """Returns observations [B, N, O] and states [B, S]."""
         batch, spec = hunt.clock.shape[0], self.spec
         around = (hunt.agents[:, :, None] + self.window)[:, :, None]  # [B, N, 1, 25]
         present = (hunt.agents != self.gone)[..., None]
@@ -191,7 +194,7 @@ class StagHunt:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[Hunt, Step]:
-        """Everybody in a cell of their own, any with the same chance."""
+        """Draws a different cell for every body uniformly."""
         n = self.spec.n_agents
         places = grid.place(seed, batch, self.cells, n + self.n_stags)
         hunt = Hunt(places[:, :n], places[:, n:], tf.zeros([batch], tf.int32))

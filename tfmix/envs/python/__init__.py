@@ -1,18 +1,12 @@
-"""Environments that Python steps. No TensorFlow here.
+"""Python environments, which are stepped from outside. Nothing here imports TensorFlow.
 
-One is an object with
-
-  spec                       a `tfmix.types.EnvSpec`
-  reset(seed)                -> obs [N, O], state [S], legal [N, A]
-  step(action [N])           -> obs, state, legal, reward, terminated, truncated, info
-  close()
-  agent_names                where it has them, N names for what goes wrong
+Each one follows the protocol `tfmix.types.PythonEnv`.
 """
 
 
 class EnvError(RuntimeError):
-    """The environment broke its word while it ran."""
+    """An environment violated its interface while it ran."""
 
 
 class EnvRaisedError(EnvError):
-    """The environment raised something itself; another try may go better."""
+    """An environment raised an exception; another try may succeed."""

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix.envs.graph import GraphEnv
 from tfmix.training.seeds import Stream
-from tfmix.types import EnvSpec, Step
+from tfmix.types import EnvSpec, GraphEnv, Step
 from tfmix.utils.quiet import quiet_import
 
 _py_environment = quiet_import("tf_agents.environments.py_environment")

@@ -1,4 +1,4 @@
-"""What the adapters of Python environments share: finding, building, spaces, the limit."""
+"""Functions that the adapters share: import, construction, spaces, episode limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfmix.errors import UserError
 from tfmix.utils import text
 from tfmix.utils.quiet import quiet, quiet_import
 
-# Names under which environments keep the length of an episode; there is no standard for it.
+# Attributes in which environments store their episode limit; there is no standard name.
 LIMIT_NAMES = (
     "max_cycles",
     "episode_limit",
@@ -28,20 +28,20 @@ LIMIT_NAMES = (
     "num_timesteps",
     "max_timesteps",
 )
-# Attributes under which wrappers and converters keep the environment inside.
+# Attributes in which wrappers and converters store the wrapped environment.
 INNER_NAMES = ("unwrapped", "aec_env", "par_env", "env")
-MOST_LAYERS = 32
+MAX_LAYERS = 32
 NUMPY_RANDOM: Any = np.random  # its type stubs hide the functions for its generator
 
 
 def load_module(name: str, module: str) -> ModuleType:
-    """Imports `module`, also from the current directory, for the environment `name`.
+    """Imports `module`, if need be from the current directory, for the environment `name`.
 
     Raises:
       UserError: it cannot be imported.
     """
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last: a file of the user's hides nobody's module
+        sys.path.append(here)  # last, so that a file of the user hides no installed module
     try:
         return quiet_import(module)
     except ModuleNotFoundError as error:
@@ -49,23 +49,23 @@ def load_module(name: str, module: str) -> ModuleType:
             f"{name}: cannot import {module}: {text.clean(error)}, neither installed nor in this "
             "directory"
         ) from error
-    except SystemExit as error:  # a script that reads a command line, for one
+    except SystemExit as error:  # such as a script that reads a command line
         raise UserError(
             f"{name}: importing {module} ends the program (exit code {text.clean(error.code)}): "
             'put what it does as a script under `if __name__ == "__main__":`'
         ) from error
     except (ImportError, ValueError, TypeError) as error:
         raise UserError(f"{name}: cannot import {module}: {text.clean(error)}") from error
-    except Exception as error:  # a fault in the user's own module
+    except Exception as error:  # a fault in the user's module
         raise UserError(f"{name}: cannot import {module}: {text.of_error(error)}") from error
 
 
-def find(name: str, target: str) -> Callable[..., Any]:
+def find_callable(name: str, target: str) -> Callable[..., Any]:
     """Returns what `module:function` or `module:Class` names.
 
     Raises:
-      UserError: there is no such module, nothing of that name in it, or
-        nothing that can be called.
+      UserError: there is no such module, it has no such name, or what the name
+        refers to cannot be called.
     """
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):
@@ -84,19 +84,19 @@ def find(name: str, target: str) -> Callable[..., Any]:
 
 
 class SeededGlobalRandom:
-    """Lends an environment its own `random` and `np.random`, as a context.
+    """Gives an environment a private state of `random` and `np.random`, as a context.
 
-    Whatever is drawn of the two inside comes from the last seed alone, and
-    outside of it the draws go on as if nothing had happened (but for the spare
-    normal number that `np.random` may have kept).
+    Draws inside the context depend only on the last seed. Draws outside of it
+    are unaffected (except for the spare normal number that `np.random` may have
+    stored).
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Starts both afresh."""
-        # Swapping the generator costs nothing, copying its state 50 us each way.
+        """Seeds both generators."""
+        # Swapping the generator is free; copying its state takes 50 us each way.
         self._inner: tuple[Any, Any] = random.Random(seed).getstate(), np.random.MT19937(seed)
 
     def __enter__(self) -> None:
@@ -111,25 +111,30 @@ class SeededGlobalRandom:
 
 
 def build(name: str, make: Callable[..., Any], *values: Any, **arguments: Any) -> Any:
-    """Returns `make(*values, **arguments)`; banners that a third party prints are dropped.
+    """Returns `make(*values, **arguments)`, without the banners that third parties print.
 
-    What it draws from `random` and `np.random` is the same in every run: a map
-    made here is still the same one when the team is evaluated.
+    Its draws from `random` and `np.random` are the same in every run, so that a
+    map that is drawn here is the same when the team is evaluated.
 
     Raises:
-      UserError: it raised something, or called sys.exit.
+      UserError: it raised an exception or called sys.exit.
     """
     try:
         with quiet(), SeededGlobalRandom():
             return make(*values, **arguments)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a third party raises, the request was wrong
-        raise UserError(f"{name} cannot be made: {text.of_error(error)}{hint(error)}") from error
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # any exception of a third party means that the request was wrong
+        raise UserError(
+            f"{name} cannot be made: {text.of_error(error)}{seed_hint(error)}"
+        ) from error
 
 
-def hint(error: BaseException) -> str:
-    """Returns what to do about an error that older interfaces often cause, else nothing."""
+def seed_hint(error: BaseException) -> str:
+    """Returns advice on an error that older interfaces often cause, else an empty text."""
     if isinstance(error, TypeError) and "'seed'" in str(error):
         return (
             "; Gymnasium's and PettingZoo's interface is reset(self, seed=None, options=None) -> "
@@ -138,60 +143,64 @@ def hint(error: BaseException) -> str:
     return ""
 
 
-def limit_of(env: Any) -> tuple[int, str]:
-    """Returns the environment's own limit in env steps and what says so; 0 if nothing does.
+def find_limit(env: Any) -> tuple[int, str]:
+    """Returns the environment's episode limit in env steps and its source; 0 if there is none.
 
-    An attribute of `LIMIT_NAMES` is searched for in the environment, in those
-    inside it, and in their `config`.
+    It searches for an attribute of `LIMIT_NAMES` in the environment, in those
+    that it wraps, and in their `config`.
     """
     for layer in _layers(env):
         config = getattr(layer, "config", None)
         settings = config if isinstance(config, Mapping) else {}
         for name in LIMIT_NAMES:
-            if limit := _limit(getattr(layer, name, None)):
+            if limit := _as_limit(getattr(layer, name, None)):
                 return limit, name
-            if limit := _limit(settings.get(name)):
+            if limit := _as_limit(settings.get(name)):
                 return limit, f"{name} of its config"
-        # highway-env counts an episode in seconds.
+        # highway-env measures episodes in seconds.
         if {"duration", "policy_frequency"} <= settings.keys():
             duration, frequency = settings["duration"], settings["policy_frequency"]
-            if _real(duration) and _real(frequency) and (limit := int(duration * frequency)) > 0:
+            if (
+                _is_real(duration)
+                and _is_real(frequency)
+                and (limit := int(duration * frequency)) > 0
+            ):
                 return limit, "duration and policy_frequency of its config"
     return 0, ""
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """Yields an environment and those inside it, each once, outer ones first."""
+    """Yields an environment and those that it wraps, each once, from the outside in."""
     layers: list[Any] = [env]
     seen: set[int] = set()
-    while layers and len(seen) < MOST_LAYERS:
+    while layers and len(seen) < MAX_LAYERS:
         layer = layers.pop(0)
         if layer is None or id(layer) in seen:
             continue
         seen.add(id(layer))
         yield layer
         for name in INNER_NAMES:
-            with contextlib.suppress(Exception):  # a property of a third party's
+            with contextlib.suppress(Exception):  # a third party's property may raise
                 layers.append(getattr(layer, name, None))
 
 
-def _real(value: Any) -> bool:
+def _is_real(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and math.isfinite(value)
 
 
-def _limit(value: Any) -> int:
-    """Reads a whole number above 0, of any number type; 0 if `value` is none."""
-    if isinstance(value, bool) or not _real(value) or value != int(value):
+def _as_limit(value: Any) -> int:
+    """Returns `value` if it is a whole number above 0, of any number type, else 0."""
+    if isinstance(value, bool) or not _is_real(value) or value != int(value):
         return 0
     return max(int(value), 0)
 
 
-def space_of(source: Any, what: str, agent: Any) -> Any:
+def find_space(source: Any, what: str, agent: Any) -> Any:
     """Returns an agent's space of actions or observations.
 
-    It is `action_space(agent)`, an attribute `action_space` (one for each agent
-    if it is a Dict with the agents' names, else one for all), an entry of
-    `action_spaces`, or `get_action_space(agent)`, as libraries have it.
+    Libraries provide `action_space(agent)`, an attribute `action_space` (one for
+    each agent if it is a Dict with the agents' names, else one for all), an entry
+    of `action_spaces`, or `get_action_space(agent)`.
 
     Args:
       source: the environment.
@@ -201,12 +210,12 @@ def space_of(source: Any, what: str, agent: Any) -> Any:
     Raises:
       AttributeError: it has none of these.
     """
-    own = getattr(source, f"{what}_space", None)
-    if callable(own):
-        return own(agent)
-    if own is not None:
-        parts = getattr(own, "spaces", None)
-        return parts[agent] if isinstance(parts, Mapping) and agent in parts else own
+    space = getattr(source, f"{what}_space", None)
+    if callable(space):
+        return space(agent)
+    if space is not None:
+        parts = getattr(space, "spaces", None)
+        return parts[agent] if isinstance(parts, Mapping) and agent in parts else space
     by_agent = getattr(source, f"{what}_spaces", None)
     if isinstance(by_agent, Mapping) and agent in by_agent:
         return by_agent[agent]
@@ -216,13 +225,13 @@ def space_of(source: Any, what: str, agent: Any) -> Any:
 
 
 def close_quietly(env: Any) -> None:
-    """Closes an environment that has a `close`; what that raises must not cost a result."""
+    """Calls `close` if there is one; an exception from it must not cost a result."""
     with contextlib.suppress(Exception, SystemExit):
         env.close()
 
 
 def version_of(what: str, module: str) -> str:
-    """`what` with the name and version of the package that `module` is in."""
+    """Returns `what` with the name and version of the package of `module`."""
     package = module.split(".")[0]
     try:
         return f"{what}, {package} {importlib.metadata.version(package)}"

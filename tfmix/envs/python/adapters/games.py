@@ -1,7 +1,7 @@
-"""StarCraft II (SMAC, SMACv2) and Google Research Football.
+"""Adapts StarCraft II (SMAC, SMACv2) and Google Research Football.
 
-These adapters were written from the games' published interfaces and tested
-against stand-ins; they have not been run on the games themselves.
+These adapters follow the games' published interfaces and are tested against
+stand-ins; they have not been run with the games themselves.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tfmix.envs.python.adapters.common import SeededGlobalRandom, build, load_mo
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 
-STARCRAFT = "and StarCraft II with the maps in ~/StarCraftII, or where SC2PATH says"
-# What a game needs in the Python environment that tfmix runs in.
+STARCRAFT = "and StarCraft II with the maps in ~/StarCraftII, or in the folder SC2PATH"
+# How to install each game.
 NEEDS = {
     "smac": f"pip install git+https://github.com/oxwhirl/smac.git, {STARCRAFT}",
     "smacv2": f"pip install git+https://github.com/oxwhirl/smacv2.git, {STARCRAFT}",
     "gfootball": "pip install gfootball, and what its engine is built with "
     "(https://github.com/google-research/football)",
 }
-# SMACv2's races: common units, and the rarer third that cannot be a whole team.
+# SMACv2's races: two common units, and a rarer third that cannot be a whole team.
 RACES = {
     "terran": ("marine", "marauder", "medivac"),
     "protoss": ("stalker", "zealot", "colossus"),
     "zerg": ("zergling", "hydralisk", "baneling"),
 }
-# Attackers of football's academy, the keeper left to the game.
+# Number of attackers in football's academy scenarios; the game plays the keeper.
 ACADEMY = {
     "academy_pass_and_shoot_with_keeper": 2,
     "academy_run_pass_and_shoot_with_keeper": 2,
@@ -41,11 +41,11 @@ ACADEMY = {
 
 
 def _package(name: str, module: str) -> Any:
-    """A module of a game's package.
+    """Imports a module of a game's package.
 
     Raises:
-      UserError: what to install where the package is missing, or why it
-        cannot be imported.
+      UserError: the package is missing, with what to install, or it cannot be
+        imported.
     """
     package = module.split(".")[0]
     try:
@@ -60,15 +60,15 @@ def _package(name: str, module: str) -> Any:
 def smac(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """The StarCraft Multi-Agent Challenge on the map `target` (Samvelyan et al. 2019).
+    """Makes the StarCraft Multi-Agent Challenge on the map `target` (Samvelyan et al. 2019).
 
-    Arguments are for `StarCraft2Env`. The game draws from the seed that it was
-    launched with, in a run's first episode: episodes cannot be repeated one
-    by one. Where the clock strikes SMAC ends the episode for good, unless
+    Arguments are passed to `StarCraft2Env`. The game draws from the seed with
+    which the first episode of a run launched it, so single episodes cannot be
+    repeated. At its time limit SMAC terminates an episode, unless
     `--env_arg=continuing_episode=true`.
 
     Raises:
-      UserError: SMAC is missing, no such map, or the game does not start.
+      UserError: SMAC is missing, there is no such map, or the game does not start.
     """
     make = _package(name, "smac.env").StarCraft2Env
     env = build(name, make, **{"map_name": target, **arguments})
@@ -76,10 +76,10 @@ def smac(
 
 
 def teams(target: str, n_units: int, n_enemies: int) -> dict[str, Any]:
-    """SMACv2's teams and starts for the race in a map's name (Ellis et al. 2023).
+    """Returns SMACv2's teams and start positions for a map's race (Ellis et al. 2023).
 
     Raises:
-      UserError: a map of no race that is known.
+      UserError: the map's name has none of the races.
     """
     race = next((units for word, units in RACES.items() if word in target), None)
     if race is None:
@@ -106,15 +106,15 @@ def teams(target: str, n_units: int, n_enemies: int) -> dict[str, Any]:
 def smacv2(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """SMACv2 on the map `target`, such as 10gen_terran.
+    """Makes SMACv2 on the map `target`, such as 10gen_terran.
 
-    `n_units` and `n_enemies` (5 each) or a whole `capability_config` say what
-    plays; other arguments are for its `StarCraft2Env`, with sights and ranges
-    as in its published examples. Teams and starts are drawn by generators of
-    its own that take no seed.
+    `n_units` and `n_enemies` (5 each) or a whole `capability_config` define the
+    teams; other arguments are passed to its `StarCraft2Env`, with sights and
+    ranges as in its published examples. Its generators of teams and start
+    positions take no seed.
 
     Raises:
-      UserError: SMACv2 is missing, no such map, or the game does not start.
+      UserError: SMACv2 is missing, there is no such map, or the game does not start.
     """
     make = _package(name, "smacv2.env.starcraft2.wrapper").StarCraftCapabilityEnvWrapper
     given = {
@@ -133,13 +133,13 @@ def smacv2(
 
 
 class FootballTeam:
-    """Google Research Football in PettingZoo's words: an agent for each left player.
+    """Google Research Football with PettingZoo's parallel interface, an agent per left player.
 
-    All agents have the same actions. The game gives no state of its own. An
-    episode is cut where the raw observation's `steps_left` is 0.
+    All agents have the same actions. The game has no state. An episode is
+    truncated when the raw observation's `steps_left` is 0.
 
     Args:
-      env: what `gfootball.env.create_environment` gives.
+      env: result of `gfootball.env.create_environment`.
       n_agents: N.
     """
 
@@ -149,32 +149,32 @@ class FootballTeam:
         self.env, self.possible_agents = env, list(range(n_agents))
         self.agents: list[int] = []
         self.episode_limit = int(env.unwrapped._config.ScenarioConfig().game_duration)
-        self._dice = SeededGlobalRandom()  # the engine's seed is drawn of `random` at every reset
+        self._random = SeededGlobalRandom()  # every reset draws the engine's seed from `random`
 
     def action_space(self, agent: int) -> Any:
-        """The game's actions, 19 by default."""
+        """Returns the game's action space, 19 actions by default."""
         from gymnasium import spaces
 
         return spaces.Discrete(int(self.env.action_space.nvec[agent]))
 
     def observation_space(self, agent: int) -> Any:
-        """The agent's row of the observations."""
+        """Returns the space of the agent's row of the observations."""
         from gymnasium import spaces
 
         shape = self.env.observation_space.shape[1:]
         return spaces.Box(-np.inf, np.inf, shape, np.float32)
 
     def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Kicks off."""
-        self._dice.seed(seed)
-        with self._dice:
+        """Starts an episode."""
+        self._random.seed(seed)
+        with self._random:
             given = self.env.reset()
         self.agents = list(self.possible_agents)
         return dict(enumerate(given[0] if isinstance(given, tuple) else given)), {}
 
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
-        """Plays a step; the reward is one number a player."""
-        with self._dice:
+        """Plays a step; there is one reward for each player."""
+        with self._random:
             rows, rewards, *ends, info = self.env.step([actions[a] for a in self.possible_agents])
         done = any(ends)
         cut = done and self.env.unwrapped.observation()[0]["steps_left"] == 0
@@ -184,29 +184,31 @@ class FootballTeam:
         return dict(enumerate(rows)), dict(enumerate(rewards)), over, cuts, dict(info)
 
     def close(self) -> None:
-        """Ends the game."""
+        """Closes the game."""
         self.env.close()
 
 
 def football(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Google Research Football's scenario `target` (Kurach et al. 2020).
+    """Makes Google Research Football's scenario `target` (Kurach et al. 2020).
 
-    `n_agents` left players are the team, in the academy's scenarios the
-    attackers unless it is given. Other arguments are for
-    `create_environment`: `rewards` is `scoring`, where all players receive
-    the score, `representation` is `simple115v2`.
+    `n_agents` left players are the team; in the academy's scenarios the default is
+    the attackers. Other arguments are passed to `create_environment`. By default
+    `rewards` is `scoring`, with which all players receive the score, and
+    `representation` is `simple115v2`.
 
     Raises:
-      UserError: the game is missing, nobody said how many agents play, no such
-        scenario.
+      UserError: the game is missing, the number of agents is unknown, or there is
+        no such scenario.
     """
     create = _package(name, "gfootball.env").create_environment
     given = {"representation": "simple115v2", "rewards": "scoring", **arguments}
     n_agents = given.pop("n_agents", ACADEMY.get(target))
     if type(n_agents) is not int or n_agents < 2:
-        raise UserError(f"{name}: how many play, two or more? Give --env_arg=n_agents=3 or alike")
+        raise UserError(
+            f"{name} needs the number of agents, 2 or more: --env_arg=n_agents=3 or alike"
+        )
     given["number_of_left_players_agent_controls"] = n_agents
     env = build(name, create, env_name=target, **given)
     team = build(name, FootballTeam, env, n_agents)

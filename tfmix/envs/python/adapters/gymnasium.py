@@ -1,4 +1,4 @@
-"""Gymnasium's multi-agent environments, as level-based foraging and the robot warehouse."""
+"""Adapts Gymnasium's multi-agent environments, such as level-based foraging and rware."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.adapters import door
-from tfmix.envs.python.adapters.common import build, limit_of, load_module, version_of
+from tfmix.envs.python.adapters import reading
+from tfmix.envs.python.adapters.common import build, find_limit, load_module, version_of
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.utils.text import nearest
 
-# The package that registers the ids of this beginning.
+# The package that registers the ids with this prefix.
 PACKAGES = {"Foraging": "lbforaging", "rware": "rware"}
-# Packages that call the end of their own clock a termination: where the clock is kept.
-CLOCKS = {"lbforaging": "_max_episode_steps", "rware": "max_steps"}
+# Packages that report their time limit as a termination, and the attribute that holds it.
+LIMIT_ATTRIBUTES = {"lbforaging": "_max_episode_steps", "rware": "max_steps"}
 
 
 class GymnasiumTeam:
     """A Gymnasium environment of several agents, with PettingZoo's parallel interface.
 
-    Agents are the parts of the action space, a `Tuple` or `Dict` of `Discrete`;
-    the observation space has the same parts. Reward, `terminated` and
+    The agents are the parts of the action space, a `Tuple` or `Dict` of
+    `Discrete`; the observation space has the same parts. Reward, `terminated` and
     `truncated` are one value, or one for each agent: a dict, or a list in the
     order of the action space. The info's `action_mask`, or `get_avail_actions()`
-    of the environment without wrappers, holds one mask for each agent. The state
-    is `state()` or `get_state()` of the environment without wrappers, if it has one.
+    of the unwrapped environment, holds one mask for each agent. The state is
+    `state()` or `get_state()` of the unwrapped environment, if it has one.
 
     Args:
       env: the environment.
       name: its name.
 
     Raises:
-      UserError: spaces of one agent, or a first step that fails.
+      UserError: the spaces are for one agent, or the first step fails.
 
     Attributes:
       bare: the environment without wrappers.
-      episode_limit: what it says of its longest episode, 0 if it says nothing.
-      limit_from: what says so.
+      episode_limit: its episode limit, 0 if it has none.
+      limit_from: where the limit comes from.
       own_clock: whether it ends its episodes at its limit itself.
     """
 
@@ -58,48 +58,48 @@ class GymnasiumTeam:
         self._as_dict = isinstance(env.action_space, spaces.Dict)
         if set(self._actions) != set(seen):
             raise UserError(
-                f"{name}: actions are for {door.brief(list(self._actions))}, observations for "
-                f"{door.brief(list(seen))}"
+                f"{name}: actions are for {reading.brief(list(self._actions))}, observations for "
+                f"{reading.brief(list(seen))}"
             )
         self.possible_agents = list(self._actions)
         self.agents: list[Any] = []
         spec = getattr(env, "spec", None)
-        self.episode_limit, self.limit_from = limit_of(self.bare)
+        self.episode_limit, self.limit_from = find_limit(self.bare)
         if registered := getattr(spec, "max_episode_steps", None):
             self.episode_limit, self.limit_from = registered, "max_episode_steps as registered"
         self._has_masks = callable(getattr(self.bare, "get_avail_actions", None))
         if all(isinstance(space, spaces.Discrete) for space in self._actions.values()):
-            self.one_reward = build(name, self._try_reward)  # else the team refuses it
+            self.one_reward = build(name, self._try_reward)  # else `TeamEnv` refuses it
 
     def _try_reward(self) -> bool:
-        """Whether `step` gives one number: an environment shows that by its step alone."""
+        """Plays a step to find out whether `step` returns one reward for the team."""
         observations, infos = self.reset(seed=0)
         given = observations if isinstance(observations, Mapping) else {}
         chosen = {}
         for i, (agent, space) in enumerate(self._actions.items()):
-            found = door.mask_in(given.get(agent))
+            found = reading.mask_in(given.get(agent))
             if found is None:
-                found = door.team_mask(infos, agent, i, len(self._actions))
-            legal = None if found is None else door.mask(found, int(space.n))
+                found = reading.team_mask(infos, agent, i, len(self._actions))
+            legal = None if found is None else reading.mask(found, int(space.n))
             chosen[agent] = int(space.start) + (0 if legal is None else int(np.argmax(legal)))
         return isinstance(self.step(chosen)[1], float)
 
     def action_space(self, agent: Any) -> Any:
-        """Returns the agent's actions, as the environment has them now."""
+        """Returns the agent's action space as the environment has it now."""
         return self.env.action_space[agent]
 
     def observation_space(self, agent: Any) -> Any:
-        """Returns what the agent sees, as the environment has it now."""
+        """Returns the agent's observation space as the environment has it now."""
         return self.env.observation_space[agent]
 
-    def _each(self, value: Any) -> Any:
-        """Returns a value of every agent by agent, one value for all of them repeated."""
-        if not isinstance(value, Mapping) and not (door.is_list(value) and len(value) != 1):
+    def _by_agent(self, value: Any) -> Any:
+        """Returns a value for each agent by agent; one value is repeated for all agents."""
+        if not isinstance(value, Mapping) and not (reading.is_list(value) and len(value) != 1):
             return dict.fromkeys(self.possible_agents, value)
-        return door.by_agent(value, self.possible_agents)
+        return reading.by_agent(value, self.possible_agents)
 
     def _infos(self, info: Any) -> Any:
-        if self._has_masks and isinstance(info, Mapping) and door.mask_in(info) is None:
+        if self._has_masks and isinstance(info, Mapping) and reading.mask_in(info) is None:
             return {**info, "action_mask": self.bare.get_avail_actions()}
         return info
 
@@ -107,38 +107,38 @@ class GymnasiumTeam:
         """Starts an episode."""
         given = self.env.reset(seed=seed)
         if not isinstance(given, tuple | list) or len(given) != 2:
-            return given  # refused by the team
+            return given  # `TeamEnv` refuses it
         observations, info = given
         self.agents = list(self.possible_agents)
-        return door.by_agent(observations, self.possible_agents), self._infos(info)
+        return reading.by_agent(observations, self.possible_agents), self._infos(info)
 
     def step(self, actions: Mapping[Any, int]) -> Any:
-        """Steps the environment; an agent that is gone is sent its first action."""
+        """Steps the environment; an agent that has left gets its first action."""
         chosen = {a: actions.get(a, int(self._actions[a].start)) for a in self.possible_agents}
         given = self.env.step(chosen if self._as_dict else tuple(chosen.values()))
         if not isinstance(given, tuple | list) or len(given) != 5:
-            return given  # refused by the team
+            return given  # `TeamEnv` refuses it
         observations, reward, terminated, truncated, info = given
-        ends, cuts = self._each(terminated), self._each(truncated)
+        ends, cuts = self._by_agent(terminated), self._by_agent(truncated)
         flags = [by for by in (ends, cuts) if isinstance(by, Mapping)]
-        everyone = any(door.flag(by.get(door.EVERYONE)) for by in flags)
+        everyone = any(reading.flag(by.get(reading.EVERYONE)) for by in flags)
         self.agents = [
-            a for a in self.agents if not (everyone or any(door.flag(by.get(a)) for by in flags))
+            a for a in self.agents if not (everyone or any(reading.flag(by.get(a)) for by in flags))
         ]
-        one = None if isinstance(reward, Mapping) else door.number(reward)
-        rewards = door.by_agent(reward, self.possible_agents) if one is None else one
-        seen = door.by_agent(observations, self.possible_agents)
+        one = None if isinstance(reward, Mapping) else reading.number(reward)
+        rewards = reading.by_agent(reward, self.possible_agents) if one is None else one
+        seen = reading.by_agent(observations, self.possible_agents)
         return seen, rewards, ends, cuts, self._infos(info)
 
     def state(self) -> Any:
-        """Returns the environment's own state.
+        """Returns the environment's state.
 
         Raises:
-          NotImplementedError: it has none.
+          NotImplementedError: it has no state.
         """
         for name in ("state", "get_state"):
-            if callable(own := getattr(self.bare, name, None)):
-                return own()
+            if callable(get_state := getattr(self.bare, name, None)):
+                return get_state()
         raise NotImplementedError
 
     def close(self) -> None:
@@ -177,9 +177,9 @@ def _for_one_agent(what: str, space: Any) -> str:
 
 
 class ForagingTeam(GymnasiumTeam):
-    """Level-based foraging, with episodes that depend on their seed alone.
+    """Level-based foraging, with episodes that depend only on their seed.
 
-    Its own `reset` places nobody where a player was at the end of the last episode.
+    The package's `reset` avoids the cells in which the last episode left players.
     """
 
     def reset(self, seed: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
@@ -192,27 +192,27 @@ class ForagingTeam(GymnasiumTeam):
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
     """Makes a team of a Gymnasium environment of several agents.
 
-    Foraging and the warehouse report their time limit as `terminated`, which
-    Gymnasium calls `truncated`. Their clocks are set past the limit, and the
-    team keeps the limit instead: so `--time_limit` decides what the end of a
-    truncated episode is worth, and `--episode_limit` may be longer than theirs.
+    Foraging and rware report their time limit as `terminated`, which Gymnasium
+    calls `truncated`. Their limits are set out of reach, and `TeamEnv` truncates
+    instead: so `--time_limit` decides what the end of a truncated episode is
+    worth, and `--episode_limit` may be longer than theirs.
 
     Raises:
-      UserError: what `GymnasiumTeam` and `TeamEnv` refuse.
+      UserError: `GymnasiumTeam` or `TeamEnv` refuses it.
     """
     module = type(getattr(env, "unwrapped", env)).__module__
     package = module.split(".")[0]
     team = (ForagingTeam if package == "lbforaging" else GymnasiumTeam)(env, name)
     limit = episode_limit or team.episode_limit
-    if limit and (clock := CLOCKS.get(package)):
-        setattr(team.bare, clock, limit + 1)
+    if limit and (attribute := LIMIT_ATTRIBUTES.get(package)):
+        setattr(team.bare, attribute, limit + 1)
         team.own_clock = False
     spec = getattr(env, "spec", None)
     version = version_of(getattr(spec, "id", type(team.bare).__name__), module)
     return TeamEnv(team, name, team_reward, episode_limit, version)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
     """Makes the environment registered as `target`, or by a module if it is `module:Id`.
@@ -220,7 +220,7 @@ def make(
     Arguments are for `gymnasium.make`; `max_episode_steps` is its time limit.
 
     Raises:
-      UserError: no such id, or what `as_team` refuses.
+      UserError: there is no such id, or `as_team` refuses its environment.
     """
     import gymnasium
 
@@ -232,7 +232,7 @@ def make(
         env = build(name, gymnasium.make, rest, disable_env_checker=True, **arguments)
     except UserError as error:
         if isinstance(error.__cause__, gymnasium.error.UnregisteredEnv):
-            for package in PACKAGES.values():  # their names may be meant
+            for package in PACKAGES.values():  # so that their ids are among the suggestions
                 with contextlib.suppress(UserError):
                     load_module(name, package)
             raise UserError(

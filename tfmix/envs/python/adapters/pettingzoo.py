@@ -1,4 +1,4 @@
-"""PettingZoo's environments with discrete actions: ParallelEnv, and AEC through its converter."""
+"""Adapts PettingZoo's environments: ParallelEnv, and AEC through PettingZoo's converter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfmix.errors import UserError
 
 
 def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:
-    """`module.parallel_env(**arguments)`, or `module.env` converted."""
+    """Returns `module.parallel_env(**arguments)`, or `module.env(**arguments)` converted."""
     source = load_module(name, module)
     if hasattr(source, "parallel_env"):
         return build(name, source.parallel_env, **arguments)
@@ -20,10 +20,10 @@ def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def in_parallel(env: Any) -> Any:
-    """An AEC environment as a ParallelEnv, by PettingZoo's own converter.
+    """Converts an AEC environment to a ParallelEnv with PettingZoo's converter.
 
-    It takes environments whose metadata say `is_parallelizable`: those that
-    move once all agents have acted.
+    The converter accepts environments whose metadata say `is_parallelizable`:
+    those that update once all agents have acted.
     """
     from pettingzoo.utils.conversions import aec_to_parallel
 
@@ -31,17 +31,19 @@ def in_parallel(env: Any) -> Any:
 
 
 def version(module: str, env: Any) -> str:
-    """The environment's own name and its package's version."""
+    """Returns the environment's name and its package's version."""
     return version_of((getattr(env, "metadata", None) or {}).get("name", module), module)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """The environment of the module `target`; arguments are for its `parallel_env` or `env`.
+    """Makes the environment of the module `target`.
+
+    Arguments are passed to its `parallel_env` or `env`.
 
     Raises:
-      UserError: no such module, or what `TeamEnv` refuses.
+      UserError: there is no such module, or `TeamEnv` refuses its environment.
     """
     env = _load(target, name, arguments)
     return TeamEnv(env, name, team_reward, episode_limit, version(target, env))

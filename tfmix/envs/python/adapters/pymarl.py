@@ -1,6 +1,6 @@
-"""Environments with the interface of PyMARL's MultiAgentEnv, as SMAC's.
+"""Adapts environments with the interface of PyMARL's MultiAgentEnv, such as SMAC.
 
-It is `reset()`, `step(actions)`, `get_obs()`, `get_state()`,
+The interface is `reset()`, `step(actions)`, `get_obs()`, `get_state()`,
 `get_avail_actions()`, `get_env_info()` and `close()` (oxwhirl/pymarl,
 src/envs/multiagentenv.py); EPyMARL's `step` of five values is read too.
 """
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tfmix.envs.python.adapters import door
+from tfmix.envs.python.adapters import reading
 from tfmix.envs.python.adapters.common import (
     SeededGlobalRandom,
     build,
     close_quietly,
-    find,
+    find_callable,
     version_of,
 )
 from tfmix.envs.python.adapters.team import TeamEnv
@@ -30,7 +30,7 @@ NEEDED = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env
 
 
 def _parameters(call: Any) -> Mapping[str, Any]:
-    """The parameters of `call`, none where Python cannot tell."""
+    """Returns the parameters of `call`, or none if Python cannot tell."""
     try:
         return inspect.signature(call).parameters
     except (TypeError, ValueError):
@@ -40,31 +40,31 @@ def _parameters(call: Any) -> Mapping[str, Any]:
 class PymarlTeam:
     """A PyMARL-style environment, with PettingZoo's parallel interface.
 
-    Every agent is there to the end: one that has died keeps what its mask
-    leaves it, a no-op. The reward is the team's one number or, as EPyMARL's
-    with `common_reward=False`, one for each agent. `terminated` is one flag or
-    one for each agent, and then the end is where all of them are set. An end
-    with `info["episode_limit"]` is a truncation by the time limit. The info,
-    such as SMAC's `battle_won`, is passed on.
+    All agents take part until the end: one that has died keeps the actions that
+    its mask allows, a no-op. The reward is one number for the team or, in EPyMARL
+    with `common_reward=False`, one for each agent. `terminated` is one flag or one
+    for each agent, and the episode ends when all are set. An end with
+    `info["episode_limit"]` is a truncation by the time limit. The info, such as
+    SMAC's `battle_won`, is passed on.
 
-    The interface has no seed for an episode. Before every one,
+    The interface has no seed for an episode. Before each episode,
 
       - `reset(seed=...)` is used if reset takes a seed, as in EPyMARL; else
-      - `seed(number)` is called if there is such a method, `_seed` or `seed`
-        is set if there is such an attribute (SMAC keeps in `_seed` what it
-        launches its game with), and `random` and `np.random` are lent to the
-        environment, seeded, so that others' draws neither change nor are
-        changed by it.
+      - `seed(number)` is called if there is such a method, `_seed` or `seed` is
+        set if there is such an attribute (SMAC keeps the seed of its game in
+        `_seed`), and the environment gets a private, seeded state of `random`
+        and `np.random`, so that its draws and those of other code are
+        independent.
 
-    An environment with its own generator that none of these reaches
-    (`np.random.default_rng()`) is not repeated by the run's seed.
+    An environment with a generator that none of these reaches
+    (`np.random.default_rng()`) does not repeat with the run's seed.
 
     Args:
       env: the environment.
       name: its name.
 
     Raises:
-      UserError: it lacks a method or reports no shape.
+      UserError: a method is missing, or `get_env_info()` reports no shapes.
     """
 
     limit_from = "episode_limit of get_env_info()"
@@ -87,14 +87,14 @@ class PymarlTeam:
         self._spaces = self._make_spaces()
         self._state: Any = None
         self._seeds_itself = "seed" in _parameters(env.reset)
-        self._dice: Any = contextlib.nullcontext() if self._seeds_itself else SeededGlobalRandom()
+        self._random: Any = contextlib.nullcontext() if self._seeds_itself else SeededGlobalRandom()
         self.one_reward = self._try_reward()
 
     def _try_reward(self) -> bool:
-        """Whether `step` gives one number for the team; a first step that fails is told later."""
+        """Plays a step to find out whether it returns one reward; a failure is reported later."""
         try:
             _, infos = self.reset(seed=0)
-            legal = [door.mask(infos[a]["action_mask"], self._n_actions) for a in self.agents]
+            legal = [reading.mask(infos[a]["action_mask"], self._n_actions) for a in self.agents]
             chosen = {a: 0 if row is None else int(row.argmax()) for a, row in enumerate(legal)}
             reward = self.step(chosen)[1]
         except (Exception, SystemExit):
@@ -108,15 +108,15 @@ class PymarlTeam:
         return spaces.Discrete(self._n_actions), seen
 
     def action_space(self, agent: int) -> Any:
-        """Returns the actions, the same for every agent; masks tell which are legal."""
+        """Returns the action space, the same for every agent; masks say which actions are legal."""
         return self._spaces[0]
 
     def observation_space(self, agent: int) -> Any:
-        """Returns the space of the observations, of one size for every agent."""
+        """Returns the observation space, of one size for every agent."""
         return self._spaces[1]
 
-    def _look(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Returns observations by agent and the info with the agents' masks; keeps the state."""
+    def _observe(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
+        """Returns observations by agent and the info with the agents' masks; stores the state."""
         rows, masks = self.env.get_obs(), np.asarray(self.env.get_avail_actions())
         shape = (len(self.possible_agents), self._n_actions)
         if len(rows) != shape[0] or masks.shape != shape:
@@ -131,9 +131,9 @@ class PymarlTeam:
 
     def _seed(self, seed: int) -> None:
         """Seeds an environment whose reset takes no seed."""
-        self._dice.seed(seed)
+        self._random.seed(seed)
         method: Any = getattr(self.env, "seed", None)
-        if _parameters(method):  # PyMARL's own takes none, it tells the seed
+        if _parameters(method):  # PyMARL's method takes no argument and returns the seed
             with contextlib.suppress(NotImplementedError):
                 method(seed)
         layers = (self.env, getattr(self.env, "env", None))
@@ -146,66 +146,68 @@ class PymarlTeam:
         """Starts an episode."""
         if not self._seeds_itself:
             self._seed(seed)
-        with self._dice:
+        with self._random:
             if self._seeds_itself:
                 self.env.reset(seed=seed)
             else:
                 self.env.reset()
             self.agents = list(self.possible_agents)
-            return self._look({})
+            return self._observe({})
 
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
         """Steps the environment."""
-        with self._dice:
-            # An array, as PyMARL's: some environments ask for its shape, or for item().
+        with self._random:
+            # An array, as in PyMARL: some environments use its shape or item().
             given = self.env.step(np.asarray([actions[agent] for agent in self.possible_agents]))
             if not isinstance(given, tuple | list) or len(given) not in (3, 5):
-                raise ValueError(f"step() gave {door.brief(given)}, not 3 values (or EPyMARL's 5)")
+                raise ValueError(
+                    f"step() gave {reading.brief(given)}, not 3 values (or EPyMARL's 5)"
+                )
             *_, reward, terminated, truncated, info = (
                 given if len(given) == 5 else (*given[:2], False, given[2])
             )
-            observations, infos = self._look(info)
-        over, cut = door.all_flags(terminated), door.all_flags(truncated)
-        if over and isinstance(info, Mapping) and door.flag(info.get("episode_limit")):
+            observations, infos = self._observe(info)
+        over, cut = reading.all_flags(terminated), reading.all_flags(truncated)
+        if over and isinstance(info, Mapping) and reading.flag(info.get("episode_limit")):
             over, cut = False, True
         if over or cut:
             over, self.agents = over and not cut, []
-        # What is no flag is refused by the team.
+        # `TeamEnv` refuses a value that is not a flag.
         ends = dict.fromkeys(self.possible_agents, terminated if over is None else over)
         cuts = dict.fromkeys(self.possible_agents, truncated if cut is None else cut)
-        if door.number(reward) is None:
-            reward = door.by_agent(reward, self.possible_agents)
+        if reading.number(reward) is None:
+            reward = reading.by_agent(reward, self.possible_agents)
         return observations, reward, ends, cuts, infos
 
     def state(self) -> Any:
-        """The state as of the last reset or step."""
+        """Returns the state after the last reset or step."""
         return self._state
 
     def close(self) -> None:
-        """Closes the environment, where it can be closed."""
+        """Closes the environment, if it can be closed."""
         close_quietly(self.env)
 
 
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
     """Makes a team of a PyMARL-style environment.
 
-    If it gives one reward, that is the team's, whatever `team_reward` says.
+    `team_reward` is unused if the environment returns one reward.
 
     Raises:
-      UserError: what `PymarlTeam` and `TeamEnv` refuse.
+      UserError: `PymarlTeam` or `TeamEnv` refuses it.
     """
     kind = type(env)
     version = version_of(kind.__name__, kind.__module__)
     return TeamEnv(PymarlTeam(env, name), name, team_reward, episode_limit, version)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """The environment that `target`, `module:Class` or `module:function`, gives.
+    """Makes the environment of `target`, `module:Class` or `module:function`.
 
     Raises:
-      UserError: no such thing, or what `as_team` refuses.
+      UserError: there is no such class, or `as_team` refuses its environment.
     """
-    source: Callable[..., Any] = find(name, target)
+    source: Callable[..., Any] = find_callable(name, target)
     return as_team(build(name, source, **arguments), name, team_reward, episode_limit)

@@ -1,4 +1,4 @@
-"""Plays an environment once before a training, so that it does not begin with a broken one."""
+"""Plays an episode before a training, so that a broken environment is found early."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from tfmix.utils import text
 if TYPE_CHECKING:
     from tfmix.envs.python.adapters.team import TeamEnv
 
-# An episode is played for at most that long.
+# Longest time to play an episode.
 PLAY_SECONDS = 2.0
 
 
 def rehearse(team: TeamEnv) -> list[str]:
-    """Starts episodes and plays one, so that a training does not begin with a broken one.
+    """Starts three episodes and plays one, so that a broken environment is found early.
 
     Returns:
       what a user should know before a training, a sentence each.
 
     Raises:
-      UserError: the source breaks a rule of `rules.DOOR`.
+      UserError: the source breaks a rule of `rules.TRAINING_RULES`.
     """
     try:
         first, _, again = [team.reset(seed) for seed in (0, 1, 0)]
-        cut_short = _plays_on(team, again[2])
+        cut_short = _exceeds_limit(team, again[2])
     except EnvError as error:
         raise UserError(str(error)) from error
-    except Exception as error:  # an object that does not act as its type promises
-        raise UserError(f"{team.judge.name} cannot be played: {text.of_error(error)}") from error
+    except Exception as error:  # such as an object that does not behave as its type promises
+        raise UserError(
+            f"{team.validator.name} cannot be played: {text.of_error(error)}"
+        ) from error
     notices = []
     if not all(map(np.array_equal, first, again)):
         notices.append(
-            "ignores its seed: the same run does not come twice, and a resumed one differs "
-            "from one that was never stopped"
+            "ignores its seed: runs are not reproducible, and a resumed run differs from an "
+            "uninterrupted one"
         )
     if cut_short:
         notices.append(
@@ -48,11 +50,11 @@ def rehearse(team: TeamEnv) -> list[str]:
     return notices
 
 
-def _plays_on(team: TeamEnv, legal: np.ndarray) -> bool:
-    """Plays random legal actions to the episode's end or for some seconds.
+def _exceeds_limit(team: TeamEnv, legal: np.ndarray) -> bool:
+    """Plays random legal actions until the episode ends or `PLAY_SECONDS` have passed.
 
     Returns:
-      whether the source plays on at a limit that it names itself.
+      whether the source does not end the episode at its own limit.
     """
     draw, end = np.random.default_rng(0), time.monotonic() + PLAY_SECONDS
     while time.monotonic() < end:

@@ -1,7 +1,8 @@
-"""The rules for environments: what is seen when one is broken, and what to do.
+"""The rules for environments: what is wrong when one is broken, and what to do.
 
-Training and `check_env` share them: training stops at the first broken rule of
-`DOOR`, `check_env` notes it, puts a harmless value in its place and plays on.
+Training and `check_env` share them. Training stops at the first broken rule of
+`TRAINING_RULES`; `check_env` records it, replaces the value by a harmless one and
+plays on.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 ALWAYS = "at every step and in every episode"
-# Broken rules that would give wrong numbers: {who} is an agent, the rest is filled in.
-DOOR = {
+# A broken rule would give wrong numbers. {who} is an agent; other fields are filled in.
+TRAINING_RULES = {
     "dict": (
         "the {what} are {found}, not a dict with an entry for each agent",
         "return a dict by agent (Gymnasium's Tuple and Dict spaces also take a list in their "
@@ -78,12 +79,12 @@ DOOR = {
 
 
 def fill(rules: dict[str, tuple[str, str]], rule: str, fields: dict[str, Any]) -> tuple[str, str]:
-    """Returns the text and the advice of a rule with its fields filled in."""
+    """Returns the text and the advice of a rule with the fields filled in."""
     known = {"found": "", **fields}
     text, advice = rules[rule]
     return text.format(**known), advice.format(**known)
 
 
-def called(agent: Any) -> str:
-    """Returns an agent's name as it is printed."""
+def agent_label(agent: Any) -> str:
+    """Returns an agent's name for messages."""
     return agent if isinstance(agent, str) else f"agent {agent}"

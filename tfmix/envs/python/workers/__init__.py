@@ -1,1 +1,1 @@
-"""Processes that step environments, and the memory that they share with the trainer."""
+"""Worker processes that step environments, and the memory they share with the trainer."""

@@ -1,4 +1,4 @@
-"""Worker processes that play episodes into shared memory, and the parent's side of them."""
+"""Worker processes that play episodes into shared memory, and the pool that manages them."""
 
 from __future__ import annotations
 
@@ -13,25 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from tfmix import UNGUARDED
 from tfmix.config.schema import Config
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers import worker
-from tfmix.envs.python.workers.apart import (
-    BROKEN,
-    CLOSE_SECONDS,
-    LOOK_SECONDS,
-    REFUSED,
-    SLOT,
-    UNGUARDED,
-    Failure,
-    Progress,
-    WorkerHandle,
-    allow_files,
-    new_memory,
-    not_started,
-    pickled,
-)
-from tfmix.envs.python.workers.rows import InProcess, check, nbytes
+from tfmix.envs.python.workers.buffers import check_episodes, nbytes
+from tfmix.envs.python.workers.child import POLL_SECONDS
+from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
+from tfmix.envs.python.workers.progress import BROKEN, REFUSED, SLOT, Failure, Progress
+from tfmix.envs.python.workers.resources import allow_files, new_memory, not_started
+from tfmix.envs.python.workers.stepper import InProcess
 from tfmix.errors import UserError
 from tfmix.networks import in_numpy
 from tfmix.networks.agent_spec import AgentSpec
@@ -39,20 +30,21 @@ from tfmix.types import EnvSpec, Episode
 from tfmix.utils.system import cores
 from tfmix.utils.text import clean, tell
 
-POLLS_PER_TIMEOUT = 4  # in the time that a step may take, at whether workers have made one
+POLLS_PER_TIMEOUT = 4  # checks of the workers' progress within env_timeout_seconds
 
 
 class Pool:
-    """Environments in processes of their own, as many neighbouring rows in each.
+    """A `VectorEnv` of environments in worker processes, each with some adjacent rows.
 
-    A worker plays its rows' episodes from reset to end by itself, with the
-    team's weights in shared memory: nobody waits for anybody at every step.
+    A worker plays the episodes of its rows from reset to end by itself, with the
+    team's weights in shared memory, so processes do not wait for each other at
+    every step.
 
-    A worker that dies, hangs or whose environment raises is killed and
-    replaced, and its unfinished rows are given up, see `rows_to_replay`.
+    A worker that dies, hangs or whose environment raises is killed and replaced,
+    and its unfinished rows are added to `rows_to_replay`.
 
-    The first worker builds the first environment and says what it is; this
-    process never builds one. The others build theirs after `open`.
+    The first worker builds the first environment and describes it; this process
+    never builds one. The other environments are built by `open`.
 
     Args:
       factory: makes an environment; pickled.
@@ -60,20 +52,21 @@ class Pool:
       n_workers: processes.
 
     Attributes:
-      about: what is played, see `tfmix.envs.python.workers.worker.About`; its `spec` is
-        None if `factory` makes an environment of the graph, which no pool plays.
+      about: describes the task, see `tfmix.envs.python.workers.worker.About`; its `spec`
+        is None if `factory` makes a graph environment, which no pool plays.
       spec: the same as `about.spec`.
       agents: names of the agents.
-      n_envs: rows.
-      rows: the rows, after `open`.
-      lost: rows given up since somebody last looked; to be played again.
+      n_envs: number of environments.
+      buffers: the episodes that are played, after `open`.
+      rows_to_replay: rows that were lost with their worker; the caller empties the
+        list and plays them again.
       restarts: workers that were replaced.
 
     Raises:
       UserError: a worker cannot be started or cannot build its environments.
     """
 
-    rows: Any
+    buffers: Any
     spec: Any
 
     def __init__(self, factory: bytes, config: Config, n_workers: int):
@@ -81,9 +74,9 @@ class Pool:
         self.rows_to_replay: list[int] = []
         self._config, self._factory, self._name = config, factory, clean(config.env, 100)
         self._owner = [row * n_workers // self.n_envs for row in range(self.n_envs)]
-        self._pending: set[int] = set()  # workers that play
+        self._pending: set[int] = set()  # workers that are playing
         self._handles: dict[int, WorkerHandle] = {}
-        self._by_file: dict[int, int] = {}
+        self._number_by_file: dict[int, int] = {}
         self._poll = select.poll()
         self._n_workers = n_workers
         allow_files(n_workers)
@@ -92,15 +85,15 @@ class Pool:
         except OSError as error:
             raise not_started(n_workers, error) from error
         self._slots = [Progress(slots, number) for number in range(n_workers)]
-        self._dismiss = weakref.finalize(self, _dismiss, self._handles, self._file, os.getpid())
-        # multiprocessing's exit handler waits for all children, and later ones run earlier.
-        atexit.register(self._dismiss)
+        self._shut_down = weakref.finalize(self, _shut_down, self._handles, self._file, os.getpid())
+        # Exit handlers run last in, first out, and multiprocessing's waits for all children.
+        atexit.register(self._shut_down)
         try:
-            # All start now, and import what they need while the first one builds.
+            # All workers start now, and import what they need while the first one builds.
             for number in range(n_workers):
                 self._start(number)
             self._handles[0].send(None)
-            self.about: worker.About = self._answer(self._handles[0])
+            self.about: worker.About = self._wait_for_answer(self._handles[0])
         except BaseException:
             self.close()
             raise
@@ -109,54 +102,54 @@ class Pool:
             self._name = clean(self.spec.name, 100)
 
     def open(self) -> None:
-        """Has all environments built.
+        """Lets the workers build all environments.
 
         Raises:
-          UserError: as the class.
+          UserError: a worker cannot build its environments.
         """
         spec: EnvSpec = self.spec
         agent_spec = AgentSpec.of(spec, self._config)
-        first = _pages(SLOT * self._n_workers)
-        second = first + _pages(nbytes(spec, self.n_envs))
-        size = second + _pages(in_numpy.nbytes(agent_spec))
+        buffers_at = _pages(SLOT * self._n_workers)
+        weights_at = buffers_at + _pages(nbytes(spec, self.n_envs))
+        size = weights_at + _pages(in_numpy.nbytes(agent_spec))
         cut_is_terminal = self._config.time_limit == "terminal"
         self._job = worker.Job(
-            spec, self.n_envs, agent_spec, (first, second), size, cut_is_terminal
+            spec, self.n_envs, agent_spec, (buffers_at, weights_at), size, cut_is_terminal
         )
         try:
             os.ftruncate(self._file, size)
-            self.rows, self._team = worker.views(self._job, mmap.mmap(self._file, size))
+            self.buffers, self._team = worker.map_memory(self._job, mmap.mmap(self._file, size))
             for handle in self._handles.values():
                 handle.send(self._job)
             for handle in list(self._handles.values()):
-                self._answer(handle)
+                self._wait_for_answer(handle)
         except BaseException:
             self.close()
             raise
 
-    def _own(self, number: int) -> list[int]:
-        """Returns the rows of a worker."""
+    def _rows_of(self, number: int) -> list[int]:
+        """Returns the rows of a worker in the buffers."""
         return [row for row, owner in enumerate(self._owner) if owner == number]
 
-    # A worker's life.
+    # Start, failure and replacement of a worker.
 
     def _start(self, number: int) -> WorkerHandle:
-        arguments = self._factory, self._own(number)
+        arguments = self._factory, self._rows_of(number)
         slot = self._slots[number], number
         try:
-            handle = WorkerHandle(worker.work, arguments, self._file, slot, self._name)
+            handle = WorkerHandle(worker.run_worker, arguments, self._file, slot, self._name)
         except OSError as error:
             raise not_started(self._n_workers, error) from error
         self._handles[number] = handle
-        self._by_file[handle.pipe.fileno()] = number
+        self._number_by_file[handle.pipe.fileno()] = number
         self._poll.register(handle.pipe, select.POLLIN)
         return handle
 
-    def _answer(self, handle: WorkerHandle) -> Any:
-        """Returns a worker's answer as it builds its environments.
+    def _wait_for_answer(self, handle: WorkerHandle) -> Any:
+        """Waits for the answer of a worker that builds its environments.
 
         Raises:
-          UserError: it cannot be built; the worker is ended.
+          UserError: an environment cannot be built; the worker is ended.
         """
         answer = handle.wait(self._config.env_timeout_seconds)
         if not isinstance(answer, Failure):
@@ -167,35 +160,35 @@ class Pool:
         raise UserError(f"{self._name}: the environment's process {answer.text}")
 
     def _end(self, handle: WorkerHandle) -> None:
-        number = self._by_file.pop(handle.pipe.fileno())
+        number = self._number_by_file.pop(handle.pipe.fileno())
         self._poll.unregister(handle.pipe)
         del self._handles[number]
         handle.end()
 
     def _replace(self, handle: WorkerHandle, failure: Failure) -> None:
-        """Gives up a worker's unfinished rows and starts it anew.
+        """Starts a new worker for one that failed, and marks its unfinished rows for replay.
 
         Raises:
-          EnvError: another try would be of no use, or there were too many.
+          EnvError: another try cannot succeed, or workers failed too often.
         """
-        number, most = self._by_file[handle.pipe.fileno()], self._config.max_worker_restarts
+        number, most = self._number_by_file[handle.pipe.fileno()], self._config.max_worker_restarts
         self._end(handle)
         if failure.kind == BROKEN:
             raise EnvError(failure.text)
-        rows_to_replay = [row for row in self._own(number) if self.rows.playing[row]]
-        # What the team was told may be why it did what the environment cannot take.
-        check(
+        rows_to_replay = [row for row in self._rows_of(number) if self.buffers.playing[row]]
+        # A NaN observation may have caused the failure; then the NaN is reported instead.
+        check_episodes(
             self.spec,
             self.agents,
-            Episode(*(x[rows_to_replay] for x in self.rows.episode)),
-            self.rows.clock[rows_to_replay],
+            Episode(*(x[rows_to_replay] for x in self.buffers.episode)),
+            self.buffers.clock[rows_to_replay],
         )
-        self.rows.playing[rows_to_replay] = False
+        self.buffers.playing[rows_to_replay] = False
         self.rows_to_replay += rows_to_replay
         self._pending.discard(number)
-        trouble: Failure | None = failure
-        while trouble:
-            what = f"{self._name}: the environment's worker {trouble.text}"
+        problem: Failure | None = failure
+        while problem:
+            what = f"{self._name}: the environment's worker {problem.text}"
             if self.restarts >= most:
                 times = f"{most + 1} times" if most else "once"
                 raise EnvError(f"{what}; a worker has failed {times} (--max_worker_restarts)")
@@ -207,41 +200,44 @@ class Pool:
             handle = self._start(number)
             handle.send(self._job)
             answer = handle.wait(self._config.env_timeout_seconds)
-            trouble = answer if isinstance(answer, Failure) else None
-            if trouble:
+            problem = answer if isinstance(answer, Failure) else None
+            if problem:
                 self._end(handle)
 
-    # What the collector asks for.
+    # The interface of a `VectorEnv`.
 
     def play(self, team: in_numpy.NumpyTeam) -> None:
-        """Has the rows that are being played played to their ends, or to where they are lost.
+        """Lets the workers play the rows that are marked as playing to the end of their episodes.
 
         Raises:
-          EnvError: an environment broke its word, or workers failed too often.
+          EnvError: an environment violates its interface, or workers failed too often.
         """
-        for own, given in zip(self._team.weights, team.weights, strict=True):
-            np.copyto(own, given)
-        self._pending = {self._owner[row] for row in self.rows.playing.nonzero()[0].tolist()}
+        for shared, given in zip(self._team.weights, team.weights, strict=True):
+            np.copyto(shared, given)
+        self._pending = {self._owner[row] for row in self.buffers.playing.nonzero()[0].tolist()}
         for number in self._pending:
-            self._handles[number].send(worker.PLAY)  # to a dead one nothing: `_wait` notices
+            self._handles[number].send(worker.PLAY)  # `_wait` finds a dead worker
         self._wait()
 
     def _wait(self) -> None:
-        """Returns when nobody plays any more; who makes no step for too long is replaced."""
+        """Waits until all workers are done; replaces those that make no step in time."""
         seconds = self._config.env_timeout_seconds
-        look = 1000 * min(seconds / POLLS_PER_TIMEOUT, LOOK_SECONDS)
+        look = 1000 * min(seconds / POLLS_PER_TIMEOUT, POLL_SECONDS)
         moved = dict.fromkeys(self._pending, (b"", time.monotonic()))  # clocks, and since when
         while self._pending:
             for file, _ in self._poll.poll(look):
-                number = self._by_file[file]
-                word = self._handles[number].listen()
-                if isinstance(word, Failure):
-                    self._replace(self._handles[number], word)
+                number = self._number_by_file[file]
+                message = self._handles[number].receive()
+                if isinstance(message, Failure):
+                    self._replace(self._handles[number], message)
                 else:
                     self._pending.discard(number)
             now = time.monotonic()
             for number in list(self._pending):
-                clocks, handle = self.rows.clock[self._own(number)].tobytes(), self._handles[number]
+                clocks, handle = (
+                    self.buffers.clock[self._rows_of(number)].tobytes(),
+                    self._handles[number],
+                )
                 if clocks != moved[number][0]:
                     moved[number] = clocks, now
                 elif now - moved[number][1] > seconds:
@@ -251,9 +247,9 @@ class Pool:
                     self._replace(handle, handle.death())
 
     def close(self) -> None:
-        """Ends the workers; nothing happens the second time."""
-        self._dismiss()
-        atexit.unregister(self._dismiss)
+        """Ends the workers; a second call does nothing."""
+        self._shut_down()
+        atexit.unregister(self._shut_down)
 
 
 def _pages(size: int) -> int:
@@ -261,20 +257,20 @@ def _pages(size: int) -> int:
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
-def _dismiss(crew: dict[int, WorkerHandle], file: int, owner: int) -> None:
-    """Lets workers close their environments, and ends those that do not within seconds."""
+def _shut_down(handles: dict[int, WorkerHandle], file: int, owner: int) -> None:
+    """Lets workers close their environments, and kills those that take too long."""
     if os.getpid() != owner:
-        return  # a copy of the parent: the workers are not its own
-    for handle in crew.values():
+        return  # a forked copy of the parent, which did not start these workers
+    for handle in handles.values():
         handle.pipe.close()
     deadline = time.monotonic() + CLOSE_SECONDS
-    for handle in crew.values():
+    for handle in handles.values():
         handle.shut_down(deadline)
-    crew.clear()
+    handles.clear()
     os.close(file)
 
 
-def workers_of(config: Config) -> int:
+def count_workers(config: Config) -> int:
     """Returns how many workers the settings ask for."""
     if config.env_workers >= 0:
         return min(config.env_workers, config.n_envs)
@@ -282,16 +278,16 @@ def workers_of(config: Config) -> int:
 
 
 def start(factory: Callable[[], Any] | None, config: Config) -> Pool | None:
-    """Starts worker processes for environments; None if they are to be stepped in this process.
+    """Starts worker processes for environments; returns None if this process steps them.
 
     Args:
-      factory: makes an environment; None if there is one that was made already.
+      factory: makes an environment; None if it was given as an object.
       config: the settings.
 
     Raises:
-      UserError: see `Pool`.
+      UserError: a worker cannot be started or cannot build its environment.
     """
-    n_workers = workers_of(config)
+    n_workers = count_workers(config)
     if factory is None or not n_workers:
         return None
     if parcel := pickled(factory):
@@ -304,5 +300,5 @@ def start(factory: Callable[[], Any] | None, config: Config) -> Pool | None:
 
 
 def in_process(envs: Sequence[Any], config: Config) -> InProcess:
-    """Returns what plays environments in this process."""
+    """Returns a `VectorEnv` that plays environments in this process."""
     return InProcess(envs, config.time_limit == "terminal")

@@ -1,18 +1,20 @@
-"""A process that plays some of the rows. What runs here imports no TensorFlow."""
+"""Runs in a worker process: builds and plays some of the environments, without TensorFlow."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import mmap
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.workers.apart import BUILD, RESET, STEP, Line, Progress
-from tfmix.envs.python.workers.rows import EpisodeBuffers, Stepper, close, make_rows, names_of
+from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_buffers
+from tfmix.envs.python.workers.child import ParentLink
+from tfmix.envs.python.workers.progress import BUILD, RESET, STEP, Progress
+from tfmix.envs.python.workers.stepper import Stepper, agent_names, close_envs
 from tfmix.errors import UserError
 from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.in_numpy import NumpyTeam
@@ -23,10 +25,10 @@ PLAY, PLAYED, READY = range(3)  # messages to and from the parent
 
 
 class About(NamedTuple):
-    """What the first environment is.
+    """Describes the first environment that a worker builds.
 
     Attributes:
-      spec: what is played; None if it is an environment of the graph.
+      spec: the shape of the task; None for a graph environment.
       agents: names of the agents.
       notices: what a user should know before a training, a sentence each.
     """
@@ -37,72 +39,72 @@ class About(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What a worker does.
+    """Tells a worker what to play and where the shared memory holds what.
 
     Attributes:
-      spec: what every environment's must be.
-      n_envs: rows in all.
-      agent_spec: of the team's networks.
-      at: offsets of the rows and of the weights in the shared memory.
+      spec: the shape of the task, which every environment must have.
+      n_envs: number of rows in the buffers.
+      agent_spec: shape of the team's networks.
+      offsets: offsets of the buffers and of the weights in the shared memory.
       size: bytes of the shared memory.
-      cut_is_terminal: a time limit counts as termination.
+      cut_is_terminal: whether a time limit counts as termination.
     """
 
     spec: EnvSpec
     n_envs: int
     agent_spec: AgentSpec
-    at: tuple[int, int]
+    offsets: tuple[int, int]
     size: int
     cut_is_terminal: bool
 
 
-def work(line: Line, factory: bytes, own: Sequence[int]) -> None:
-    """Builds the environments of the rows `own` and obeys until the line is closed.
+def run_worker(link: ParentLink, factory: bytes, rows: Sequence[int]) -> None:
+    """Builds the environments of `rows` and plays them on request, until the pipe is closed.
 
-    A `Job` comes, or None first, which asks for an `About` of the first
-    environment before. READY goes back. Then PLAY comes and, when this worker's
-    rows are played, PLAYED goes back.
+    The parent sends None if it wants an `About` of the first environment, then a
+    `Job`; this worker answers READY. After each PLAY it answers PLAYED once its
+    rows are played.
 
     Args:
-      line: to the parent.
-      factory: pickled; makes an environment.
-      own: this worker's rows.
+      link: connection to the parent.
+      factory: makes an environment; pickled.
+      rows: this worker's rows of the buffers.
     """
-    reporter, name = line.progress, line.name
+    reporter, name = link.progress, link.name
     envs: list[Any] = []
-    line.last.callback(close, envs, name, reporter)
-    job = line.receive()
+    link.on_exit.callback(close_envs, envs, name, reporter)
+    job = link.receive()
     make = reporter.call(BUILD, pickle.loads, factory)
     if job is None:
-        envs.append(build(make, name, reporter))
-        line.send(rehearsed(envs[0], name, reporter))
-        job = line.receive()
-    for _ in own[len(envs) :]:
-        envs.append(build(make, name, reporter))
+        envs.append(build_env(make, name, reporter))
+        link.send(describe_env(envs[0], name, reporter))
+        job = link.receive()
+    for _ in rows[len(envs) :]:
+        envs.append(build_env(make, name, reporter))
     for env in envs:
-        if (spec := plain(env.spec)) != job.spec:
+        if (spec := as_env_spec(env.spec)) != job.spec:
             raise UserError(f"{name} is not the same when it is built again: {spec}")
-    rows, team = views(job, mmap.mmap(line.memory, job.size))
-    stepper = Stepper(rows, dict(zip(own, envs, strict=True)), job.cut_is_terminal, reporter)
-    line.plays = True
-    line.send(READY)
-    while line.receive() == PLAY:
+    buffers, team = map_memory(job, mmap.mmap(link.memory, job.size))
+    stepper = Stepper(buffers, dict(zip(rows, envs, strict=True)), job.cut_is_terminal, reporter)
+    link.is_built = True
+    link.send(READY)
+    while link.receive() == PLAY:
         stepper.play(team)
-        line.send(PLAYED)
+        link.send(PLAYED)
 
 
-def views(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
-    """Returns the rows and the team that lie in the shared memory."""
+def map_memory(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
+    """Returns the buffers and the team that the shared memory holds."""
     view = memoryview(memory)
-    rows = make_rows(job.spec, job.n_envs, view[job.at[0] :])
-    return rows, NumpyTeam(job.agent_spec, view[job.at[1] :])
+    buffers = make_buffers(job.spec, job.n_envs, view[job.offsets[0] :])
+    return buffers, NumpyTeam(job.agent_spec, view[job.offsets[1] :])
 
 
-def build(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
+def build_env(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
     """Builds an environment.
 
     Raises:
-      UserError: it forked and came back twice.
+      UserError: a forked copy of this process returned too.
     """
     reporter.begin(BUILD)
     env = reporter.call(BUILD, make)
@@ -113,50 +115,46 @@ def build(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
     return env
 
 
-def rehearsed(env: Any, name: str, reporter: Progress) -> About:
-    """Starts episodes of the first environment and returns what it is.
+def describe_env(env: Any, name: str, reporter: Progress) -> About:
+    """Rehearses the first environment, if its adapter can, and describes it.
 
     Raises:
       UserError: it cannot be played.
     """
-    if in_graph(env):
+    kind = kind_of(env)
+    if kind.in_graph:
         return About(None)
     notices: Sequence[str] = ()
-    if hasattr(env, "rehearse"):
-        with _telling(env, reporter):
+    if kind is Kind.ADAPTED:
+        with _reporting_calls(env, reporter):
             notices = env.rehearse()
         reporter.refuse_copies(name)
         reporter.begin(BUILD)
-    return About(plain(env.spec), [_said(agent) for agent in names_of(env)], notices)
+    return About(as_env_spec(env.spec), [_printable(agent) for agent in agent_names(env)], notices)
 
 
-def in_graph(env: Any) -> bool:
-    """Whether an environment is one of the graph, of many episodes side by side."""
-    return "batch" in inspect.signature(env.reset).parameters
-
-
-def plain(spec: EnvSpec) -> EnvSpec:
-    """Returns `spec` as an EnvSpec itself; a subclass would have the parent import its module."""
+def as_env_spec(spec: EnvSpec) -> EnvSpec:
+    """Returns `spec` as a plain EnvSpec; a subclass would make the parent import its module."""
     return EnvSpec(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(EnvSpec)})
 
 
-def _said(agent: Any) -> Any:
+def _printable(agent: Any) -> Any:
     """Returns an agent's name as a number or a short text."""
     return agent if type(agent) is int else clean(agent, 60)
 
 
 @contextlib.contextmanager
-def _telling(env: Any, reporter: Progress) -> Iterator[None]:
-    """Notes every reset and step of a `TeamEnv` inside."""
+def _reporting_calls(env: Any, reporter: Progress) -> Iterator[None]:
+    """Reports every reset and step of an adapted environment, as a context."""
 
-    def noted(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*words: Any) -> Any:
+    def reporting(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
             reporter.begin(stage)
-            return reporter.call(stage, function, *words)
+            return reporter.call(stage, function, *arguments)
 
         return call
 
-    env.reset, env.step = noted(RESET, env.reset), noted(STEP, env.step)
+    env.reset, env.step = reporting(RESET, env.reset), reporting(STEP, env.step)
     try:
         yield
     finally:

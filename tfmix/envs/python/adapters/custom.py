@@ -1,4 +1,4 @@
-"""An environment of the user's own, `module:function`, in any interface that tfmix knows."""
+"""Recognises a user's environment, in any interface that tfmix knows, and adapts it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from tfmix.envs.python.adapters import gymnasium, pettingzoo, pymarl
-from tfmix.envs.python.adapters.common import build, find
+from tfmix.envs.python.adapters.common import build, find_callable
 from tfmix.envs.python.adapters.team import TeamEnv
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
@@ -19,14 +19,15 @@ KNOWN = (
 
 
 def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
-    """Returns an environment that tfmix can play, recognised by what `made` has.
+    """Returns an environment that tfmix can play, recognised by the attributes of `made`.
 
-    A `spec` of tfmix: it is taken as it is. `get_avail_actions` and
-    `get_env_info`: PyMARL. `possible_agents`: PettingZoo, AEC if it has
-    `agent_iter`. A space of actions: Gymnasium.
+    An `EnvSpec` as `spec` means tfmix's interface: `made` is returned itself.
+    `get_avail_actions` and `get_env_info` mean PyMARL, `possible_agents` means
+    PettingZoo (AEC if there is `agent_iter`), and action and observation spaces
+    mean Gymnasium.
 
     Raises:
-      UserError: it is none of these, or the adapter refuses it.
+      UserError: `made` has none of these interfaces, or the adapter refuses it.
     """
     if isinstance(getattr(made, "spec", None), EnvSpec) and not isinstance(made, type):
         if episode_limit:
@@ -45,40 +46,41 @@ def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
         return TeamEnv(team, name, team_reward, episode_limit, version)
     if hasattr(made, "action_space") and hasattr(made, "observation_space"):
         return gymnasium.as_team(made, name, team_reward, episode_limit)
-    raise UserError(f"{name} gives {text.clean(_kind(made))}, which is not {KNOWN}")
+    raise UserError(f"{name} gives {text.clean(_type_name(made))}, which is not {KNOWN}")
 
 
-def _kind(made: Any) -> str:
+def _type_name(made: Any) -> str:
     kind = type(made).__name__
     return f"{'an' if kind[:1] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def name_for(env: Any) -> str:
-    """What a run calls an environment, or a factory, that was given from Python."""
+    """Returns a run's name for an environment, or a factory, that was given from Python."""
     return f"custom/{getattr(env, '__name__', type(env).__name__)}"
 
 
 def is_instance(env: Any) -> bool:
-    """Whether `env` is an environment, and not something that makes one."""
+    """Returns whether `env` is an environment, and not a factory of environments."""
     return hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
 
 
-def call(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
-    """What a factory from Python gives, adapted.
+def make_from_factory(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
+    """Calls a factory and adapts the environment that it returns.
 
     Raises:
-      UserError: what it raises, or what `adapt` refuses.
+      UserError: the factory raises an exception, or `adapt` refuses its result.
     """
     return adapt(build(name, factory), name, team_reward, episode_limit)
 
 
-def make(
+def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> Any:
-    """What `target`, `module:function` or `module:Class`, gives for the arguments, adapted.
+    """Calls `target`, `module:function` or `module:Class`, and adapts its result.
 
     Raises:
-      UserError: no such thing, it raises something, or what `adapt` refuses.
+      UserError: there is no such function, it raises an exception, or `adapt`
+        refuses its result.
     """
-    factory = functools.partial(find(name, target), **arguments)
-    return call(factory, name, team_reward, episode_limit)
+    factory = functools.partial(find_callable(name, target), **arguments)
+    return make_from_factory(factory, name, team_reward, episode_limit)

@@ -1,7 +1,7 @@
 """Reads single values that an environment returns: flags, numbers, masks, observations.
 
-Whatever an environment gives passes through here before tfmix uses it. A value
-in a known convention is read; any other is refused, never cast.
+All values of third-party environments pass through here before tfmix uses them.
+A value in a known convention is read; any other is refused, never cast.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import numpy as np
 
 from tfmix.utils import text
 
-LARGEST = float(np.finfo(np.float32).max)
-# Keys under which infos and observations hold an action mask, in the order of their use.
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+# Keys of action masks in infos and observations, in the order in which they are tried.
 MASK_KEYS = ("action_mask", "avail_actions", "available_actions")
 # RLlib's key for a flag that counts for every agent.
 EVERYONE = "__all__"
 
-# As tuples, which are faster to ask about than unions.
+# Tuples, since isinstance is faster with them than with unions.
 PYTHON_NUMBERS, BOOLS = (float, int), (bool, np.bool_)
 
 Reader = Callable[[Any], np.ndarray]
 
 
 class MisfitError(ValueError):
-    """A value that does not fit its space or shape; the message says how."""
+    """A value does not fit its space or shape; the message says how."""
 
 
 class WideError(MisfitError):
-    """A finite number beyond float32; the message is the number."""
+    """A finite number is beyond float32; the message is the number."""
 
 
 def brief(value: Any, most: int = 60) -> str:
-    """Returns `value` in a few characters of one line."""
+    """Returns `value` as text of one line and at most `most` characters."""
     if isinstance(value, str):
         return repr(text.clean(value, most))
     try:
         shown = np.array2string(value, threshold=8) if isinstance(value, np.ndarray) else value
         return text.clean(shown if isinstance(shown, str) else repr(value), most)
-    except Exception:  # an object of the user's whose repr raises
+    except Exception:  # a third-party object whose __repr__ raises
         return f"a {type(value).__name__}"
 
 
@@ -59,7 +59,7 @@ def number(value: Any) -> float | None:
             return math.inf
     try:
         array = np.asarray(value)
-    except Exception:  # ragged lists, and tensors of other libraries that refuse
+    except Exception:  # ragged lists, and tensors of other libraries that cannot be converted
         return None
     if array.size != 1 or array.dtype.kind not in "biuf":
         return None
@@ -67,7 +67,7 @@ def number(value: Any) -> float | None:
 
 
 def flag(value: Any) -> bool | None:
-    """Reads one yes or no: a bool, 0, 1 or an array of one of them; None if it is neither."""
+    """Reads one bool: a bool, 0, 1 or an array of one of them; None if it is none of these."""
     if isinstance(value, BOOLS):
         return bool(value)
     found = number(value)
@@ -75,10 +75,10 @@ def flag(value: Any) -> bool | None:
 
 
 def all_flags(value: Any) -> bool | None:
-    """Reads the end of a whole team: one flag, or one for each agent.
+    """Reads the end of an episode for a whole team: one flag, or one for each agent.
 
-    A list, tuple, array or dict of flags is an end when all of them are; a
-    dict's `__all__` decides alone.
+    A list, tuple, array or dict of flags is True if all of them are; a dict's
+    `__all__` decides alone.
 
     Returns:
       None if `value` is none of these.
@@ -92,7 +92,7 @@ def all_flags(value: Any) -> bool | None:
 
 
 def is_list(value: Any) -> bool:
-    """Whether `value` holds values in an order: a list, a tuple or an array with an axis."""
+    """Returns whether `value` is a list, a tuple or an array with an axis."""
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
@@ -104,7 +104,7 @@ def by_agent(value: Any, agents: Sequence[Any]) -> Any:
       agents: their names.
 
     Returns:
-      a dict; `value` itself if it is neither, which the caller refuses.
+      a mapping by agent; `value` itself if it is neither, which the caller refuses.
     """
     if isinstance(value, Mapping):
         return value
@@ -118,7 +118,8 @@ def mask(value: Any, size: int) -> np.ndarray | None:
 
     Returns:
       [size] bool; None if `value` is something else, such as a mask of 0 and
-      -inf that is added to values, a list of legal actions, or one of another size.
+      -inf that is added to values, a list of legal actions, or a mask of another
+      size.
     """
     try:
         found = np.asarray(value)
@@ -135,8 +136,8 @@ def mask(value: Any, size: int) -> np.ndarray | None:
 
 
 def mask_in(place: Any) -> Any:
-    """Returns what `place`, an info or an observation, holds under a key for masks, else None."""
-    # The two commonest kinds first: to ask about a Mapping takes longer.
+    """Returns the mask in `place`, an info or an observation, or None if it holds none."""
+    # The two most common types first, since a test for Mapping is slower.
     kind = type(place)
     if kind is np.ndarray or not (kind is dict or isinstance(place, Mapping)):
         return None
@@ -147,15 +148,15 @@ def mask_in(place: Any) -> Any:
 
 
 def team_mask(infos: Any, agent: Any, i: int, count: int) -> Any:
-    """Returns the mask that infos hold for an agent, else None.
+    """Returns the mask that infos hold for an agent, or None.
 
-    It is in the agent's info, or in the info of the team: there by agent, as a
-    row for each agent, or as one mask that counts for every agent.
+    It is in the agent's info, or in the team's info: by agent, as one row for
+    each agent, or as one mask for all agents.
 
     Args:
-      infos: by agent, or of the team.
+      infos: infos by agent, or one info of the team.
       agent: the agent.
-      i: its place among all agents.
+      i: its index.
       count: N.
     """
     if not isinstance(infos, Mapping):
@@ -165,7 +166,7 @@ def team_mask(infos: Any, agent: Any, i: int, count: int) -> Any:
 
 
 def row_of(team: Any, agent: Any, i: int, count: int) -> Any:
-    """Returns an agent's part of a mask of the team; as `team_mask`."""
+    """Returns an agent's part of a team's mask; arguments as `team_mask`."""
     if isinstance(team, Mapping):
         return team.get(agent)
     by_row = is_list(team) and len(team) == count and all(map(is_list, team))
@@ -173,9 +174,9 @@ def row_of(team: Any, agent: Any, i: int, count: int) -> Any:
 
 
 def without_mask(value: Mapping[Any, Any]) -> Any:
-    """Returns the observation in a dict that holds a mask beside it.
+    """Returns the observation in a dict that also holds a mask.
 
-    That is the entry beside the mask, whatever its key; of several, all of them.
+    It is the only other entry, whatever its key, or a dict of all other entries.
     """
     rest = {key: part for key, part in value.items() if key not in MASK_KEYS}
     return next(iter(rest.values())) if len(rest) == 1 else rest
@@ -195,7 +196,7 @@ def real_array(value: Any) -> np.ndarray:
     """Reads an array of real numbers.
 
     Raises:
-      MisfitError: `value` is of other things: strings, objects, complex numbers,
+      MisfitError: `value` holds something else: strings, objects, complex numbers,
         lists of unequal length.
     """
     try:
@@ -224,14 +225,14 @@ def to_float32(array: np.ndarray) -> np.ndarray:
     return cast
 
 
-def reader(space: Any) -> Reader:
-    """Returns what turns an observation of a Gymnasium space into a flat float32 array.
+def observation_reader(space: Any) -> Reader:
+    """Returns a function that turns an observation of a space into a flat float32 array.
 
     The order of the numbers is that of `gymnasium.spaces.utils.flatten`, but
-    numbers of a Box are taken as they are, not cast to the space's number type.
+    numbers of a Box are not cast to the space's number type first.
 
     Raises:
-      MisfitError: the space has no fixed size. The returned reader raises it
+      MisfitError: the space has no fixed size. The returned function raises it
         for a value that does not fit.
     """
     from gymnasium import spaces
@@ -298,14 +299,14 @@ def _binary_reader(shape: tuple[int, ...]) -> Reader:
 def _parts_reader(space: Any) -> Reader:
     keyed = hasattr(space.spaces, "items")
     parts = dict(space.spaces.items()) if keyed else dict(enumerate(space.spaces))
-    readers = {key: reader(part) for key, part in parts.items()}
+    readers = {key: observation_reader(part) for key, part in parts.items()}
     wanted = "a dict" if keyed else "a tuple"
 
     def read(value: Any) -> np.ndarray:
         if not isinstance(value, Mapping if keyed else tuple | list | np.ndarray):
             raise MisfitError(f"it is {brief(value)}, not {wanted}")
         given: Mapping[Any, Any] = value if keyed else dict(enumerate(value))
-        # A part that the space does not have is left out, as Gymnasium's flatten does.
+        # Entries that the space does not have are ignored, as in Gymnasium's flatten.
         if missing := [key for key in readers if key not in given]:
             raise MisfitError(f"it lacks {brief(missing)}; it has {brief(list(given))}")
         flat = [read_part(given[key]) for key, read_part in readers.items()]

@@ -1,4 +1,4 @@
-"""Reads what a step returns for each agent: flags of the end, rewards, infos."""
+"""Validates what a step returns for each agent: terminations, truncations, rewards, infos."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import door, rules
+from tfmix.envs.python.adapters import reading, rules
 from tfmix.utils import text
 
 MISSING = object()
-CLOCK_KEY = "TimeLimit.truncated"  # old Gym's, in an info
+TIME_LIMIT_KEY = "TimeLimit.truncated"  # key of an info in old Gym
 
 
-class Judge:
-    """Reads the parts of a step by agent; a part that cannot be read is a fault.
+class StepValidator:
+    """Reads what a step returns by agent, and reports what breaks a rule.
 
     Args:
       name: the environment's name.
@@ -24,61 +24,62 @@ class Judge:
     Attributes:
       agent_names: as above.
       on_fault: (rule, agent, fields) -> None, called at each broken rule of
-        `rules.DOOR`; by default it raises EnvError. If it returns, a harmless
-        value takes the place of the wrong one.
-      witness: None, or an object that is shown what the environment returns, see
-        `tfmix.envs.check.source.Witness`.
+        `rules.TRAINING_RULES`; by default it raises EnvError. If it returns, a
+        harmless value replaces the wrong one.
+      observer: None, or an object that receives what the environment returns, see
+        `tfmix.envs.check.observer.SourceObserver`.
+      clock: steps of the current episode.
     """
 
     def __init__(self, name: str, agent_names: Sequence[Any], team_reward: str):
         self.name, self.agent_names, self.team_reward = name, list(agent_names), team_reward
         self.index = {agent: i for i, agent in enumerate(self.agent_names)}
         self.on_fault: Callable[..., None] = self._refuse
-        self.witness: Any = None
-        self.clock = 0  # steps of this episode
+        self.observer: Any = None
+        self.clock = 0
 
     def _refuse(self, rule: str, agent: Any = None, **fields: Any) -> None:
-        """Raises EnvError: what is wrong, at which step, and what to do."""
-        who = "" if agent is None else rules.called(agent)
-        seen, advice = rules.fill(rules.DOOR, rule, {"who": who, **fields})
-        seen = seen.replace("{who}", who)  # `what` may name the agent too
+        """Raises EnvError, which says what is wrong, at which step, and what to do."""
+        who = "" if agent is None else rules.agent_label(agent)
+        seen, advice = rules.fill(rules.TRAINING_RULES, rule, {"who": who, **fields})
+        seen = seen.replace("{who}", who)  # the field `what` may name the agent too
         raise EnvError(
             f"{text.clean(self.name)}: {text.clean(seen)} at step {self.clock} of the episode: "
             f"{advice}"
         )
 
     def mapping(self, what: str, value: Any) -> Mapping[Any, Any]:
-        """Returns `value` if it is a mapping, or an empty one if it is no infos at all."""
+        """Returns `value` if it is a mapping; None as infos is read as an empty one."""
         if type(value) is dict or isinstance(value, Mapping):
             return value
         if what == "infos" and value is None:
             return {}
-        self.on_fault("dict", what=what, found=door.brief(value))
+        self.on_fault("dict", what=what, found=reading.brief(value))
         return {}
 
     def flags(self, what: str, value: Any, acting: Sequence[Any]) -> dict[Any, bool | None]:
-        """Returns one flag for each agent that acted; RLlib's `__all__` counts for all.
+        """Returns one flag for each agent that acted; a true `__all__` (RLlib) sets all.
 
         A flag that cannot be read is None.
         """
         if type(value) is not dict and not isinstance(value, Mapping):
-            self.on_fault("dict", what=what, found=door.brief(value))
+            self.on_fault("dict", what=what, found=reading.brief(value))
             return dict.fromkeys(acting)
         found: dict[Any, bool | None] = {}
-        everyone = value.get(door.EVERYONE, MISSING)
+        everyone = value.get(reading.EVERYONE, MISSING)
         for agent in acting:
             given = value.get(agent, everyone)
-            one = door.flag(given)
+            one = reading.flag(given)
             if one is None:
-                shown = "missing" if given is MISSING else door.brief(given)
+                shown = "missing" if given is MISSING else reading.brief(given)
                 self.on_fault("flag", agent, what=what, found=shown)
             found[agent] = one
-        if everyone is not MISSING and door.flag(everyone):
+        if everyone is not MISSING and reading.flag(everyone):
             return dict.fromkeys(found, True)
         return found
 
-    def team(self, rewards: Any, acting: Sequence[Any]) -> float:
-        """Returns the team's one number."""
+    def team_reward_of(self, rewards: Any, acting: Sequence[Any]) -> float:
+        """Returns the team's reward, one number."""
         if self.team_reward == "team":
             return self._number(rewards, "the reward", "one number for the team")
         given = self.mapping("rewards", rewards)
@@ -94,31 +95,31 @@ class Judge:
         for agent in given if len(numbers) < len(given) else ():
             if agent not in numbers:
                 self.on_fault("unknown", agent)
-        if self.witness is not None:
-            self.witness.pay(numbers)
+        if self.observer is not None:
+            self.observer.pay(numbers)
         if self.team_reward == "one" and numbers:
             first = next(iter(numbers.values()))
             if any(one != first for one in numbers.values()):
-                self.on_fault("unlike", found=door.brief(list(numbers.values())))
+                self.on_fault("unlike", found=reading.brief(list(numbers.values())))
             return first
-        # The mean is over the whole team, agents that are gone included.
+        # The mean is over the whole team, including agents that have left.
         return sum(numbers.values()) / (len(self.index) if self.team_reward == "mean" else 1)
 
     def _number(self, value: Any, what: str, wanted: str, agent: Any = None) -> float:
-        found = door.number(value)
+        found = reading.number(value)
         if found is None:
-            self.on_fault("reward", agent, what=what, found=door.brief(value), wanted=wanted)
-        elif not abs(found) <= door.LARGEST:
+            self.on_fault("reward", agent, what=what, found=reading.brief(value), wanted=wanted)
+        elif not abs(found) <= reading.MAX_FLOAT32:
             self.on_fault("finite", agent, what=what, found=f" in float32: {found:g}")
         else:
             return found
         return 0.0
 
 
-def by_clock(infos: Any, agent: Any) -> bool:
-    """Whether an info has old Gym's sign that the time limit ended the episode."""
+def ended_by_time_limit(infos: Any, agent: Any) -> bool:
+    """Returns whether an info has old Gym's flag that the time limit ended the episode."""
     if not isinstance(infos, Mapping):
         return False
-    own = infos.get(agent)
-    places = (own, infos) if isinstance(own, Mapping) else (infos,)
-    return any(bool(door.flag(place.get(CLOCK_KEY, False))) for place in places)
+    info = infos.get(agent)
+    places = (info, infos) if isinstance(info, Mapping) else (infos,)
+    return any(bool(reading.flag(place.get(TIME_LIMIT_KEY, False))) for place in places)

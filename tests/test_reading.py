@@ -1,4 +1,4 @@
-"""Every convention in use gives the right numbers, others one clear line (`TeamEnv`, `door`).
+"""Every convention in use gives the right numbers, others one clear line (`TeamEnv`, `reading`).
 
 The environments are in tests/cases. The same table holds for the episodes of a
 training and for check_env.
@@ -16,7 +16,7 @@ from tests.cases import users, users2, users3
 from tfmix.config.schema import Config
 from tfmix.envs import check
 from tfmix.envs.python import EnvError
-from tfmix.envs.python.adapters import door, own
+from tfmix.envs.python.adapters import custom, reading
 from tfmix.envs.python.workers import pool
 from tfmix.errors import UserError
 from tfmix.training.collect_python import PythonCollector
@@ -122,7 +122,7 @@ class Chance:
 
 def episode_of(case):
     """Plays an episode as a training does: its return, length and end."""
-    env = own.call(case, "case", "sum", 0)
+    env = custom.make_from_factory(case, "case", "sum", 0)
     env.rehearse()
     vector_env = pool.in_process([env], Config())
     played = PythonCollector(vector_env, Chance).collect([0, 0], 0, 1.0, 1)
@@ -188,9 +188,9 @@ def test_a_training_is_told_of_an_environment_that_plays_on_at_its_own_limit():
             self.max_cycles = None
             return given
 
-    (notice,) = own.call(Long, "case", "sum", 0).rehearse()
+    (notice,) = custom.make_from_factory(Long, "case", "sum", 0).rehearse()
     assert "does not end at its max_steps of 4 env steps" in notice
-    assert own.call(Long, "case", "sum", 9).rehearse() == []
+    assert custom.make_from_factory(Long, "case", "sum", 9).rehearse() == []
 
 
 # Single values.
@@ -207,7 +207,7 @@ def test_a_training_is_told_of_an_environment_that_plays_on_at_its_own_limit():
     ],
 )
 def test_flag_reads_one_yes_or_no(value, wanted):
-    assert door.flag(value) is wanted
+    assert reading.flag(value) is wanted
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_flag_reads_one_yes_or_no(value, wanted):
     ],
 )
 def test_all_flags_reads_the_end_of_a_team(value, wanted):
-    assert door.all_flags(value) is wanted
+    assert reading.all_flags(value) is wanted
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_all_flags_reads_the_end_of_a_team(value, wanted):
     ],
 )
 def test_number_reads_one_real_number(value, wanted):
-    assert door.number(value) == wanted
+    assert reading.number(value) == wanted
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_number_reads_one_real_number(value, wanted):
     ],
 )
 def test_mask_reads_zeros_and_ones_of_its_size(value, wanted):
-    found = door.mask(value, 3)
+    found = reading.mask(value, 3)
     assert (found is None) == (wanted is None)
     if wanted:
         assert found.tolist() == wanted
@@ -275,7 +275,9 @@ def test_reader_gives_the_numbers_of_gymnasiums_flatten(space):
     for _ in range(5):
         value = space.sample()
         wanted = spaces.utils.flatten(space, value)
-        np.testing.assert_array_equal(door.reader(space)(value), np.asarray(wanted, np.float32))
+        np.testing.assert_array_equal(
+            reading.observation_reader(space)(value), np.asarray(wanted, np.float32)
+        )
 
 
 @pytest.mark.parametrize(
@@ -295,8 +297,8 @@ def test_reader_gives_the_numbers_of_gymnasiums_flatten(space):
     ids=str,
 )
 def test_reader_refuses_what_is_not_in_the_space(space, value):
-    with pytest.raises(door.MisfitError):
-        door.reader(space)(value)
+    with pytest.raises(reading.MisfitError):
+        reading.observation_reader(space)(value)
 
 
 def test_brief_shows_any_object_in_one_short_line():
@@ -304,6 +306,6 @@ def test_brief_shows_any_object_in_one_short_line():
         def __repr__(self):
             raise RuntimeError
 
-    assert door.brief(OddError()) == "a OddError"
-    assert len(door.brief(np.arange(10**6))) < 70 and "\n" not in door.brief(np.ones([3, 3]))
-    assert door.brief("\x1b[2J") == "'\\\\x1b[2J'"
+    assert reading.brief(OddError()) == "a OddError"
+    assert len(reading.brief(np.arange(10**6))) < 70 and "\n" not in reading.brief(np.ones([3, 3]))
+    assert reading.brief("\x1b[2J") == "'\\\\x1b[2J'"
