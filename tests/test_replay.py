@@ -27,14 +27,14 @@ def test_sampling_is_uniform_over_what_is_there_and_the_oldest_goes_first(spec):
     replay = EpisodeReplay(spec, n_envs=2, capacity_episodes=6)
     for first in range(0, 4, 2):
         replay.add_batch(numbered(spec, first, 2))
-    assert replay.num_frames() == 4
+    assert replay.num_episodes() == 4
     shares = held(replay)
     assert sorted(shares) == [0, 1, 2, 3]
     np.testing.assert_allclose(list(shares.values()), 0.25, atol=0.04)
     for first in range(4, 10, 2):
         replay.add_batch(numbered(spec, first, 2))
     shares = held(replay)
-    assert sorted(shares) == [4, 5, 6, 7, 8, 9] and replay.num_frames() == 6
+    assert sorted(shares) == [4, 5, 6, 7, 8, 9] and replay.num_episodes() == 6
     np.testing.assert_allclose(list(shares.values()), 1 / 6, atol=0.04)
 
 
@@ -122,4 +122,4 @@ def test_room_is_rounded_up_to_whole_rounds(spec):
     replay = EpisodeReplay(spec, n_envs=4, capacity_episodes=5)
     for first in range(0, 12, 4):
         replay.add_batch(numbered(spec, first, 4))
-    assert replay.num_frames() == 8
+    assert replay.num_episodes() == 8
