@@ -1,4 +1,5 @@
 import dataclasses
+from collections import deque
 
 import numpy as np
 import pytest
@@ -27,14 +28,14 @@ def test_sampling_is_uniform_over_what_is_there_and_the_oldest_goes_first(spec):
     replay = EpisodeReplay(spec, n_envs=2, capacity_episodes=6)
     for first in range(0, 4, 2):
         replay.add_batch(numbered(spec, first, 2))
-    assert replay.num_frames() == 4
+    assert replay.num_episodes() == 4
     shares = held(replay)
     assert sorted(shares) == [0, 1, 2, 3]
     np.testing.assert_allclose(list(shares.values()), 0.25, atol=0.04)
     for first in range(4, 10, 2):
         replay.add_batch(numbered(spec, first, 2))
     shares = held(replay)
-    assert sorted(shares) == [4, 5, 6, 7, 8, 9] and replay.num_frames() == 6
+    assert sorted(shares) == [4, 5, 6, 7, 8, 9] and replay.num_episodes() == 6
     np.testing.assert_allclose(list(shares.values()), 1 / 6, atol=0.04)
 
 
@@ -118,8 +119,65 @@ def test_same_seed_same_draw(spec):
     assert not np.array_equal(draw[0], draw[2])
 
 
-def test_room_is_rounded_up_to_whole_rounds(spec):
+@pytest.mark.parametrize("case", range(6))
+def test_the_replay_is_like_a_list(spec, case):
+    """A seed decides sizes and calls; a list of the last episodes says what must be there."""
+    random = np.random.default_rng(case)
+    n_envs, capacity = int(random.integers(1, 5)), int(random.integers(1, 14))
+    length = -(-capacity // n_envs)
+    replay = EpisodeReplay(spec, n_envs, capacity)
+    add = tf.function(replay.add_batch, autograph=False) if case % 2 else replay.add_batch
+    rounds = deque(maxlen=length)  # of each add the number of its first episode
+    number = 0
+    for call in range(40):
+        if random.random() < 0.05:
+            replay.clear()
+            rounds.clear()
+            continue
+        add(numbered(spec, number, n_envs))
+        rounds.append(number)
+        number += n_envs
+        held = [first + env for first in rounds for env in range(n_envs)]
+        assert replay.num_episodes() == len(held)
+        order = replay.rows_in_order()
+        np.testing.assert_array_equal(replay.read(order).reward[:, 0], held)
+        np.testing.assert_array_equal(replay.newest().reward[:, 0], held[-n_envs:])
+        # Rows are the replay's own choice; the draw among the filled ones is the seed's.
+        seed = tf.constant([case, call])
+        draw = tf.random.stateless_uniform([7], seed, 0, len(held), tf.int64).numpy()
+        rows = draw // len(rounds) * length + draw % len(rounds)
+        assert set(rows) <= set(order.numpy())
+        np.testing.assert_array_equal(
+            replay.sample(seed, 7).reward, replay.read(tf.constant(rows)).reward
+        )
+    newest = replay.numbers(replay.rows_in_order()).numpy()[-n_envs:]
+    assert (newest == replay.variables()[-1].numpy()).all()
+
+
+def test_a_compiled_add_is_traced_once(spec):
+    replay, traces = EpisodeReplay(spec, n_envs=2, capacity_episodes=6), []
+
+    @tf.function(autograph=False)
+    def add_and_sample(episode, seed):
+        traces.append(seed)
+        replay.add_batch(episode)
+        return replay.sample(seed, 3).reward
+
+    for number in range(5):
+        drawn = add_and_sample(numbered(spec, 2 * number, 2), tf.constant([number, 0]))
+        assert 0 <= np.min(drawn) <= np.max(drawn) < 2 * number + 2  # what was just added counts
+    assert len(traces) == 1
+
+
+def test_episodes_of_another_shape_are_refused(spec):
+    replay = EpisodeReplay(spec, n_envs=2, capacity_episodes=6)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="shape"):
+        replay.add_batch(numbered(spec, 0, 3))
+    assert replay.num_episodes() == 0
+
+
+def test_the_capacity_is_rounded_up_to_whole_rounds(spec):
     replay = EpisodeReplay(spec, n_envs=4, capacity_episodes=5)
     for first in range(0, 12, 4):
         replay.add_batch(numbered(spec, first, 4))
-    assert replay.num_frames() == 8
+    assert replay.num_episodes() == 8

@@ -534,7 +534,7 @@ def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again
     monkeypatch.undo()
     updates = int(first.trainer.counters.updates)
     done = tfmix.load(tmp_path / "x").trainer
-    assert int(done.replay.num_frames()) == 0
+    assert int(done.replay.num_episodes()) == 0
     for _ in range(3):  # six of the eight episodes that a batch has
         done.run_iterations(tf.constant(1), tf.constant(100, tf.int64))
     assert int(done.counters.updates) == updates

@@ -1,4 +1,4 @@
-"""The faces that TF-Agents sees: policy, agent, environments of both lanes."""
+"""What TF-Agents sees: policy, agent, replay buffer, environments in the graph and in Python."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import tensorflow as tf
 from tfmix import algos
 from tfmix.config.schema import Config
 from tfmix.envs import make_graph, make_python
-from tfmix.integrations.tf_agents.agent import ValueDecompositionAgent, episodes_from_trajectory
+from tfmix.integrations.tf_agents.agent import ValueDecompositionAgent
 from tfmix.integrations.tf_agents.environments import GraphTFEnvironment, TeamPyEnvironment
 from tfmix.integrations.tf_agents.policy import JointPolicy
+from tfmix.integrations.tf_agents.replay import EpisodeReplayBuffer
+from tfmix.integrations.tf_agents.trajectories import (
+    episodes_from_trajectory,
+)
 from tfmix.training.learner import Learner
 from tfmix.types import EnvSpec, Episode, Step
 from tfmix.utils.quiet import quiet_import
@@ -503,3 +507,213 @@ def test_initialize_makes_the_targets_equal_the_live_networks():
     pairs = zip(agent.algorithm.live.variables, agent.algorithm.target.variables, strict=True)
     for live, target in pairs:
         np.testing.assert_array_equal(live, target)
+
+
+# The replay buffer
+
+
+def episodes_of(frames):
+    """Cuts whole episodes out of a row of frames, [frames, ...]: first frame to last."""
+    starts = np.flatnonzero(np.asarray(frames.step_type) == FIRST)
+    ends = np.flatnonzero(np.asarray(frames.step_type) == LAST)
+    return [
+        tf.nest.map_structure(lambda x, a=start, b=end: x[a : b + 1].numpy(), frames)
+        for start, end in zip(starts, ends, strict=False)
+    ]
+
+
+def assert_holds(item, episode):
+    """An item of the replay begins with the frames of `episode`; the rest is boundary."""
+    length = len(episode.step_type)
+
+    def check(found, given):
+        np.testing.assert_array_equal(found[:length], given)
+
+    seen = ("obs", "legal", "state")
+    check(item.step_type, episode.step_type)
+    for part in seen:
+        check(item.observation[part], episode.observation[part])
+    for part in ("action", "reward", "discount"):  # those of the last frame lead to another episode
+        np.testing.assert_array_equal(
+            getattr(item, part)[: length - 1], getattr(episode, part)[: length - 1]
+        )
+    check(item.next_step_type, episode.next_step_type)
+    assert (item.step_type[length:].numpy() == LAST).all()
+    assert (item.next_step_type[length:].numpy() == FIRST).all()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("kind", ["episodes", "steps"])
+def test_a_driver_fills_the_replay_with_whole_episodes(compiled, kind):
+    env = GraphTFEnvironment(Countdown(), batch_size=2, seed=4)
+    policy = JointPolicy(make_algorithm(Countdown.spec), 1.0)
+    replay = EpisodeReplayBuffer(Countdown.spec, 2, capacity_episodes=9)
+    assert replay.data_spec == policy.trajectory_spec and replay.capacity == 9
+    frames = uniform_buffer.TFUniformReplayBuffer(policy.trajectory_spec, 2, 100)
+    observers = [replay.add_batch, frames.add_batch]
+    driver = (
+        episode_driver.DynamicEpisodeDriver(env, policy, observers, num_episodes=6)
+        if kind == "episodes"
+        else step_driver.DynamicStepDriver(env, policy, observers, num_steps=16)
+    )
+    (tf.function(driver.run, autograph=False) if compiled else driver.run)()
+    added = frames.gather_all()
+    rows = [episodes_of(tf.nest.map_structure(lambda x, i=i: x[i], added)) for i in range(2)]
+    assert [len(row) for row in rows] == [2, 3] if kind == "steps" else len(rows[1]) >= 3
+    # The frame in which an episode is complete orders them, and the row at the same frame.
+    ends = sorted((4 * n if i == 0 else 3 * n, i, n) for i in (0, 1) for n in range(1, 5))
+    expected = [rows[i][n - 1] for _, i, n in ends if n <= len(rows[i])]
+    items = replay.gather_all()
+    assert int(replay.num_episodes()) == len(expected) == len(items.reward)
+    assert int(replay.num_frames()) == sum(len(e.step_type) for e in expected)
+    for number, episode in enumerate(expected):
+        assert_holds(tf.nest.map_structure(lambda x, i=number: x[i], items), episode)
+
+
+def test_the_agent_learns_from_the_replays_dataset_what_the_learner_does():
+    env = GraphTFEnvironment(Countdown(), batch_size=2)
+    algorithm = make_algorithm(Countdown.spec)
+    agent = ValueDecompositionAgent(algorithm, epsilon=1.0)
+    replay = EpisodeReplayBuffer(Countdown.spec, 2, capacity_episodes=8)
+    step_driver.DynamicStepDriver(env, agent.collect_policy, [replay.add_batch], num_steps=40).run()
+    batches = replay.as_dataset(sample_batch_size=5, num_steps=agent.train_sequence_length)
+    items, info = next(iter(batches))
+    assert items.reward.shape == [5, 4]
+    np.testing.assert_allclose(info.probabilities, 1 / 8)
+    before = [v.numpy() for v in algorithm.live.variables]
+    loss = float(agent.train(items).loss)
+    trained = [v.numpy() for v in algorithm.live.variables]
+    assert any((a != b).any() for a, b in zip(before, trained, strict=True))
+
+    # An id numbers the episodes that were completed; the replay holds the last 8.
+    episode = replay.replay.read(info.ids % 8)
+    for found, wanted in zip(episodes_from_trajectory(items), episode, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    algorithm.reset(tf.constant([3, 0]))
+    agent.learner.reset()
+    metrics = agent.learner.update(episode, tf.constant(0, tf.int64), tf.constant(5e-4))
+    assert float(metrics["loss"]) == loss > 0
+    for found, wanted in zip(trained, algorithm.live.variables, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def frame_of(step_type, following, number=0.0):
+    """One frame of each of a batch of `Countdown`, all of whose numbers are `number`."""
+    batch = len(step_type)
+    return trajectories.Trajectory(
+        step_type=np.asarray(step_type, np.int32),
+        observation={
+            "obs": np.full([batch, 2, 1], number, np.float32),
+            "legal": np.ones([batch, 2, 3], bool),
+            "state": np.full([batch, 1], number, np.float32),
+        },
+        action=np.zeros([batch, 2], np.int32),
+        policy_info=(),
+        next_step_type=np.asarray(following, np.int32),
+        reward=np.full([batch], number, np.float32),
+        discount=np.ones([batch], np.float32),
+    )
+
+
+def filled(count, capacity=8, seed=0):
+    """A replay of one environment with `count` episodes of one step; their number is the reward."""
+    replay = EpisodeReplayBuffer(Countdown.spec, 1, capacity, seed=seed)
+    for number in range(count):
+        replay.add_batch(frame_of([FIRST], [LAST], number))
+        assert int(replay.add_batch(frame_of([LAST], [FIRST]))) == min(number + 1, capacity)
+    return replay
+
+
+def test_the_replay_draws_uniformly_by_its_seed_and_passes_once_over_all():
+    replay, same, other = filled(11), filled(11), filled(11, seed=1)
+    item, info = replay.get_next()
+    assert item.reward.shape == [4] and float(item.reward[0]) == int(info.ids)
+    items, info = replay.get_next(2000)
+    numbers, counts = np.unique(items.reward[:, 0], return_counts=True)
+    np.testing.assert_array_equal(numbers, np.arange(3, 11))
+    np.testing.assert_allclose(counts / 2000, 1 / 8, atol=0.04)
+    np.testing.assert_array_equal(info.ids, items.reward[:, 0])
+    same.get_next()
+    np.testing.assert_array_equal(same.get_next(2000)[1].ids, info.ids)
+    other.get_next()
+    assert not np.array_equal(other.get_next(2000)[1].ids, info.ids)
+    drawn = [info.ids.numpy() for _, info in replay.as_dataset(4, 4, 2).take(3)]
+    assert not np.array_equal(drawn[0], drawn[1])
+    once = replay.as_dataset(sample_batch_size=3, single_deterministic_pass=True)
+    for _ in range(2):
+        ids = [info.ids.numpy().tolist() for _, info in once]
+        assert ids == [[3, 4, 5], [6, 7, 8], [9, 10]]
+    singly = [
+        float(item.reward[0]) for item, _ in replay.as_dataset(single_deterministic_pass=True)
+    ]
+    assert singly == list(range(3, 11))
+    np.testing.assert_array_equal(replay.gather_all().reward[:, 0], np.arange(3, 11))
+    assert replay.num_frames() == 16
+
+
+def test_the_replay_gives_whole_episodes_alone_and_none_before_it_holds_one():
+    replay = filled(0)
+    assert replay.num_frames() == 0 and replay.gather_all().reward.shape == [0, 4]
+    for draw in (
+        replay.get_next,
+        lambda: next(iter(replay.as_dataset(2))),
+        lambda: next(iter(replay.as_dataset(single_deterministic_pass=True))),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="holds no whole episode"):
+            draw()
+    with pytest.raises(NotImplementedError, match=r"None or 4 \(T\+1\), not 2"):
+        replay.as_dataset(2, num_steps=2)
+    with pytest.raises(NotImplementedError, match="time_stacked"):
+        replay.get_next(2, num_steps=4, time_stacked=False)
+    with pytest.raises(NotImplementedError, match="sequence_preprocess_fn"):
+        replay.as_dataset(2, sequence_preprocess_fn=lambda x: x)
+
+
+def test_frames_that_are_no_whole_episode_are_dropped_or_refused():
+    replay = EpisodeReplayBuffer(Countdown.spec, 2, 8)
+    replay.add_batch(frame_of([MID, FIRST], [LAST, MID]))  # the first row began before
+    replay.add_batch(frame_of([LAST, FIRST], [FIRST, LAST], 7))  # the second begins anew
+    replay.add_batch(frame_of([FIRST, LAST], [MID, FIRST], 8))
+    items = replay.gather_all()
+    np.testing.assert_array_equal(items.step_type, [[FIRST, LAST, LAST, LAST]])
+    np.testing.assert_array_equal(items.observation["state"][0, :, 0], [7, 8, 0, 0])
+    np.testing.assert_array_equal(items.reward, [[7, 0, 0, 0]])
+    np.testing.assert_array_equal(items.discount, np.ones([1, 4]))
+    replay.clear()
+    assert replay.num_frames() == 0
+    for row in (1, 2):  # the first row's episode began before the clearing
+        replay.add_batch(frame_of([LAST, FIRST], [FIRST, LAST]))
+        replay.add_batch(frame_of([FIRST, LAST], [LAST, FIRST]))
+        assert replay.num_episodes() == 2 * row - 1
+    for step_type in (FIRST, MID, MID):
+        replay.add_batch(frame_of([step_type, MID], [MID, MID]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)more steps than .*0"):
+        replay.add_batch(frame_of([MID, MID], [LAST, MID]))
+
+
+def test_the_replay_refuses_frames_of_another_task_and_numbers_that_are_not_finite():
+    replay = EpisodeReplayBuffer(Countdown.spec, 2, 8, "float16")
+    with pytest.raises(ValueError, match=r"step_type of shape \[2\]; it has \[3\]"):
+        replay.add_batch(frame_of([FIRST] * 3, [MID] * 3))
+    with pytest.raises((ValueError, TypeError), match="structure"):
+        replay.add_batch(frame_of([FIRST] * 2, [MID] * 2)._replace(policy_info=tf.zeros([2])))
+    for number in (np.nan, 7e4):
+        replay.add_batch(frame_of([FIRST] * 2, [LAST] * 2, number))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="NaN, infinity or a number"):
+            replay.add_batch(frame_of([LAST] * 2, [FIRST] * 2))
+    assert replay.num_frames() == 0
+
+
+def test_a_checkpoint_of_the_replay_buffer_keeps_episodes_frames_and_draws(tmp_path):
+    replay, fresh = filled(5), filled(0)
+    replay.add_batch(frame_of([FIRST], [LAST], 5))
+    replay.get_next()
+    path = tf.train.Checkpoint(replay=replay).write(str(tmp_path / "replay"))
+    tf.train.Checkpoint(replay=fresh).read(path).assert_consumed()
+    for one in (replay, fresh):
+        one.add_batch(frame_of([LAST], [FIRST]))
+    for found, wanted in zip(
+        tf.nest.flatten(fresh.get_next(4)), tf.nest.flatten(replay.get_next(4)), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(fresh.gather_all().reward[:, 0], np.arange(6))

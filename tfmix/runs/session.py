@@ -165,7 +165,7 @@ class Session:
             seconds=round(self.seconds(), 3),
             epsilon=float(trainer.epsilon()),
             learning_rate=float(trainer.learning_rate()),
-            buffer_episodes=int(trainer.replay.num_frames()),
+            buffer_episodes=int(trainer.replay.num_episodes()),
         )
         if not trainer.collector.compiled:
             row["worker_restarts"] = trainer.collector.restarts

@@ -1,43 +1,44 @@
-"""Whole-episode replay, uniform, in TF-Agents' buffer: one padded episode a row."""
+"""Whole-episode replay: a ring of plain variables, one padded episode a row."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from tfmix.errors import UserError
 from tfmix.training.replay_size import HOST, check_memory, episode_spec, stored_spec
 from tfmix.types import EnvSpec, Episode
-from tfmix.utils.quiet import quiet_import
 
-_buffer = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer")
 NOT_UINT8 = (
     "an observation or state is no whole number from 0 to 255, and --buffer_type=uint8 "
     "cannot hold it; choose float32 or float16"
 )
 
 
-class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined]
-    """First in, first out; `sample` draws with replacement.
+class EpisodeReplay:
+    """Keep whole episodes and draw them uniformly, with replacement; the oldest goes first.
 
-    TF-Agents' own `get_next` draws from TensorFlow's hidden random state,
-    which no checkpoint holds; `sample` draws from a seed, so that a resumed
-    run sees the same batches.
+    Environment i owns the rows from i * length to (i + 1) * length - 1, where
+    length is `capacity_episodes / n_envs`, rounded up, and fills them round and
+    round. A draw depends on a seed alone, so that a resumed run sees the same
+    batches. All methods work from Python and inside of a `tf.function`.
 
     Args:
       spec: the task's shape.
       n_envs: episodes added at a time.
-      capacity_episodes: room, rounded up to a multiple of n_envs.
-      number_type: of the observations and states that are stored: float32,
+      capacity_episodes: episodes it can hold, rounded up to a multiple of n_envs.
+      number_type: type of the observations and states that are stored: float32,
         float16, or uint8 for whole numbers from 0 to 255.
-      device: where it is kept, see `plan`.
+      device: the device that keeps it, see `replay_size.plan_replay`.
 
     Attributes:
+      stored: the episodes as an `Episode` of variables, a row an episode.
       can_hold: (episode) -> [] bool, compiled, see `_can_hold`.
 
     Raises:
-      UserError: the machine has not that much memory left.
+      UserError: the machine does not have that much memory left.
     """
 
     def __init__(
@@ -49,63 +50,119 @@ class EpisodeReplay(_buffer.TFUniformReplayBuffer):  # type: ignore[name-defined
         device: str = HOST,
     ):
         self._number_type = tf.dtypes.as_dtype(number_type)
-        self._learned, self._stored = episode_spec(spec), stored_spec(spec, number_type)
+        self._learned, self._kept = episode_spec(spec), stored_spec(spec, number_type)
+        self._n_envs, self._length = n_envs, math.ceil(capacity_episodes / n_envs)
+        self._first_rows: np.ndarray = np.arange(n_envs, dtype=np.int64) * self._length
+        self._device = device
         if device == HOST:
             check_memory(spec, n_envs, capacity_episodes, number_type)
-        rows = math.ceil(capacity_episodes / n_envs)
+        rows = n_envs * self._length
         try:
-            super().__init__(self._stored, batch_size=n_envs, max_length=rows, device=device)
+            with tf.device(device):
+                self.stored = Episode(
+                    *(_variable(tf.zeros([rows, *x.shape], x.dtype), x.name) for x in self._kept)
+                )
+                # Which add brought the episode of a row, and the number of the last add.
+                self._numbers = _variable(tf.zeros([rows], tf.int64), "number")
+                self._last = _variable(tf.constant(-1, tf.int64), "last")
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
-                "the GPU has no room for the replay: set a smaller --gpu_buffer_gb, and it is "
-                "kept in the host's memory"
+                "the GPU's memory cannot hold the replay: set a smaller --gpu_buffer_gb, and the "
+                "host's memory keeps it"
             ) from error
         self.can_hold = tf.function(self._can_hold, jit_compile=True, autograph=False)
 
-    def _can_hold(self, episode: Episode) -> tf.Tensor:
-        """Whether all numbers of real steps are finite, in the replay's number type too, [] bool.
+    def variables(self) -> list[tf.Variable]:
+        """Return all variables: those of `stored`, the rows' numbers, the last number.
 
-        Of uint8 `add_batch` itself sees to it.
+        Checkpoints name them by their place in this list.
+        """
+        return [*self.stored, self._numbers, self._last]
+
+    def clear(self) -> None:
+        """Forget all episodes; their memory stays taken."""
+        self._last.assign(-1)
+
+    def num_episodes(self) -> tf.Tensor:
+        """Count the episodes it holds, [] int64."""
+        return self._filled() * self._n_envs
+
+    def _filled(self) -> tf.Tensor:
+        """Count the episodes of each environment, [] int64."""
+        return tf.minimum(self._last + 1, self._length)
+
+    def _can_hold(self, episode: Episode) -> tf.Tensor:
+        """Say whether all numbers of real steps are finite, in the replay's type too, [] bool.
+
+        Of uint8 `add_batch` checks the rest.
         """
         widest = (self._number_type if self._number_type.is_floating else tf.float32).max
         real = episode.mask > 0  # [B, T]
         seen = tf.concat([tf.ones_like(real[:, :1]), real], 1)  # [B, T+1]
-        # NaN is not below anything either. Rows first, then the mask: half the time.
+        # A comparison with NaN is false. Rows first, then the mask: half the time.
         obs = tf.reduce_all(tf.abs(episode.obs) <= widest, [2, 3])
         state = tf.reduce_all(tf.abs(episode.state) <= widest, 2)
         reward = tf.abs(episode.reward) <= tf.float32.max
         return tf.reduce_all(obs & state | ~seen) & tf.reduce_all(reward | ~real)
 
-    def _add_batch(self, episode: Episode) -> None:
-        """What `add_batch` does: stores n_envs episodes, over the oldest where it is full.
+    def add_batch(self, episode: Episode) -> None:
+        """Store n_envs episodes, one of each environment, over the oldest ones when it is full.
 
         Raises:
           tf.errors.InvalidArgumentError: an observation or state that uint8 cannot hold.
         """
-        kept = Episode(*(tf.cast(x, s.dtype) for x, s in zip(episode, self._stored, strict=True)))
+        kept = Episode(*(self._narrow(x, s) for x, s in zip(episode, self._kept, strict=True)))
         if self._number_type == tf.uint8:
             for x, small in ((episode.obs, kept.obs), (episode.state, kept.state)):
                 tf.debugging.assert_equal(tf.cast(small, x.dtype), x, NOT_UINT8)
-        super()._add_batch(kept)
+        with tf.device(self._device):
+            number = self._last.assign_add(1).read_value()
+            rows = self._first_rows + number % self._length
+            for variable, x in zip(self.stored, kept, strict=True):
+                variable.scatter_update(tf.IndexedSlices(x, rows))
+            self._numbers.scatter_update(tf.IndexedSlices(tf.fill([self._n_envs], number), rows))
+
+    def _narrow(self, x: tf.Tensor, kept: tf.TensorSpec) -> tf.Tensor:
+        """Cast a field of n_envs episodes to the type that is stored."""
+        return tf.ensure_shape(tf.cast(x, kept.dtype), [self._n_envs, *kept.shape])
 
     def newest(self) -> Episode:
-        """The n_envs episodes that were added last, as they are stored."""
-        return self._as_learned(self._data_table.read(self._get_rows_for_id(self._get_last_id())))
+        """Return the n_envs episodes that were added last, with the numbers that were stored."""
+        return self.read(self._first_rows + self._last % self._length)
 
     def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
-        """Draws episodes uniformly; the replay must hold at least one.
+        """Draw episodes uniformly; the replay must hold at least one.
 
         Args:
           seed: [2] int.
           batch_episodes: B.
         """
-        filled = self.num_frames() // self._batch_size  # episodes of each environment
-        draw = tf.random.stateless_uniform(
-            [batch_episodes], seed, 0, filled * self._batch_size, tf.int64
-        )
-        rows = draw // filled * self._max_length + draw % filled
-        return self._as_learned(self._data_table.read(rows))
+        return self.read(self.draw_rows(seed, batch_episodes))
 
-    def _as_learned(self, stored: Episode) -> Episode:
-        """Episodes in the types that the learner reads."""
-        return Episode(*(tf.cast(x, s.dtype) for x, s in zip(stored, self._learned, strict=True)))
+    def draw_rows(self, seed: tf.Tensor, batch_episodes: int) -> tf.Tensor:
+        """Draw the rows that `sample` reads, [B] int64."""
+        filled = self._filled()
+        draw = tf.random.stateless_uniform(
+            [batch_episodes], seed, 0, filled * self._n_envs, tf.int64
+        )
+        return draw // filled * self._length + draw % filled
+
+    def rows_in_order(self) -> tf.Tensor:
+        """Return the rows that hold an episode, the oldest first, [E] int64."""
+        last = self._last.read_value()
+        numbers = tf.range(last + 1 - self._filled(), last + 1)
+        return tf.reshape(numbers[:, None] % self._length + self._first_rows, [-1])
+
+    def numbers(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return which add, counted from 0, brought the episodes of these rows, int64."""
+        return self._numbers.sparse_read(rows)
+
+    def read(self, rows: tf.Tensor) -> Episode:
+        """Return the episodes of these rows, [B] int64, in the types that the learner reads."""
+        stored = zip(self.stored, self._learned, strict=True)
+        return Episode(*(tf.cast(x.sparse_read(rows), s.dtype) for x, s in stored))
+
+
+def _variable(value: tf.Tensor, name: str) -> tf.Variable:
+    """Make a variable that no optimiser trains; it takes over the memory of `value`."""
+    return tf.Variable(value, trainable=False, name=name)

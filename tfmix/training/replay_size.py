@@ -1,4 +1,4 @@
-"""Shapes of stored episodes and the replay's size, before it takes any memory."""
+"""Plans the replay before it takes any memory: shapes, size and device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST = "cpu:*"
 
 
 def episode_spec(spec: EnvSpec) -> Episode:
-    """Shapes and types of one episode of a task, without the batch axis."""
+    """Return shapes and types of one episode of a task, without the batch axis."""
     t, n, a = spec.episode_limit, spec.n_agents, spec.n_actions
     return Episode(
         obs=tf.TensorSpec([t + 1, n, spec.obs_size], tf.float32, "obs"),
@@ -30,9 +30,9 @@ def episode_spec(spec: EnvSpec) -> Episode:
 
 
 def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
-    """Shapes and types of an episode as the replay keeps it: in the smallest that hold it.
+    """Return shapes and types of an episode in the replay: the smallest types that hold it.
 
-    None is int32 or bool, whose rows TensorFlow cannot write on a GPU.
+    None is int32 or bool, because TensorFlow cannot write their rows on a GPU.
     """
     action = next(k for k in (tf.uint8, tf.uint16, tf.int64) if spec.n_actions - 1 <= k.max)
     kinds = dict.fromkeys(("obs", "state"), tf.dtypes.as_dtype(number_type))
@@ -43,46 +43,46 @@ def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
 
 
 def episode_bytes(kinds: Episode) -> int:
-    """Memory of an episode of the shapes and types of `episode_spec` or `stored_spec`."""
-    # Python's whole numbers: those of a shape would run over unseen.
+    """Return the bytes of an episode with the types of `episode_spec` or `stored_spec`."""
+    # Python's integers do not overflow; NumPy's do, and say nothing.
     return sum(math.prod(x.shape) * x.dtype.size for x in kinds)
 
 
 def predicted_bytes(
     spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
 ) -> int:
-    """Memory that an `EpisodeReplay` of these arguments takes."""
-    episode = episode_bytes(stored_spec(spec, number_type)) + tf.int64.size  # and its number
+    """Return the bytes that an `EpisodeReplay` with these arguments takes."""
+    episode = episode_bytes(stored_spec(spec, number_type)) + tf.int64.size  # its number
     return episode * n_envs * math.ceil(capacity_episodes / n_envs)
 
 
 def capacity(config: Config, spec: EnvSpec) -> int:
-    """Episodes that a run's replay holds: --buffer_episodes, or what --buffer_gb has room for.
+    """Return how many episodes a run's replay holds: --buffer_episodes, or what --buffer_gb holds.
 
     Raises:
-      UserError: --buffer_gb does not hold a batch, or an episode of each environment.
+      UserError: --buffer_gb holds no batch, or not an episode of each environment.
     """
     if not config.buffer_gb:
         return config.buffer_episodes
     added = predicted_bytes(spec, config.n_envs, config.n_envs, config.buffer_type)
-    room = int(config.buffer_gb * 1e9 / added) * config.n_envs
+    fitting = int(config.buffer_gb * 1e9 / added) * config.n_envs
     least = max(config.batch_episodes, config.n_envs)
-    if room < min(least, config.buffer_episodes):
+    if fitting < min(least, config.buffer_episodes):
         needed = math.ceil(least / config.n_envs) * added / 1e9
         raise UserError(
-            f"--buffer_gb={config.buffer_gb:g} holds {room:,} episodes of {spec.name}, and "
+            f"--buffer_gb={config.buffer_gb:g} holds {fitting:,} episodes of {spec.name}, and "
             f"{least:,} are needed: set {needed:.2g} or more"
         )
-    return min(room, config.buffer_episodes)
+    return min(fitting, config.buffer_episodes)
 
 
 class ReplayPlan(NamedTuple):
-    """A run's replay before it is made.
+    """Describe a run's replay before it is made.
 
     Attributes:
       episodes: its capacity.
       size: bytes that it takes.
-      device: where it is kept.
+      device: the device that keeps it.
     """
 
     episodes: int
@@ -91,7 +91,7 @@ class ReplayPlan(NamedTuple):
 
 
 def plan_replay(config: Config, spec: EnvSpec) -> ReplayPlan:
-    """Plans a run's replay: in the GPU's memory if there is one, unless it is a large one.
+    """Plan a run's replay: a GPU keeps it up to --gpu_buffer_gb, the host's memory a larger one.
 
     Raises:
       UserError: as `capacity`, or the machine has less memory than it needs.
@@ -107,7 +107,7 @@ def plan_replay(config: Config, spec: EnvSpec) -> ReplayPlan:
 def check_memory(
     spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
 ) -> None:
-    """Raises UserError where the machine has no room for an `EpisodeReplay` of these arguments."""
+    """Raise UserError if the host's memory cannot hold an `EpisodeReplay` with these arguments."""
     memory.check_memory(
         predicted_bytes(spec, n_envs, capacity_episodes, number_type),
         f"a replay of {max(capacity_episodes, n_envs):,} episodes",

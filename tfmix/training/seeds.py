@@ -16,3 +16,4 @@ class Stream(enum.IntEnum):
     RANDOM_TEAM = 5
     TF_AGENTS_ENVIRONMENT = 6
     TF_AGENTS_POLICY = 7
+    TF_AGENTS_REPLAY = 8

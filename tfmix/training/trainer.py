@@ -176,7 +176,7 @@ class Trainer:
         """Counts the updates that are to be done before more is collected, [] int64."""
         due = updates_owed(self.config, self.counters.episodes, self.counters.updates)
         if not self.config.checkpoint_replay:  # a resumed run waits until it holds a batch again
-            full = self.replay.num_frames() >= self.config.batch_episodes
+            full = self.replay.num_episodes() >= self.config.batch_episodes
             due = tf.where(full, due, tf.zeros_like(due))
         return due
 

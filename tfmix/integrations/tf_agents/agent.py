@@ -8,55 +8,16 @@ import tensorflow as tf
 
 from tfmix.algos.base import Algorithm
 from tfmix.integrations.tf_agents.policy import Epsilon, JointPolicy
+from tfmix.integrations.tf_agents.trajectories import episodes_from_trajectory
 from tfmix.training.learner import Learner
-from tfmix.types import Episode
 from tfmix.utils.quiet import quiet_import
 
 _tf_agent = quiet_import("tf_agents.agents.tf_agent")
-_StepType = quiet_import("tf_agents.trajectories.time_step").StepType
 
 NOTHING_OBSERVED = (
     "standardise_rewards needs the rewards that were collected: give agent.observe to the driver, "
     "observers=[replay.add_batch, agent.observe]"
 )
-
-
-def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> Episode:
-    """Reads whole episodes out of TF-Agents' frames.
-
-    Args:
-      trajectory: [B, T+1, ...]. Every row starts with an episode's first frame
-        and holds the frame of its last step; what comes behind is not looked
-        at. Reward and discount of a frame follow its action; a discount counts
-        only as 0 or not.
-      cut_is_terminal: a time limit counts as termination.
-
-    Returns:
-      the episodes, whose padding still holds whatever came behind their ends.
-
-    Raises:
-      tf.errors.InvalidArgumentError: a row is not like that.
-    """
-    step_type, next_type = trajectory.step_type, trajectory.next_step_type[:, :-1]
-    lasts = next_type == _StepType.LAST  # [B, T]
-    real = tf.cumsum(tf.cast(lasts, tf.int32), 1, exclusive=True) == 0
-    fits = (next_type == step_type[:, 1:]) & (next_type != _StepType.FIRST)
-    whole = tf.debugging.Assert(
-        tf.reduce_all(step_type[:, 0] == _StepType.FIRST) & tf.reduce_all(fits | ~real),
-        ["every row must be one whole episode, FIRST frame to LAST; step_type:", step_type],
-    )
-    with tf.control_dependencies([whole]):  # in a graph too, before anything learns from it
-        real = tf.identity(real)
-    worthless = lasts if cut_is_terminal else lasts & (trajectory.discount[:, :-1] == 0)
-    return Episode(
-        obs=trajectory.observation["obs"],
-        state=trajectory.observation["state"],
-        legal=trajectory.observation["legal"],
-        action=trajectory.action[:, :-1],
-        reward=trajectory.reward[:, :-1],
-        terminated=tf.cast(real & worthless, tf.float32),
-        mask=tf.cast(real, tf.float32),
-    )
 
 
 class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
