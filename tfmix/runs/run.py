@@ -16,7 +16,7 @@ from tfmix.training.playing import check_playing, play
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
-from tfmix.types import TEAM_REWARD, EnvSpec
+from tfmix.types import TEAM_REWARD, Collector, EnvSpec
 from tfmix.utils import text
 
 SUMMARY_EPISODES = 100
@@ -111,13 +111,13 @@ class Run:
         folder: Path,
         algorithm: Algorithm,
         counters: Counters,
-        open_collector: Callable[[Algorithm], Any],
+        open_collector: Callable[[Algorithm], Collector],
         open_trainer: Callable[[], Trainer],
     ):
         self.folder, self.algorithm, self._counters = folder, algorithm, counters
         self.config, self.spec = algorithm.config, algorithm.spec
         self._open_collector, self._open_trainer = open_collector, open_trainer
-        self._collector: Any = None
+        self._collector: Collector | None = None
         self._trainer: Trainer | None = None
         self.stopped = False
         self._policy_state: tf.Tensor | None = None
@@ -147,7 +147,7 @@ class Run:
         return self._trainer
 
     @property
-    def collector(self) -> Any:
+    def collector(self) -> Collector:
         """What plays the team; environments are opened when it is first asked for."""
         if self._collector is None:
             self._collector = self._open_collector(self.algorithm)

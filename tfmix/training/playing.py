@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.training.replay_size import episode_bytes, episode_spec
-from tfmix.types import EnvSpec, Episode
+from tfmix.types import Collector, EnvSpec, Episode
 from tfmix.utils import memory
 
 
@@ -31,7 +31,12 @@ def check_playing(spec: EnvSpec, episodes: int) -> None:
 
 
 def play(
-    collector: Any, seed: Any, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0
+    collector: Collector,
+    seed: Any,
+    stream: int,
+    episodes: int,
+    epsilon: float = 0.0,
+    first: int = 0,
 ) -> np.ndarray:
     """Plays a collector's policy as it is.
 

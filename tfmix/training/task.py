@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tfmix import envs
+from tfmix.algos.base import Algorithm
 from tfmix.config.schema import Config
 from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.python.adapters import custom
@@ -21,7 +22,7 @@ from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import PythonCollector
 from tfmix.training.playing import check_playing
 from tfmix.training.replay_size import ReplayPlan, plan_replay
-from tfmix.types import EnvSpec
+from tfmix.types import Collector, EnvSpec, Episode, VectorEnv
 from tfmix.utils.text import clean, tell
 
 
@@ -41,7 +42,7 @@ class Task:
     config: Config
     spec: EnvSpec
     replay: ReplayPlan | None
-    make_collector: Callable[[Any], Any]
+    make_collector: Callable[[Algorithm], Collector]
 
 
 def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
@@ -133,8 +134,8 @@ def _report_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
         tell(f"tfmix: {clean(spec.name, 100)} {clean(notice)}")
 
 
-def _python_collector_of(vector_env: Any) -> Callable[[Any], Any]:
-    """Returns what builds the collector of an `InProcess` or a `Pool` from an algorithm."""
+def _python_collector_of(vector_env: VectorEnv) -> Callable[[Algorithm], Collector]:
+    """Returns what builds the collector of these environments from an algorithm."""
     return lambda algorithm: PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
@@ -144,18 +145,18 @@ def task_without_env(config: Config, spec: EnvSpec, folder: Path, to_train: bool
     Its collector raises UserError as soon as it should play.
     """
     replay = plan_replay(config, spec) if to_train else None
-    return Task(config, spec, replay, functools.partial(_MissingEnv, folder, config.env))
+    return Task(config, spec, replay, lambda _: _MissingEnv(folder, config.env, spec))
 
 
 class _MissingEnv:
     """Takes the place of an environment that a run folder neither holds nor may import."""
 
-    compiled = False
+    compiled, restarts = False, 0
 
-    def __init__(self, folder: Path, name: str, *_: Any):
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, spec: EnvSpec):
+        self.folder, self.name, self.spec = folder, name, spec
 
-    def collect(self, *_: Any) -> Any:
+    def collect(self, *_: Any) -> Episode:
         """Raises UserError: there is no environment to play in."""
         envs.check_import(self.name, self.folder)
         raise UserError(
