@@ -20,7 +20,7 @@ NOTHING_OBSERVED = (
 )
 
 
-class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
+class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]  # no types
     """Any algorithm and its learner as a TF-Agents agent; it learns nothing by itself.
 
     `train` takes T+1 frames a row, see `episodes_from_trajectory`; `initialize`

@@ -36,7 +36,7 @@ def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
     tf.debugging.Assert(tf.reduce_all(fits), places)
 
 
-class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
+class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]  # no types
     """All agents of a team, each acting on its own observation, as one TF-Agents policy.
 
     Observations and actions are those of `tfmix.integrations.tf_agents.environments`; the policy
