@@ -106,7 +106,7 @@ class Networks(tf.Module):
 
 
 def reset_weights(networks: tf.Module, seed: tf.Tensor) -> None:
-    """Draws every weight of every `SeededLayer` in `networks` from `seed` [2]."""
+    """Draws every weight of every `SeededLayer` in `networks` from `seed`, [2] int."""
     layers = [m for m in (networks, *networks.submodules) if isinstance(m, SeededLayer)]
     for index, layer in enumerate(layers):
         for number, (weight, bound) in enumerate(zip(layer.weights, layer.bounds, strict=True)):
