@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
 
 import numpy as np
 
-# `tf.Tensor` while graphs are built, `np.ndarray` where Python steps environments.
-Tensor = Any
+# `typing` has generic named tuples from Python 3.11 and defaults of type variables from 3.13.
+from typing_extensions import NamedTuple, TypeVar
+
+if TYPE_CHECKING:  # workers read this module and do not import TensorFlow
+    from tensorflow import Tensor
+
+# What an `Episode` is made of: tensors if nothing else is said, arrays, variables or specs.
+T = TypeVar("T", default="Tensor")
 
 # What `EnvSpec.team_reward` says, in words.
 TEAM_REWARD = {
@@ -74,7 +80,7 @@ class Step(NamedTuple):
     truncated: Tensor
 
 
-class Episode(NamedTuple):
+class Episode(NamedTuple, Generic[T]):
     """Whole episodes, padded to T steps; the last observation is kept.
 
     obs [B, T+1, N, O] float32, state [B, T+1, S] float32,
@@ -83,13 +89,13 @@ class Episode(NamedTuple):
     mask [B, T] float32 (1 on real steps). A single episode lacks the B.
     """
 
-    obs: Tensor
-    state: Tensor
-    legal: Tensor
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    mask: Tensor
+    obs: T
+    state: T
+    legal: T
+    action: T
+    reward: T
+    terminated: T
+    mask: T
 
 
 # What one part expects of another. `tfmix.envs.kinds.kind_of` says which kind an environment is.
@@ -212,7 +218,7 @@ class Collector(Protocol):
     @property
     def restarts(self) -> int: ...  # noqa: D102
 
-    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
+    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode[Any]:
         """Plays `batch` episodes and returns them whole and padded.
 
         Args:

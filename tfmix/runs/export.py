@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ class ExportedPolicy(tf.Module):
     Actions that an agent does not have are never taken, whatever `legal` says.
     """
 
-    def __init__(self, agent_spec: AgentSpec, weights: list[Weights]):
+    def __init__(self, agent_spec: AgentSpec, weights: Sequence[Weights]):
         super().__init__()
         self.agent_spec = agent_spec
         self.weights = [[tf.Variable(w, trainable=False) for w in network] for network in weights]
+        self.functions: dict[str, Any] = {}  # a SavedModel holds what is an attribute
 
     def _step(
         self, obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
@@ -73,7 +75,7 @@ class ExportedPolicy(tf.Module):
                 tf.TensorSpec([None, n, k], tf.float32, "hidden"),
             ]
         )
-        def act(obs, legal, hidden):
+        def act(obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor) -> dict[str, tf.Tensor]:
             agent = tf.broadcast_to(tf.range(n), tf.shape(obs)[:-1])
             return self._step(obs, own_legal(self.agent_spec, legal), hidden, agent)
 
@@ -85,11 +87,13 @@ class ExportedPolicy(tf.Module):
                 tf.TensorSpec([None], tf.int32, "agent"),
             ]
         )
-        def act_agent(obs, legal, hidden, agent):
+        def act_agent(
+            obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
             return self._step(obs, own_legal(self.agent_spec, legal, agent), hidden, agent)
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "batch_size")])
-        def initial_state(batch_size):
+        def initial_state(batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"hidden": tf.zeros([batch_size, n, k])}
 
         return {"act": act, "act_agent": act_agent, "initial_state": initial_state}
@@ -135,9 +139,9 @@ def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
     alone = [hidden[:, i] for i in range(spec.n_agents)]
     for _ in range(CHECK_STEPS):
         obs = tf.constant(random.normal(size=[*shape, spec.obs_size]), tf.float32)
-        legal = random.random([*shape, spec.n_actions]) < 0.7
-        legal[..., 0] = True
-        legal = tf.constant(legal & np.asarray(spec.own_actions))
+        allowed = random.random([*shape, spec.n_actions]) < 0.7
+        allowed[..., 0] = True
+        legal = tf.constant(allowed & np.asarray(spec.own_actions))
         action, q, policy_state = algorithm.act(obs, legal, policy_state)
         team = signatures["act"](obs=obs, legal=legal, hidden=hidden)
         singles = [

@@ -36,7 +36,9 @@ class PythonCollector:
         """Workers that were replaced."""
         return self.vector_env.restarts
 
-    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
+    def collect(
+        self, seed: Any, first_episode: Any, epsilon: Any, batch: int
+    ) -> Episode[np.ndarray]:
         """As `GraphCollector.collect`; more episodes than environments come in turns.
 
         Raises:
@@ -57,7 +59,9 @@ class PythonCollector:
             raise
         return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
 
-    def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
+    def _turn(
+        self, team: Any, words: list[np.random.SeedSequence], epsilon: float
+    ) -> Episode[np.ndarray]:
         """Plays the episodes that come of `words`, one a row."""
         vector_env, rows, count = self.vector_env, self.vector_env.buffers, len(words)
         for row, word in enumerate(words):

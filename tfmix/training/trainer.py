@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -56,9 +58,9 @@ class Trainer:
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.metric_names = self._trace_update()
         self.sums = MetricAccumulator(len(self.metric_names))
-        self.run_iterations = (
-            tf.function(self._iterations) if self.collector.compiled else self._iterations
-        )
+        self.run_iterations: Callable[..., Any] = self._iterations
+        if self.collector.compiled:
+            self.run_iterations = tf.function(self._iterations)
         self._learn = tf.function(self._catch_up)
         self._iterations_a_call = self._updates_a_call = 1
         kept = self.replay.variables() if config.checkpoint_replay else ()
@@ -110,7 +112,7 @@ class Trainer:
           whether all went well, [] bool; the updates that are left, [] int64.
         """
         last = self.counters.updates + updates
-        ok, due = True, self._updates_due()
+        ok, due = tf.constant(True), self._updates_due()
         if due > 0:
             ok, due = self._learn(last)
         collected = 0
@@ -137,7 +139,7 @@ class Trainer:
           and the updates that are left, [] int64.
         """
         counters, sums = self.counters, self.sums
-        ok = True if episode is None else self._store(episode)
+        ok = tf.constant(True) if episode is None else self._store(episode)
         due = tf.minimum(self._updates_due(), last - counters.updates)
         for _ in tf.range(tf.where(ok, due, 0)):
             result = self.learner.update(
@@ -145,7 +147,7 @@ class Trainer:
             )
             sums.metrics.assign_add(tf.stack([result.metrics[name] for name in self.metric_names]))
             if not result.applied:
-                ok = False
+                ok = tf.constant(False)
                 break
             sums.updates.assign_add(1)
             counters.updates.assign_add(1)

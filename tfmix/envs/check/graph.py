@@ -48,11 +48,11 @@ def _compile(env: Any, batch: int) -> Any:
     spec, fold = env.spec, tf.random.experimental.stateless_fold_in
 
     @tf.function(jit_compile=True)
-    def play(seed):
+    def play(seed: tf.Tensor) -> Any:
         state, seen = env.reset(seed, batch)
         q = tf.zeros([batch, spec.n_agents, spec.n_actions])
 
-        def step(t, state, legal, total):
+        def step(t: Any, state: Any, legal: tf.Tensor, total: tf.Tensor) -> Any:
             seeds = tf.random.experimental.stateless_split(fold(seed, t), 2)
             action = select_actions(q, legal, tf.constant(1.0), seeds[0])
             state, seen = env.step(state, action, seeds[1])

@@ -20,7 +20,7 @@ NOTHING_OBSERVED = (
 )
 
 
-class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
+class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]  # no types
     """Train any algorithm with TF-Agents' drivers and replay buffers.
 
     `train` takes rows of T+1 frames, see `episodes_from_trajectory`; an

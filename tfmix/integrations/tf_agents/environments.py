@@ -44,7 +44,7 @@ def action_spec(spec: EnvSpec) -> Any:
     )
 
 
-class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-defined]
+class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-defined]  # no types
     """Step a batch of environments in the graph; a row whose episode is over starts the next.
 
     Args:
@@ -112,7 +112,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         return self._keep(*tf.nest.map_structure(pick, self._start(seeds[0]), went))
 
 
-class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-defined]
+class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-defined]  # no types
     """Step an environment of `tfmix.envs.python`, for TF-Agents' `TFPyEnvironment`.
 
     Args:

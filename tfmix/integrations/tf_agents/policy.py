@@ -36,7 +36,7 @@ def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
     tf.debugging.Assert(tf.reduce_all(fits), places)
 
 
-class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
+class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]  # no types
     """Act for all agents of a team, each on its own observation.
 
     Observations and actions are those of `tfmix.integrations.tf_agents.environments`. The
