@@ -204,7 +204,7 @@ def test_what_was_inferred_is_told_with_its_reason():
     assert rows["state"] == "2 numbers, from state(); from 0 to 4"
     assert "(--team_reward=sum); always 2 per step" in rows["reward"]
     assert rows["episodes"] == "20 of 4 env steps; at most 4 (max_cycles)"
-    assert "0 terminated, 20 cut" in rows["ends"] and "does not count" in rows["ends"]
+    assert "0 terminated, 20 truncated" in rows["ends"] and "does not count" in rows["ends"]
     assert rows["deaths"] == "none before the end"
     assert rows["random team"] == "mean return 8, from 8 to 8"
     assert "env steps a second" in rows["speed"]

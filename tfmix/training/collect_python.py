@@ -1,4 +1,4 @@
-"""Plays environments in Python and returns whole padded episodes; a `NumpyTeam` acts."""
+"""Plays Python environments with a `NumpyTeam` and returns whole padded episodes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from tfmix.types import Episode, VectorEnv
 
 
 class PythonCollector:
-    """Episodes of environments in Python.
+    """A `Collector` of episodes in Python environments.
 
-    What is random comes of the run's seed, the stream and the episode's number,
-    so that it is all the same who plays it, and an episode that is played
-    again is the same one.
+    All randomness derives from the run's seed, the stream and the episode's
+    number, so an episode does not depend on which worker plays it, and an episode
+    that is played again is the same.
 
     Args:
-      lane: plays the environments, an `InProcess` or `Pool` of
-        `tfmix.envs.python`; closed by `close` and where an episode cannot be
-        played.
-      team: gives the team as it is now, called before episodes, a
-        `tfmix.networks.in_numpy.NumpyTeam`.
+      vector_env: plays the environments; closed by `close`, and when an episode
+        cannot be played.
+      team: returns the current team, a `tfmix.networks.in_numpy.NumpyTeam`;
+        called before episodes.
     """
 
     compiled = False
@@ -39,44 +38,46 @@ class PythonCollector:
     def collect(
         self, seed: Any, first_episode: Any, epsilon: Any, batch: int
     ) -> Episode[np.ndarray]:
-        """As `GraphCollector.collect`; more episodes than environments come in turns.
+        """Plays episodes as `GraphCollector.collect`; takes turns if environments are few.
 
         Raises:
-          EnvError: an environment breaks its word, or its workers fail too often.
+          EnvError: an environment violates its interface, or workers fail too often.
         """
-        seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
+        seed, first_episode = [int(number) for number in np.asarray(seed)], int(first_episode)
         team, epsilon, turns = self.team(), float(epsilon), []
         try:
             for start in range(0, batch, self.vector_env.n_envs):
                 count = min(self.vector_env.n_envs, batch - start)
-                words = [
+                seeds = [
                     np.random.SeedSequence([*seed, first_episode + start + row])
                     for row in range(count)
                 ]
-                turns.append(self._turn(team, words, epsilon))
+                turns.append(self._play_turn(team, seeds, epsilon))
         except BaseException:
             self.close()
             raise
         return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
 
-    def _turn(
-        self, team: Any, words: list[np.random.SeedSequence], epsilon: float
+    def _play_turn(
+        self, team: Any, seeds: list[np.random.SeedSequence], epsilon: float
     ) -> Episode[np.ndarray]:
-        """Plays the episodes that come of `words`, one a row."""
-        vector_env, rows, count = self.vector_env, self.vector_env.buffers, len(words)
-        for row, word in enumerate(words):
-            rows.seed[row] = word.generate_state(1)[0] >> 1
-            draw = np.random.default_rng(word.spawn(1)[0])
-            rows.explore_mask[row] = draw.random(rows.explore_mask[row].shape, np.float32) < epsilon
-            draw.random(out=rows.exploration_scores[row], dtype=np.float32)
+        """Plays one episode for each of `seeds`, in the first rows of the buffers."""
+        vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(seeds)
+        for row, seed in enumerate(seeds):
+            buffers.seed[row] = seed.generate_state(1)[0] >> 1
+            draw = np.random.default_rng(seed.spawn(1)[0])
+            buffers.explore_mask[row] = (
+                draw.random(buffers.explore_mask[row].shape, np.float32) < epsilon
+            )
+            draw.random(out=buffers.exploration_scores[row], dtype=np.float32)
         todo = list(range(count))
         while todo:
-            rows.playing[:] = False
-            rows.playing[todo], rows.clock[todo] = True, -1
+            buffers.playing[:] = False
+            buffers.playing[todo], buffers.clock[todo] = True, -1
             vector_env.play(team)
             todo, vector_env.rows_to_replay = vector_env.rows_to_replay, []
-        played = Episode(*(x[:count].copy() for x in rows.episode))
-        check_episodes(self.spec, vector_env.agents, played, rows.clock[:count])
+        played = Episode(*(x[:count].copy() for x in buffers.episode))
+        check_episodes(self.spec, vector_env.agents, played, buffers.clock[:count])
         return played
 
     def close(self) -> None:

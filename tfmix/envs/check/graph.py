@@ -68,19 +68,19 @@ def _compile(env: Any, batch: int) -> Any:
     return play
 
 
-def measure_speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
+def measure_speed(env: Any, config: Config, seconds: float, findings: Findings) -> str:
     """Measures compiled env steps per second of a random team, with 1 and `n_envs` in a batch."""
     rates = []
-    for batch in dict.fromkeys((1, chosen.n_envs)):
+    for batch in dict.fromkeys((1, config.n_envs)):
         play, turns, spent = _compile(env, batch), 0, 0.0
         try:
-            play(tf.constant([chosen.seed, 0])).numpy()
+            play(tf.constant([config.seed, 0])).numpy()
         except Exception as error:
             findings.add("compile", found=brief(f"{type(error).__name__}: {error}", 200))
             return "not measured, it does not compile"
         while spent < seconds:
             begin = time.perf_counter()
-            play(tf.constant([chosen.seed, 1 + turns])).numpy()
+            play(tf.constant([config.seed, 1 + turns])).numpy()
             spent, turns = spent + time.perf_counter() - begin, turns + 1
         rate = turns * batch * env.spec.episode_limit / spent
         rates.append(f"{rate:,.0f} with {batch} in a batch")
