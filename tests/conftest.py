@@ -1,6 +1,17 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
 import os
+import resource
+import sys
+
+# Compiling takes most of the time. XLA without LLVM's optimisations and with its older, smaller
+# code for fusions compiles in a third of the time. `make test-all` sets XLA_FLAGS to nothing,
+# and compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 import tfmix  # noqa: F401  (sets what TensorFlow reads when it is imported)
 from tfmix.utils.quiet import quiet_import
@@ -14,6 +25,8 @@ import tensorflow as tf  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
+MEMORY: dict[str, float] = {}
+
 
 def pytest_configure():
     """One thread: tests run in as many processes as there are cores."""
@@ -22,14 +35,38 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items):
-    """The games first, each by itself: they are long, and of two processes none is to wait.
+    """The games first, both seeds of each together: they are long, and neither process waits.
 
     Of another file all tests go to one process: tracing is one thread's work.
     """
     items.sort(key=lambda item: item.path.name != "test_learning.py")
     for item in items:
-        if item.path.name != "test_learning.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+        group = item.path.name
+        if group == "test_learning.py":
+            group = item.callspec.params["name"]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_sessionfinish(session):
+    """Leaves the largest memory of this process to `pytest_testnodedown`."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["memory"] = used
+    else:
+        MEMORY.setdefault("this process", used)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Keeps what a worker used."""
+    MEMORY[node.gateway.id] = getattr(node, "workeroutput", {}).get("memory", float("nan"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the largest memory of each process."""
+    shown = ", ".join(f"{name} {used:,.0f} MB" for name, used in MEMORY.items())
+    terminalreporter.write_line(f"largest memory: {shown}")
 
 
 @pytest.fixture
