@@ -40,9 +40,12 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from tfmix import algos  # noqa: E402
+from tfmix.algos.base import Algorithm  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.training.collect_graph import GraphCollector  # noqa: E402
+from tfmix.training.replay_size import plan_replay  # noqa: E402
 from tfmix.training.seeds import Stream  # noqa: E402
+from tfmix.training.task import Task  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Step  # noqa: E402
 
@@ -217,11 +220,11 @@ def trainer_of(cell: Cell, settings: Iterable[str] = ()) -> Trainer:
     chosen = resolve.resolve({**QUICK, "algo": cell.algo, **asked})
     env = RandomGame(sizes(cell.shape), cell.steps)
 
-    def make_collector(algorithm: Any) -> GraphCollector:
+    def make_collector(algorithm: Algorithm) -> GraphCollector:
         size = algorithm.agent_spec.policy_state_size
         return GraphCollector(env, algorithm.act, size, cut_is_terminal=True)
 
-    return Trainer(chosen, make_collector, env.spec)
+    return Trainer(Task(chosen, env.spec, plan_replay(chosen, env.spec), make_collector))
 
 
 def play(trainer: Trainer, payoff: np.ndarray, seed: int) -> tuple[float, float]:

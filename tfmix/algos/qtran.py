@@ -20,8 +20,6 @@ from tfmix.algos.base import Algorithm, Metrics
 from tfmix.networks.layers import Linear, Mlp, Networks, matmul
 from tfmix.types import Episode
 
-SETTINGS = frozenset({"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"})
-
 
 def encode_taken(layer: Linear, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
     """The first layer of h_Q: ReLU of `layer` over [hidden, one-hot action], which are not joined.
@@ -191,6 +189,10 @@ class Opening(NamedTuple):
 class Qtran(Algorithm):
     """What the two have in common; they differ in the joint network and in L_nopt."""
 
+    settings = frozenset(
+        {"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"}
+    )
+
     @abc.abstractmethod
     def joint_of(
         self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
@@ -224,7 +226,6 @@ class Qtran(Algorithm):
 class QtranBase(Qtran):
     """QTRAN-base, the form of PyMARL with arch `qtran_paper`."""
 
-    settings = SETTINGS
     critic = "joint"
 
     def build(self) -> Networks:
@@ -281,7 +282,7 @@ class QtranBase(Qtran):
 class QtranAlt(Qtran):
     """QTRAN-alt, recurrent, with a counterfactual joint network for each agent."""
 
-    settings = SETTINGS
+    settings = Qtran.settings | {"qtran_slack"}
     critic = "counterfactual"
     value_per_agent = True
 
