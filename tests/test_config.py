@@ -157,6 +157,25 @@ def test_a_stored_configuration_comes_back():
         resolve.from_dict({**stored, "seed": "3"})
 
 
+def test_a_run_older_than_a_setting_comes_back_as_it_trained():
+    """QTRAN-alt had the paper's condition (7) and the weights that its run.json holds."""
+    stored = dataclasses.asdict(resolve.resolve({"algo": "qtran_alt", "nopt_min_loss": 0.1}))
+    del stored["qtran_slack"]
+    found = resolve.from_dict({**stored, "env_arg": []})
+    assert (found.qtran_slack, found.nopt_min_loss) == (1.0, 0.1)
+    assert resolve.resolve({"algo": "qtran_alt"}).qtran_slack < 1.0
+
+
+@pytest.mark.parametrize(
+    "preset,weight", [("pymarl", 0.1), ("qtran_authors", 1), ("qtran_paper", 1)]
+)
+def test_presets_of_qtran_are_as_published(preset, weight):
+    words = [f"--flagfile={resolve.FLAGS_FOLDER / 'preset' / preset}.flags"]
+    for algo in ("qtran_base", "qtran_alt"):
+        found = resolve.resolve(parsing.parse([*words, f"--algo={algo}"]))
+        assert (found.opt_loss, found.nopt_min_loss, found.qtran_slack) == (1, weight, 1)
+
+
 def test_every_setting_tells_what_it_is():
     for name, field in FIELDS.items():
         assert field.metadata["help"].endswith("."), name
