@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-import main
+from tfmix import cli
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS, Config, describe
 from tfmix.errors import UserError
@@ -191,7 +191,7 @@ def test_every_flagfile_can_be_read_and_says_what_it_is():
     assert len(files) > 10
     for file in files:
         assert file.read_text().startswith("# "), file
-        given = parsing.parse([f"--flagfile={file}"], main.define(flags.FlagValues()))
+        given = parsing.parse([f"--flagfile={file}"], cli.define(flags.FlagValues()))
         settings = {name: value for name, value in given.items() if name in FIELDS}
         if given.get("mode") == "benchmark":  # an experiment: every name and setting serves
             algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
@@ -211,7 +211,7 @@ def test_defaults_are_within_their_own_bounds():
 
 def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--before=1")
-    main.keep_compiled(str(tmp_path / "new" / "cache"))
+    cli.keep_compiled(str(tmp_path / "new" / "cache"))
     asked = os.environ["TF_XLA_FLAGS"].split()
     folder = Path(asked[1].removeprefix("--tf_xla_persistent_cache_directory="))
     assert asked[0] == "--before=1" and folder.parent == tmp_path / "new" / "cache"
@@ -223,5 +223,5 @@ def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
         (__file__, "--compile_cache=.*: Not a directory"),
     ):
         with pytest.raises(UserError, match=message):
-            main.keep_compiled(str(wrong))
+            cli.keep_compiled(str(wrong))
     assert os.environ["TF_XLA_FLAGS"].split() == asked

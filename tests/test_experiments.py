@@ -134,9 +134,9 @@ def test_every_run_has_a_folder_of_its_own_and_the_settings_of_a_single_run(tmp_
 def experiments_flags():
     from absl import flags
 
-    import main
+    from tfmix import cli
 
-    return main.define(flags.FlagValues())
+    return cli.define(flags.FlagValues())
 
 
 def test_finished_runs_are_skipped_unfinished_ones_resumed_and_others_started(tmp_path, faked):

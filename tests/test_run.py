@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import main
 import tfmix
 from tests.test_collect import PythonCountdown
+from tfmix import cli
 from tfmix.config import resolve
 from tfmix.envs.python import EnvError
 from tfmix.errors import STOPPED, RunFailedError, UserError
@@ -885,8 +885,8 @@ def test_sys_exit_on_the_way_is_one_line_and_exit_code_1(monkeypatch, capsys):
     def leave(*_):
         sys.exit(0)
 
-    monkeypatch.setattr(main, "dispatch", leave)
-    assert main.main(["--env=two_step"]) == 1
+    monkeypatch.setattr(cli, "dispatch", leave)
+    assert cli.main(["--env=two_step"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "tfmix: sys.exit(0) was called" in err
 
@@ -897,11 +897,11 @@ def test_what_an_error_says_obeys_no_terminal_with_its_traceback_either(monkeypa
             raise ValueError
 
     for error in (KeyError("\x1b[2J\r\n" * 10**6), UnspeakableError(), KeyboardInterrupt()):
-        monkeypatch.setattr(main, "dispatch", mock.Mock(side_effect=error))
+        monkeypatch.setattr(cli, "dispatch", mock.Mock(side_effect=error))
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
-        assert main.main(["--env=two_step"]) == code
+        assert cli.main(["--env=two_step"]) == code
         plain = capsys.readouterr().err
-        assert main.main(["--env=two_step", "--debug"]) == code
+        assert cli.main(["--env=two_step", "--debug"]) == code
         traced = capsys.readouterr().err
         assert plain.startswith("tfmix: ") and plain.count("\n") == 1
         assert traced.startswith("Traceback") and traced.endswith(plain)

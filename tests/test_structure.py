@@ -18,6 +18,7 @@ FLOORS = [
     ["training"],
     ["runs", "integrations"],
     ["experiments"],
+    ["cli"],
 ]
 ORDER = {name: number for number, names in enumerate(FLOORS) for name in names}
 # The only modules that import TF-Agents.
