@@ -21,7 +21,7 @@ def write(folder, name, text):
 
 
 def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(resolve, "FLAGS_FOLDER", tmp_path)
+    monkeypatch.setattr(parsing, "FLAGS_FOLDER", tmp_path)
     write(
         tmp_path,
         "env/mpe.flags",
@@ -52,7 +52,7 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
 
 
 def test_environment_arguments_add_up_and_the_later_one_wins(tmp_path, monkeypatch):
-    monkeypatch.setattr(resolve, "FLAGS_FOLDER", tmp_path)
+    monkeypatch.setattr(parsing, "FLAGS_FOLDER", tmp_path)
     write(tmp_path, "env/mpe.flags", "--env_arg=n=4\n--env_arg=a=[1,2]\n")
     found = resolve.resolve(parsing.parse(["--env_arg=n=5", "--env_arg=word=hello"]))
     assert resolve.env_arguments(found) == {"n": 5, "a": [1, 2], "word": "hello"}
@@ -187,7 +187,7 @@ def test_every_setting_tells_what_it_is():
 
 
 def test_every_flagfile_can_be_read_and_says_what_it_is():
-    files = sorted(resolve.FLAGS_FOLDER.rglob("*.flags"))
+    files = sorted(parsing.FLAGS_FOLDER.rglob("*.flags"))
     assert len(files) > 10
     for file in files:
         assert file.read_text().startswith("# "), file

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmix import algos, envs
+from tfmix import algos
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
-from tfmix.runs import folders
+from tfmix.runs import folders, requests
+from tfmix.runs.unread import why_unread
 
 MOST = 10_000  # seeds, and runs at a time
 
@@ -98,20 +99,30 @@ def make(
     run_dir: str | Path,
     settings: Mapping[str, Any],
     jobs: int | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> RunGrid:
     """The grid of what was asked for; every pair has its first seed before any has its second.
 
+    A setting goes to the runs that read it.
+
+    Args:
+      algo_names, env_names, seeds: lists of them, or texts as on the command line.
+      run_dir: the benchmark's folder.
+      settings: other settings of all runs.
+      jobs: runs at a time.
+      sources: where the settings were given; None for arguments of a Python function.
+
     Raises:
-      UserError: a name that does not exist, no seeds, a setting that does not fit.
+      UserError: a name that does not exist, no seeds, a setting that does not fit, or one
+        that no run reads.
     """
     for name in ("algo", "env", "seed"):
         if name in settings:
             raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
     algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
-    for algo in algo_names:
-        algos.check(algo)
+    algo_names = list(dict.fromkeys(algos.find(algo) for algo in algo_names))
     for env in env_names:
-        envs.is_graph(env)
+        requests.check_env_name(env)
     if jobs is not None and not 1 <= jobs <= MOST:
         raise UserError(f"--jobs={jobs}: from one run to {MOST:,} at a time")
     if not (algo_names and env_names and seeds):
@@ -121,8 +132,10 @@ def make(
         for env in env_names:
             for algo in algo_names:
                 folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
-                asked = {**settings, "algo": algo, "env": env, "seed": seed, "run_dir": folder}
+                names = {"algo": algo, "env": env, "seed": seed, "run_dir": folder}
+                asked = {**_read_by(names, settings), **names}
                 cells.append(RunSpec(resolve.resolve(asked), tuple(parsing.as_flags(asked))))
+    _refuse_unread(cells, resolve.resolve_all(settings, sources).typed)
     words = [
         f"--algo={','.join(algo_names)}",
         f"--env={','.join(env_names)}",
@@ -133,6 +146,20 @@ def make(
     ]
     command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
     return RunGrid(cells, Path(run_dir), jobs, command)
+
+
+def _read_by(names: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the settings that the run of these names reads."""
+    config = resolve.resolve({**settings, **names})
+    return {name: value for name, value in settings.items() if not why_unread(name, config)}
+
+
+def _refuse_unread(cells: list[RunSpec], typed: list[str]) -> None:
+    """Raises UserError for a setting in `typed` that none of the runs reads."""
+    for name in typed:
+        reasons = [why_unread(name, cell.config) for cell in cells]
+        if all(reasons):
+            raise UserError(f"--{name} has no effect here: {reasons[0]}")
 
 
 def is_finished(cell: RunSpec) -> bool:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfmix import algos, envs
 from tfmix.config import resolve
+from tfmix.config.resolve import Resolved
 from tfmix.config.schema import Config
 from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.unread import refuse_unread
 from tfmix.types import EnvSpec
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.signals import raise_again
@@ -35,11 +38,13 @@ class NewRun(NamedTuple):
       config: its settings.
       env: an environment or a factory of the user's, None for the one that
         `config` names.
+      flagfiles: names of the flagfiles that counted, in order.
     """
 
     folder: Path
     config: Config
     env: Any
+    flagfiles: tuple[str, ...] = ()
 
 
 class StoredRun(NamedTuple):
@@ -60,30 +65,77 @@ class StoredRun(NamedTuple):
     newest: Path | None
 
 
-def new_run(env: Any, settings: dict[str, Any]) -> NewRun:
+def new_run(
+    env: Any,
+    settings: Mapping[str, Any],
+    sources: Mapping[str, str] | None = None,
+    flagfiles: Sequence[str] = (),
+) -> NewRun:
     """Reads what `train` was asked for.
+
+    Args:
+      env: the environment; None for the setting `env`.
+      settings: the other settings.
+      sources: where the settings were given; None for arguments of a Python function.
+      flagfiles: the flagfiles that are in `settings` already.
 
     Raises:
       UserError: a setting, a name or a folder that cannot be used.
     """
-    given: Any = None
-    if isinstance(env, str):
-        settings["env"] = env
-    elif env is not None:
-        given = env
-        settings["env"] = custom.name_for(env)
-    algos.check(settings.get("algo", Config.algo))
-    if given is None:
-        envs.is_graph(settings.get("env", Config.env))
-        envs.allow_import(settings.get("env", Config.env))
-    config = resolve.resolve(settings)
+    given = None if env is None or isinstance(env, str) else env
+    if env is not None:
+        settings = {**settings, "env": env if given is None else custom.name_for(env)}
+    resolved = check_request(settings, sources, flagfiles, given is None)
+    config = resolved.config
     folder = Path(config.run_dir) if config.run_dir else _folder_name(config)
     try:
         _refuse_used(folder)
     except (OSError, ValueError) as error:  # a name that no file can have
         reason = getattr(error, "strerror", error)
         raise UserError(f"cannot write to {folder}: {reason}") from error
-    return NewRun(folder, config, given)
+    return NewRun(folder, config, given, resolved.flagfiles)
+
+
+def check_request(
+    settings: Mapping[str, Any],
+    sources: Mapping[str, str] | None = None,
+    flagfiles: Sequence[str] = (),
+    by_name: bool = True,
+) -> Resolved:
+    """Resolves the settings of a training and checks what can be checked without TensorFlow.
+
+    Args:
+      settings: values by name.
+      sources: where they were given; None for arguments of a Python function.
+      flagfiles: the flagfiles that are in `settings` already.
+      by_name: whether the setting `env` names the environment to make.
+
+    Raises:
+      UserError: a name that does not exist, a setting that does not fit, or one that the
+        training would never read.
+    """
+    settings = dict(settings)
+    if settings.get("algo") is not None:
+        settings["algo"] = algos.find(settings["algo"])
+    name = settings.get("env") or Config.env
+    if by_name:
+        check_env_name(name)
+        envs.allow_import(name)
+    resolved = resolve.resolve_all(settings, sources, flagfiles)
+    refuse_unread(resolved.config, resolved.typed)
+    if by_name and envs.is_graph(name):
+        envs.check_graph(name, resolved.config)
+    else:
+        resolve.env_arguments(resolved.config)
+    return resolved
+
+
+def check_env_name(name: str) -> None:
+    """Raises UserError if there is no environment of that name, as far as files alone tell."""
+    if "," in name and name not in envs.GRAPH:
+        raise UserError(f"--env={name} names several: --mode=benchmark trains on each of them")
+    envs.is_graph(name)
+    envs.check_target(name)
 
 
 def _folder_name(config: Config) -> Path:
@@ -114,7 +166,7 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
     """
     folder, (config, spec, _) = Path(run_dir), folders.read(run_dir)
     folders.refuse_links(folder)
-    algos.check(config.algo)
+    algos.find(config.algo)
     if isinstance(env, str):
         if env != config.env:
             raise UserError(f"{folder} was trained on {config.env}, not on {env}")
