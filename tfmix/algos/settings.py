@@ -18,7 +18,7 @@ DECLARED: dict[str, frozenset[str]] = {
     "cw_qmix": _WQMIX,
     "ow_qmix": _WQMIX,
     "qtran_base": _QTRAN,
-    "qtran_alt": _QTRAN,
+    "qtran_alt": _QTRAN | {"qtran_slack"},
     "qplex": frozenset({"double_q", "hypernet_embed", "duplex_kernels", "duplex_layers"}),
 }
 

@@ -22,6 +22,14 @@ MOST_FLAGFILES = 100
 COMMAND_LINE = "command line"
 
 
+class StrayWordError(UserError):
+    """A word of a command line that is no setting; `word` is the word."""
+
+    def __init__(self, word: str):
+        super().__init__(f"stray word {word!r}: settings look like --name=value")
+        self.word = word
+
+
 class Given(NamedTuple):
     """What a command line sets.
 
@@ -36,7 +44,7 @@ class Given(NamedTuple):
     flagfiles: tuple[str, ...]
 
 
-class _SettingParser(flags.ArgumentParser):
+class _SettingParser(flags.ArgumentParser):  # type: ignore[misc]
     """Reads the value of one setting with the rules of `values`."""
 
     def __init__(self, name: str):
@@ -192,7 +200,7 @@ def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Gi
         text = re.sub(r"\('Non-boolean argument.*", "write true or false", str(error), flags=re.S)
         raise UserError(" ".join(text.split()).removeprefix("flag ")) from error
     if len(left) > 1:
-        raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
+        raise StrayWordError(left[1])
     found = {name: values[name].value for name in values if values[name].present}
     for name, value in found.items():
         if isinstance(value, float) and not math.isfinite(value):

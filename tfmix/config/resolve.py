@@ -17,6 +17,8 @@ from tfmix.errors import UserError
 # flagfiles are meant.
 OTHERS = frozenset({"gymnasium", "pymarl", "smac", "smacv2", "football"})
 DEFAULT, ARGUMENT = "default", "argument"
+# What a run trained with if its run.json is older than the setting and the default is another.
+BEFORE_THE_SETTING: dict[str, Any] = {"qtran_slack": 1.0}
 
 
 class Resolved(NamedTuple):
