@@ -56,9 +56,6 @@ def _entry(env: str) -> list[str]:
     parts = (re.sub(r"_v?\d+$", "", part) for part in re.split(r"[/.]", env))
     return list(dict.fromkeys(parts))
 
-# What a run trained with if its run.json is older than the setting and the default is another.
-BEFORE_THE_SETTING: dict[str, Any] = {"qtran_slack": 1.0}
-
 
 def flagfiles_for(algo: str, env: str) -> list[Path]:
     """The flagfiles that belong to an environment and an algorithm, in order.

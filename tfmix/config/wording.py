@@ -75,5 +75,3 @@ def in_python(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return call
-
-

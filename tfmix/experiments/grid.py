@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
 from tfmix.runs import folders, requests
 from tfmix.runs.unread import why_unread
+from tfmix.utils.command import command
 
 MOST = 10_000  # seeds, and runs at a time
 
@@ -56,8 +56,10 @@ class RunGrid:
 
 def names_of(asked: str | Iterable[str]) -> list[str]:
     """Names from `a,b` or from a list, each once."""
-    words = asked.split(",") if isinstance(asked, str) else asked
-    return list(dict.fromkeys(word.strip() for word in words))
+    if not isinstance(asked, str | Iterable):
+        raise UserError(f"{asked!r} is no list of names")
+    names = asked.split(",") if isinstance(asked, str) else asked
+    return list(dict.fromkeys(name.strip() for name in names))
 
 
 def seeds_of(asked: str | Iterable[int]) -> list[int]:
@@ -66,6 +68,11 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
     Raises:
       UserError: something else, or no seed at all.
     """
+    if isinstance(asked, int):
+        raise UserError(
+            f"--seeds={asked}: it takes a list of seeds, or text such as 0:3; the first {asked} "
+            f"seeds are range({asked})"
+        )
     if not isinstance(asked, str):
         return list(dict.fromkeys(asked))
     found: list[int] = []
@@ -127,16 +134,25 @@ def make(
         raise UserError(f"--jobs={jobs}: from one run to {MOST:,} at a time")
     if not (algo_names and env_names and seeds):
         raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
+    read = {
+        (algo, env): _read_by({"algo": algo, "env": env}, settings)
+        for env in env_names
+        for algo in algo_names
+    }
+    for name in settings:
+        is_typed = not (sources or {}).get(name, "").startswith("flags/")
+        if is_typed and not any(name in found for found in read.values()):
+            config = resolve.resolve({**settings, "algo": algo_names[0], "env": env_names[0]})
+            raise UserError(f"--{name} has no effect here: {why_unread(name, config)}")
     cells = []
     for seed in seeds:
         for env in env_names:
             for algo in algo_names:
                 folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
                 names = {"algo": algo, "env": env, "seed": seed, "run_dir": folder}
-                asked = {**_read_by(names, settings), **names}
+                asked = {**read[algo, env], **names}
                 cells.append(RunSpec(resolve.resolve(asked), tuple(parsing.as_flags(asked))))
-    _refuse_unread(cells, resolve.resolve_all(settings, sources).typed)
-    words = [
+    every = [
         f"--algo={','.join(algo_names)}",
         f"--env={','.join(env_names)}",
         f"--seeds={_seeds_text(seeds)}",
@@ -144,22 +160,13 @@ def make(
         *([] if jobs is None else [f"--jobs={jobs}"]),
         *parsing.as_flags(settings),
     ]
-    command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
-    return RunGrid(cells, Path(run_dir), jobs, command)
+    return RunGrid(cells, Path(run_dir), jobs, command(["--mode=benchmark", *every]))
 
 
 def _read_by(names: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns those of the settings that the run of these names reads."""
     config = resolve.resolve({**settings, **names})
     return {name: value for name, value in settings.items() if not why_unread(name, config)}
-
-
-def _refuse_unread(cells: list[RunSpec], typed: list[str]) -> None:
-    """Raises UserError for a setting in `typed` that none of the runs reads."""
-    for name in typed:
-        reasons = [why_unread(name, cell.config) for cell in cells]
-        if all(reasons):
-            raise UserError(f"--{name} has no effect here: {reasons[0]}")
 
 
 def is_finished(cell: RunSpec) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -59,8 +60,13 @@ def _versions() -> dict[str, str]:
     }
 
 
-def create_manifest(folder: Path, task: Task) -> None:
+def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> None:
     """Makes a run folder with its run.json.
+
+    Args:
+      folder: the run folder.
+      task: what is trained on.
+      flagfiles: names of the flagfiles that counted, in order.
 
     Raises:
       UserError: the folder cannot be written.
@@ -71,6 +77,7 @@ def create_manifest(folder: Path, task: Task) -> None:
         about = {
             "format": folders.FORMAT,
             "config": dataclasses.asdict(settings),
+            "flagfiles": list(flagfiles),
             "spec": dataclasses.asdict(task.spec),
             "seed": settings.seed,
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -16,11 +16,13 @@ from tfmix import algos, envs
 from tfmix.config import resolve
 from tfmix.config.resolve import Resolved
 from tfmix.config.schema import Config
+from tfmix.config.wording import in_python
 from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.unread import refuse_unread
 from tfmix.types import EnvSpec
+from tfmix.utils import text
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.signals import raise_again
 
@@ -175,38 +177,75 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
     return StoredRun(folder, config, spec, env, checkpoint.latest(folder / "checkpoints"))
 
 
-def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
+@in_python
+def train(
+    env: Any = Config.env,
+    algo: str = Config.algo,
+    *,
+    seed: int = 0,
+    env_steps: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
     """Trains a team in a new run folder.
+
+        run = tfmix.train("two_step", "qmix", seed=3, env_steps=5_000, learning_rate=1e-3)
 
     Ctrl-C and SIGTERM end the training early, and everything is saved. A SIGTERM
     is then raised again: a script that does not handle it ends there.
 
     Args:
       env: a name of `--mode=list`, or an environment or a factory of yours.
-      verbose: print the device, the seed and the folder first.
+      algo: a name of `--mode=list`.
+      seed: seed of all random numbers.
+      env_steps: the length of the training; None for the environment's own.
+      run_dir: the run folder; None for runs/<env>/<algo>/<seed and time>.
+      progress: print the device, the flagfiles, the folder and the progress.
       **settings: settings of docs/settings.md by name.
 
     Returns:
       the run, trained; if it was stopped early its `finished` is False.
 
     Raises:
-      UserError: a setting, environment or folder that cannot be used.
+      UserError: a setting, environment or folder that cannot be used, or a setting that
+        the training would never read.
       RunFailedError: the environment returned what its spec excludes, or learning
         gave NaN or infinity.
       KeyboardInterrupt: a second Ctrl-C; what came after the last checkpoint is lost.
     """
-    asked = new_run(env, settings)
+    _refuse_swapped(env, algo)
+    named = {"algo": algo, "seed": seed, "env_steps": env_steps, "run_dir": run_dir}
+    return start(new_run(env, {**named, **settings}), progress)
+
+
+def start(asked: NewRun, progress: bool) -> Run:
+    """Trains what `new_run` has read; as `train`."""
     quiet_import("tensorflow")
     from tfmix.runs import lifecycle
 
-    return lifecycle.train_new(asked, verbose)
+    return lifecycle.train_new(asked, progress)
 
 
+def _refuse_swapped(env: Any, algo: Any) -> None:
+    """Raises UserError if an algorithm was given in the environment's place."""
+    if isinstance(env, str) and env.lower() in algos.REGISTRY:
+        other = algo if isinstance(algo, str) and algo not in algos.REGISTRY else Config.env
+        raise UserError(
+            f"{env!r} is an algorithm, and the environment comes first: "
+            f"tfmix.train({other!r}, {env.lower()!r})"
+        )
+    if not isinstance(algo, str):
+        raise UserError(f"algo={text.clean(repr(algo), 60)}: it takes the name of an algorithm")
+
+
+@in_python
 def resume(
     run_dir: str | os.PathLike[str],
     env: Any = None,
-    verbose: bool = False,
+    *,
     env_steps: int | None = None,
+    progress: bool = True,
 ) -> Run:
     """Continues a run from its newest checkpoint, or from its start if it has none.
 
@@ -216,20 +255,21 @@ def resume(
       run_dir: the run folder.
       env: the environment or factory if the run was given one, or the run's
         name of code of yours, which a run folder alone does not import.
-      verbose: print the device, the seed and the folder first.
       env_steps: a new end, None for the run's own. A linear decay of the learning
         rate reaches 0 there, which is reported on standard error: at a finished run
         it rises from 0 again.
+      progress: print the device, the flagfiles, the folder and the progress.
 
     Raises:
       UserError: no run is there, one with links, pipes or devices in it, or one
         whose checkpoint does not fit.
       RunFailedError, KeyboardInterrupt: as `train`.
     """
+    run_dir = folders.expand(run_dir)
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
     folders.refuse_links(Path(run_dir), to_write=True)
     if env_steps is not None:
-        resolve.resolve({"env_steps": env_steps})  # is it in bounds?
+        env_steps = resolve.resolve({"env_steps": env_steps}).env_steps  # is it in bounds?
     with folders.locked(Path(run_dir), IN_USE):
         stored = stored_run(run_dir, env)
         old_end = stored.config.env_steps
@@ -239,11 +279,12 @@ def resume(
         quiet_import("tensorflow")
         from tfmix.runs import lifecycle
 
-        run, heard = lifecycle.resume_stored(stored, old_end, verbose)
+        run, heard = lifecycle.resume_stored(stored, old_end, progress)
     raise_again(heard)
     return run
 
 
+@in_python
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
     """Opens a run folder with its newest checkpoint.
 
@@ -256,7 +297,7 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
       UserError: no run is there, one with symbolic links, pipes or devices in it,
         one not trained yet, or one whose checkpoint does not fit.
     """
-    stored = stored_run(run_dir, env)
+    stored = stored_run(folders.expand(run_dir), env)
     if stored.newest is None:
         raise UserError(f"{stored.folder} has no checkpoint yet: --mode=resume trains it")
     quiet_import("tensorflow")

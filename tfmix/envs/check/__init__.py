@@ -16,7 +16,8 @@ import numpy as np
 
 from tfmix import UNGUARDED, envs
 from tfmix.config import resolve
-from tfmix.config.schema import Config
+from tfmix.config.schema import FIELDS, Config
+from tfmix.config.wording import in_python
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.observer import SourceObserver
 from tfmix.envs.check.play import EpisodeRunner, PlayedEpisode
@@ -50,8 +51,20 @@ from tfmix.utils.text import clean, of_error
 EPISODES = 20
 PLAY_SECONDS = 5.0  # after that no further episode starts; two are always played
 SPEED_SECONDS = 0.4
+# The settings that it reads.
+SETTINGS = (
+    "env_arg",
+    "team_reward",
+    "time_limit",
+    "episode_limit",
+    "seed",
+    "n_envs",
+    "env_workers",
+    "env_timeout_seconds",
+)
 
 
+@in_python
 def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Report:
     """Plays a random team in an environment, and reports what it is and what is wrong with it.
 
@@ -76,6 +89,9 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     Raises:
       UserError: the environment cannot be made or started.
     """
+    for name in settings:
+        if name in FIELDS and name not in SETTINGS:
+            raise UserError(f"--{name} has no effect here: --mode=check_env does not read it")
     is_name = env is None or isinstance(env, str)
     if not is_name:
         settings["env"] = custom.name_for(env)

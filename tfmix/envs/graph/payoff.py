@@ -37,7 +37,6 @@ def read_payoff(name: str, payoff: Any) -> Any:
         )
     if not (np.abs(table) <= MOST_REWARD).all():
         raise UserError(
-            f"{name}: payoff holds a number that is not finite or beyond {MOST_REWARD:,g}: "
-            "scale it"
+            f"{name}: payoff holds a number that is not finite or beyond {MOST_REWARD:,g}: scale it"
         )
     return table
