@@ -16,15 +16,27 @@ from tfmix.utils.text import clean
 
 WIDTH = 100
 _EXAMPLES = (
-    ("--algo=qmix --env=two_step", "train QMIX on the two-step game"),
-    ("--algo=vdn --env=mpe/simple_spread --env_arg=n=4 --env_steps=200k --seed=1", ""),
-    ("--env=gymnasium/Foraging-8x8-2p-2f-coop-v3", "an environment of another package"),
-    ("--env=my_module:MyEnv --mode=check_env", "examine an environment of yours"),
-    ("--flagfile=flags/preset/pymarl.flags --algo=qmix --env=two_step", "PyMARL's settings"),
-    ("--mode=settings --algo=qmix --env=mpe/simple_spread", "print what a run would use"),
-    ("--mode=evaluate --run_dir=runs/x", "play a trained team"),
-    ("--mode=resume --run_dir=runs/x --env_steps=2M", "train it further"),
-    ("--mode=benchmark --algo=vdn,qmix --env=two_step,matrix/qtran --seeds=0:3", ""),
+    ("--algo=qmix --env=two_step", "Train QMIX on the two-step game."),
+    (
+        "--algo=vdn --env=mpe/simple_spread --env_arg=n=4 --env_steps=200k --seed=1",
+        "Train VDN on a team of four.",
+    ),
+    ("--env=gymnasium/Foraging-8x8-2p-2f-coop-v3", "Train on an environment of another package."),
+    ("--env=my_module:MyEnv --mode=check_env", "Examine an environment of yours."),
+    (
+        "--flagfile=flags/preset/pymarl.flags --algo=qmix --env=two_step",
+        "Train with PyMARL's settings.",
+    ),
+    (
+        "--mode=settings --algo=qmix --env=mpe/simple_spread",
+        "Print the settings that a run would use.",
+    ),
+    ("--mode=evaluate --run_dir=runs/x", "Play a trained team."),
+    ("--mode=resume --run_dir=runs/x --env_steps=2M", "Train it further."),
+    (
+        "--mode=benchmark --algo=vdn,qmix --env=two_step,matrix/qtran --seeds=0:3",
+        "Train both on both.",
+    ),
 )
 
 
@@ -42,7 +54,7 @@ def help_text(values: flags.FlagValues) -> str:
         "examples",
     ]
     for words, text in _EXAMPLES:
-        lines.append(f"  {run} {words}" + (f"   # {text}" if text else ""))
+        lines += [f"  {run} {words}", f"      {text}"]
     lines += ["", "Whole numbers may be written as 200k, 2M or 1e6.", "", "flags"]
     own = {
         "flagfile=FILE": "Settings from a file, one --name=value a line. Flags that are typed win.",

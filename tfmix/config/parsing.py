@@ -15,6 +15,7 @@ from tfmix.config import aliases
 from tfmix.config.schema import FIELDS, TYPES
 from tfmix.config.values import check, from_text
 from tfmix.errors import UserError
+from tfmix.utils.text import clean
 
 FLAGS_FOLDER = Path(__file__).resolve().parents[2] / "flags"
 # Flagfiles that include one another; more is a mistake.
@@ -225,7 +226,9 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[name] = _env_arg(value) if name == "env_arg" else check(name, value)
         except ValueError as error:
-            raise UserError(f"--{name}={value!r}: {error}") from error
+            raise UserError(f"--{name}={clean(repr(value), 100)}: {error}") from error
+        if "\0" in str(found[name]):
+            raise UserError(f"--{name}={value!r}: there is a NUL character in it")
     return found
 
 
@@ -246,8 +249,6 @@ def _env_arg(value: Any) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError("it takes a dictionary, or texts name=value")
-    if any("\0" in text for text in texts):
-        raise ValueError("there is a NUL character in it")
     return tuple(texts)
 
 
