@@ -196,12 +196,12 @@ def test_a_run_is_finished_when_its_run_json_says_so_whatever_times_and_names_sa
 
 @pytest.mark.parametrize(
     "asked,message",
-    [({"gamma": 0.5}, "--gamma=0.99.*--gamma=0.5"), ({"env_steps": 400}, "--env_steps=200.*400")],
+    [({"gamma": 0.5}, "gamma=0.99.*gamma=0.5"), ({"env_steps": 400}, "env_steps=200.*400")],
 )
 def test_a_run_of_other_settings_is_refused_before_anything_starts(tmp_path, faked, asked, message):
     last = make(tmp_path).cells[-1]
     make_folder(last)
-    with pytest.raises(UserError, match=rf"qmix/seed1 holds .*{message}.*choose another --run_dir"):
+    with pytest.raises(UserError, match=rf"qmix/seed1 holds .*{message}.*choose another run_dir"):
         benchmark(tmp_path, **asked)
     (last.folder / "run.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
