@@ -451,7 +451,7 @@ def main_py(*words):
         (["--seeds=3:3"], "holds no seed"),
         (["--seeds=-1"], "--seed"),
         (["--jobs=0"], "--jobs"),
-        (["--batch_episodes=6000"], "more than the replay holds"),
+        (["--algo=vdn", "--batch_episodes=6000"], "more than the replay holds"),
         (["--seeds=0:2", "--mode=train"], "--seeds is for --mode=benchmark"),
         (["--jobs=2", "--mode=resume", "--run_dir=x"], "--jobs is for --mode=benchmark"),
     ],

@@ -17,7 +17,7 @@ from tfmix.config.values import check, from_text
 from tfmix.errors import UserError
 from tfmix.utils.text import clean
 
-FLAGS_FOLDER = Path(__file__).resolve().parents[2] / "flags"
+FLAGS_FOLDER = Path(__file__).resolve().parents[1] / "flags"
 # Flagfiles that include one another; more is a mistake.
 MOST_FLAGFILES = 100
 COMMAND_LINE = "command line"

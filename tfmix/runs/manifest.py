@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -41,6 +42,8 @@ def device_line() -> str:
 def _git_commit() -> str:
     """The commit of the source, with a + where files have changed; empty outside of git."""
     here = Path(__file__).parent
+    if not (here.parents[1] / "main.py").is_file():
+        return ""  # an installed package, perhaps in the repository of something else
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -50,14 +53,14 @@ def _git_commit() -> str:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+    """Returns the versions of what the run is made with; what is not installed is left out."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    packages = ("tensorflow", "tf-keras", "tf-agents", "numpy", "pettingzoo", "gymnasium")
-    return {
-        "tfmix": tfmix.__version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+    found = {"tfmix": tfmix.__version__, "python": platform.python_version()}
+    for package in ("tensorflow", "tf-keras", "tf-agents", "numpy", "pettingzoo", "gymnasium"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> None:
