@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from typing import NamedTuple
 
 # Compiling takes most of the time. XLA without LLVM's optimisations and with its older, smaller
 # code for fusions compiles in a third of the time. `make test-all` sets XLA_FLAGS to nothing,
@@ -22,7 +23,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
+from tfmix.runs import lifecycle, opening  # noqa: E402
+from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
 MEMORY: dict[str, float] = {}
@@ -69,6 +73,44 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"largest memory: {shown}")
 
 
+class Done(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def main_py(capsys):
+    """Runs a command line of main.py in this process."""
+
+    def run(*words):
+        capsys.readouterr()
+        return Done(cli.main([*map(str, words)]), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(params=["kept", pytest.param("fresh", marks=pytest.mark.slow)])
+def builds(request, monkeypatch):
+    """Has a run resumed on the trainer that an earlier one compiled, and on one built anew.
+
+    A kept trainer starts over from its seed, as `Trainer.reset` promises.
+    """
+    kept = {}
+
+    def build(task):
+        key = repr((task.config, task.spec))
+        if request.param == "fresh" or key not in kept:
+            kept[key] = Trainer(task)
+        kept[key].reset(task.config.seed)
+        return kept[key]
+
+    for module in (lifecycle, opening):
+        monkeypatch.setattr(module, "Trainer", build)
+
+
 @pytest.fixture
 def spec():
     """A small task with unequal action sets."""
@@ -86,7 +128,16 @@ def spec():
 @pytest.fixture
 def config():
     """Settings that keep networks small."""
-    return Config(hidden_size=8, mixer_embed=6, hypernet_embed=9, qtran_embed=10, gamma=0.9)
+    return Config(
+        hidden_size=8,
+        mixer_embed=6,
+        hypernet_embed=9,
+        qtran_embed=10,
+        central_embed=12,
+        duplex_kernels=3,
+        duplex_layers=2,
+        gamma=0.9,
+    )
 
 
 @pytest.fixture

@@ -25,15 +25,17 @@ def build(name, spec, config, **changes):
     return algorithm
 
 
-def gradients(algorithm, batch):
-    @tf.function(jit_compile=True)
-    def compiled():
+def gradients(algorithm, *batches):
+    """Returns the loss of each batch and its gradient, compiled once."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(batch):
         with tf.GradientTape() as tape:
             loss, _ = algorithm.loss(batch)
         return loss, tape.gradient(loss, algorithm.live.trainable_variables)
 
-    loss, found = compiled()
-    return float(loss), [None if g is None else g.numpy() for g in found]
+    for loss, found in map(compiled, batches):
+        yield float(loss), [None if g is None else g.numpy() for g in found]
 
 
 def real_steps(batch):
@@ -107,7 +109,7 @@ def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
         mixed = x.mix(algorithm.live, x.q, b, t, taken, x.action[b, t])
         after = x.mix(algorithm.target, x.tq, b, t + 1, following, x.next_action(b, t + 1))
         errors.append(np.square(mixed - x.target(b, t, after)))
-    loss, _ = gradients(algorithm, batch)
+    ((loss, _),) = gradients(algorithm, batch)
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
 
 
@@ -316,8 +318,8 @@ def test_padding_and_illegal_values_change_nothing_nan_included(name, spec, conf
         action=tf.constant(np.where(real[..., None], clean.action, 3), tf.int32),
         legal=clean.legal | ~seen[..., None, None],
     )
-    loss, wanted = gradients(algorithm, clean)
-    other, found = gradients(algorithm, ops.clear_padding(non_finite))
+    given = (clean, ops.clear_padding(non_finite))
+    (loss, wanted), (other, found) = gradients(algorithm, *given)
     assert np.isfinite(loss) and loss == other
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(a, b)
