@@ -247,8 +247,8 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         import pool_envs
         if __name__ == "__main__":
             factory = functools.partial(pool_envs.pid_of, {str(pids)!r})
-            lane = pool.start(factory, Config(n_envs=2, env_workers=2))
-            lane.open()
+            vector_env = pool.start(factory, Config(n_envs=2, env_workers=2))
+            vector_env.open()
             time.sleep(60)
         """,
     )
