@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import pickle
 import time
 
@@ -39,27 +41,25 @@ def check_in_process(parcel: bytes, config: Config, episodes: int) -> Report | N
       UserError: the environment cannot be made or started.
     """
     allow_files(1)
-    try:
-        file, slots = new_memory(SLOT)
-        progress = Progress(slots)
-        handle = WorkerHandle(
-            _work, (parcel, config, episodes), file, (progress, 0), clean(config.env, 100)
-        )
-    except OSError as error:
-        raise not_started(1, error) from error
     report: Report | None = None
-    try:
-        while True:
+    with contextlib.ExitStack() as undo:
+        try:
+            file, slots = new_memory(SLOT)
+            undo.callback(os.close, file)
+            arguments, progress = (parcel, config, episodes), Progress(slots)
+            handle = WorkerHandle(_work, arguments, file, (progress, 0), clean(config.env, 100))
+        except OSError as error:
+            raise not_started(1, error) from error
+        undo.callback(handle.end)
+        is_done = False
+        while not is_done:
             answer = handle.wait(config.env_timeout_seconds)
             if isinstance(answer, Failure):
                 return _interrupted_report(report, answer, progress, config)
-            done, report = answer
-            if done:
-                handle.pipe.close()
-                handle.shut_down(time.monotonic() + CLOSE_SECONDS)
-                return report
-    finally:
-        handle.end()
+            is_done, report = answer
+        handle.pipe.close()
+        handle.shut_down(time.monotonic() + CLOSE_SECONDS)
+    return report
 
 
 def _work(link: ParentLink, parcel: bytes, config: Config, episodes: int) -> None:
