@@ -186,16 +186,25 @@ class Opening(NamedTuple):
     target: tf.Tensor
 
 
+class QtranNetworks(Networks):
+    """The agents, one joint network or one for each agent, and V_jt."""
+
+    joint: JointQ | CounterfactualQ
+    value: StateValue
+
+
 class Qtran(Algorithm):
     """What the two have in common; they differ in the joint network and in L_nopt."""
 
     settings = frozenset(
         {"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"}
     )
+    live: QtranNetworks
+    target: QtranNetworks
 
     @abc.abstractmethod
     def joint_of(
-        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+        self, networks: QtranNetworks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
     ) -> tf.Tensor:
         """Returns Q_jt of a joint action, [B, T], or that of each agent's network, [B, T, N].
 
@@ -228,18 +237,18 @@ class QtranBase(Qtran):
 
     critic = "joint"
 
-    def build(self) -> Networks:
+    def build(self) -> QtranNetworks:
         """The agent network, one joint network and V."""
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
-        return Networks(
+        return QtranNetworks(
             agent=self.new_agents(),
             joint=JointQ(*sizes, spec.n_actions, config.qtran_embed),
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
 
     def joint_of(
-        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+        self, networks: QtranNetworks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
     ) -> tf.Tensor:
         """Q_jt, [B, T]."""
         return networks.joint(state, hidden, action)
@@ -286,18 +295,18 @@ class QtranAlt(Qtran):
     critic = "counterfactual"
     value_per_agent = True
 
-    def build(self) -> Networks:
+    def build(self) -> QtranNetworks:
         """The agent network, the counterfactual joint network and V."""
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
-        return Networks(
+        return QtranNetworks(
             agent=self.new_agents(),
             joint=CounterfactualQ(spec.n_agents, *sizes, spec.n_actions, config.qtran_embed),
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
 
     def joint_of(
-        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+        self, networks: QtranNetworks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
     ) -> tf.Tensor:
         """Q_jt of each agent's network, [B, T, N]."""
         return ops.gather_actions(networks.joint(state, hidden, action), action)

@@ -106,7 +106,7 @@ class ValueMixing(Algorithm):
           ValueError: the mixer returned another shape.
         """
         agent_q = ops.gather_actions(q[:, steps], action)
-        q_tot: tf.Tensor = networks.mixer(
+        q_tot = networks.mixer(
             agent_q,
             batch.state[:, steps],
             agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),

@@ -86,8 +86,7 @@ class Mlp(tf_keras.layers.Layer):
         """Maps x [..., sizes[0]] to [..., sizes[-1]]."""
         for linear in self.linears[:-1]:
             x = tf.nn.relu(linear(x))
-        y: tf.Tensor = self.linears[-1](x)
-        return y
+        return self.linears[-1](x)
 
 
 class Networks(tf.Module):
