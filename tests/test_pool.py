@@ -37,7 +37,7 @@ SMALL = {"hidden_size": 8, "mixer_embed": 4}
 def team():
     """A collector whose actions depend on all that was seen."""
     algorithm = algos.make("qmix", Walk.spec, Config(**SMALL))
-    algorithm.reset(tf.constant([1, 2]))
+    algorithm.init_weights(tf.constant([1, 2]))
     vector_env = InProcess([Walk() for _ in range(N_ENVS)], False)
     return PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
 

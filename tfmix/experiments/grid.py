@@ -109,7 +109,7 @@ def make(
             raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
     algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
     for algo in algo_names:
-        algos.check(algo)
+        algos.check_name(algo)
     for env in env_names:
         envs.is_graph(env)
     if jobs is not None and not 1 <= jobs <= MOST:

@@ -150,7 +150,7 @@ def _group_line(rows: list[Row]) -> str:
     seeds = ", ".join(str(row["seed"]) for row in done)
 
     def spread(name: str, show: Callable[[Any], str]) -> str:
-        found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]
+        found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]  # a column
         if not found:
             return DASH
         low, high = show(min(found)), show(max(found))

@@ -90,7 +90,7 @@ class Trainer:
     def reset(self, seed: int) -> None:
         """Starts over from `seed`; nothing is compiled anew."""
         self.seed.assign(seed)
-        self.algorithm.reset(tf.stack([self.seed, Stream.WEIGHTS]))
+        self.algorithm.init_weights(tf.stack([self.seed, Stream.WEIGHTS]))
         self.learner.reset()
         self.replay.clear()
         clear(self.counters)

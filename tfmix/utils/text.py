@@ -53,7 +53,7 @@ class Lossy(io.TextIOBase):
         self._stream = stream
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # a property, as io's own
         """The encoding of the stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 

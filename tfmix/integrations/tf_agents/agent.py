@@ -32,7 +32,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined] 
     callable if epsilon or the step size should change.
 
     Args:
-      algorithm: with its weights drawn (`Algorithm.reset`).
+      algorithm: with its weights drawn (`Algorithm.init_weights`).
       learner: the learner of this algorithm; None makes one.
       epsilon: the collect policy's; None takes `epsilon_end` of the settings.
       learning_rate: a number, a variable or a callable; None takes that of the
