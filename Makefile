@@ -1,6 +1,7 @@
 # make train [ARGS="--algo=qmix --env=two_step"]   trains; make test   tests.
 PYTHON ?= python3
 VENV ?= .venv
+DOCS_VENV ?= .venv-docs
 ARGS ?= --algo=qtran_alt
 BIN := $(VENV)/bin
 
@@ -11,7 +12,7 @@ INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))
 	else $(BIN)/pip install --quiet --disable-pip-version-check uv && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(1); fi
 
-.PHONY: train test check format docs gpu clean
+.PHONY: train test check format docs docs-serve gpu clean
 
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)
@@ -29,8 +30,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.run
+docs: $(VENV)/.run $(DOCS_VENV)/.docs
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python benchmarks/book.py
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
+docs-serve: $(DOCS_VENV)/.docs
+	$(DOCS_VENV)/bin/mkdocs serve
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) \
@@ -47,8 +53,14 @@ $(VENV)/.dev: $(BIN)/python requirements.txt requirements-dev.txt
 	@$(call INSTALL,requirements-dev.txt)
 	@touch $@ $(VENV)/.run
 
+# The site's tools do not agree with TF-Agents' pins, so they have their own environment.
+$(DOCS_VENV)/.docs: requirements-docs.txt
+	@$(PYTHON) -m venv $(DOCS_VENV) || { rm -rf $(DOCS_VENV); exit 1; }
+	@$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 gpu: $(VENV)/.run
 	@$(call INSTALL,requirements-gpu.txt)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DOCS_VENV) site .pytest_cache .mypy_cache .ruff_cache
