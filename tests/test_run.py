@@ -600,7 +600,7 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
     loaded = tfmix.load(copied)
     assert loaded.env_steps == 4000 and checkpoint.seconds_of(newest) == 1.5
     for module in ("live", "target"):
-        read, given = (getattr(x.algorithm, module).variables for x in (loaded, trained))
+        read, given = (getattr(x.trainer.algorithm, module).variables for x in (loaded, trained))
         for a, b in zip(read, given, strict=True):
             np.testing.assert_array_equal(a, b)
     for a, b in zip(loaded.trainer.replay.variables(), kept.replay.variables(), strict=True):
