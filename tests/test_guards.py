@@ -36,6 +36,7 @@ from tfmix.types import EnvSpec
 from tfmix.utils import files, memory
 
 SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
+PAIR = {**SMALL, "n_envs": 2, "eval_episodes": 2}
 NAN = float("nan")
 
 
@@ -156,7 +157,7 @@ class Spoiling(Countdown):
 
 
 def test_an_environments_nan_stops_the_run_before_anything_is_learned_from_it(tmp_path):
-    settings = {"algo": "vdn", "env_steps": 1000, "n_envs": 2, **SMALL}
+    settings = {"algo": "vdn", "env_steps": 1000, **PAIR}
     with pytest.raises(RunFailedError, match=r"environment's reward became NaN or infinite at 3 "):
         tfmix.train(Spoiling(), run_dir=tmp_path, **settings)
     with np.load(tmp_path / "offending_batch.npz") as found:
@@ -171,7 +172,7 @@ class Wide(Countdown):
 
 
 def test_numbers_that_float16_cannot_hold_are_not_stored_as_infinity(tmp_path):
-    settings = {"algo": "vdn", "env_steps": 60, "n_envs": 2, "buffer_type": "float16", **SMALL}
+    settings = {"algo": "vdn", "env_steps": 60, "buffer_type": "float16", **PAIR}
     with pytest.raises(RunFailedError, match="obs became NaN or infinite as float16"):
         tfmix.train(Wide(), run_dir=tmp_path / "half", **settings)
 
@@ -188,11 +189,13 @@ class Dicey(PythonCountdown):
         return self.dice.random([2, 1]), self.dice.random([1]), legal
 
 
-def test_the_same_seed_is_the_same_run_where_python_steps_and_another_seed_another(tmp_path):
+def test_the_same_seed_is_the_same_run_where_python_steps_and_another_seed_another(
+    tmp_path, builds
+):
     folders = [tmp_path / str(number) for number in range(3)]
     for folder, seed in zip(folders, (3, 3, 4), strict=True):
-        settings = {"algo": "vdn", "env_steps": 60, "n_envs": 2, "eval_episodes": 2, "seed": seed}
-        tfmix.train(lambda: Dicey(3), run_dir=folder, **settings, **SMALL)
+        settings = {"algo": "vdn", "env_steps": 60, "seed": seed, **PAIR}
+        tfmix.train(lambda: Dicey(3), run_dir=folder, **settings)
     assert repeat.differences(*folders[:2]) == []
     assert repeat.likenesses(*folders[1:]) == []
     assert "metrics.csv" in repeat.differences(*folders[1:])
