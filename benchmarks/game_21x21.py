@@ -39,7 +39,7 @@ def follow(trainer, seed: int) -> tuple[dict[int, tuple], list[tuple[int, float]
       the grids at each of `SHOWN` that is passed, and (env_steps, greedy return)
       every `LOOK_EVERY`.
     """
-    trainer.reset(seed)
+    trainer.restart(seed)
     shown, path = {}, []
     for goal in range(LOOK_EVERY, trainer.config.env_steps + 1, LOOK_EVERY):
         trainer.train_until(goal)

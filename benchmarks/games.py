@@ -85,7 +85,7 @@ def trainer_of(flagfile: str) -> Trainer:
 
 def train(trainer: Trainer, seed: int) -> float:
     """Trains anew from `seed`; returns the greedy return."""
-    trainer.reset(seed)
+    trainer.restart(seed)
     trainer.train_until(trainer.config.env_steps)
     return float(trainer.play(Stream.EVALUATE, 1)[0])
 

@@ -49,7 +49,7 @@ def trainer():
 @pytest.fixture
 def fresh(trainer):
     """The trainer started over, some updates done."""
-    trainer.reset(0)
+    trainer.restart(0)
     trainer.train_until(96)
     assert trainer.counters.updates > 10
     return trainer

@@ -581,7 +581,7 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
         counters=kept.counters,
         seed=kept.seed,
         **{f"replay_{i}": v for i, v in enumerate(rows)},
-        **({"sums": kept.sums} if number > 1 else {}),
+        **({"sums": kept.accumulator} if number > 1 else {}),
     )
     newest = checkpoint.latest(copied / "checkpoints")
     for file in newest.iterdir():

@@ -12,7 +12,7 @@ from tfmix.utils import files
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -22,7 +22,7 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
-    """Lets a folder be written as `spare`, then flushes it and renames it to `final`.
+    """Let a folder be written as `spare`, then flushes it and renames it to `final`.
 
     What is there by either name is removed, and of a link the link alone.
 

@@ -46,14 +46,14 @@ def _sha256(file: Path) -> str:
 
 
 def _text(manifest: dict[str, Any]) -> str:
-    """Returns a manifest as it is written: with its own checksum, in one fixed form."""
+    """Return a manifest as it is written: with its own checksum, in one fixed form."""
     body = json.dumps(manifest, indent=1, sort_keys=True)
     own = hashlib.sha256(body.encode()).hexdigest()
     return json.dumps({**manifest, "manifest_sha256": own}, indent=1, sort_keys=True) + "\n"
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """Reads a checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
+    """Read a checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
 
     Raises:
       UserError: it is whole, and of a newer tfmix.
@@ -77,7 +77,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
 
 def _check_manifest(manifest: dict[str, Any], name: str) -> None:
-    """Raises ValueError where a manifest is not that of the checkpoint `name`."""
+    """Raise ValueError where a manifest is not that of the checkpoint `name`."""
     env_steps, sums = manifest.get("env_steps"), manifest.get("sha256")
     seconds: Any = manifest.get("seconds")
     if type(env_steps) is not int or name != str(env_steps):
@@ -92,7 +92,7 @@ def _check_manifest(manifest: dict[str, Any], name: str) -> None:
 
 
 def saved(folder: Path) -> list[Path]:
-    """Returns the checkpoints below `folder`, oldest first."""
+    """Return the checkpoints below `folder`, oldest first."""
     if not folder.is_dir():
         return []
     names = (
@@ -113,7 +113,7 @@ def save(
     seconds: float,
     counts: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
-    """Writes a checkpoint and drops the oldest ones.
+    """Write a checkpoint and drops the oldest ones.
 
     One of the same env_steps and counts that is whole is left as it is: it
     holds the same state.
@@ -144,7 +144,7 @@ def save(
 
 
 def verify(checkpoint: Path) -> str:
-    """Says what is wrong with a checkpoint's files; returns an empty string where nothing is.
+    """Say what is wrong with a checkpoint's files; returns an empty string where nothing is.
 
     Each file is read once, and only those that TensorFlow will read.
     """
@@ -168,7 +168,7 @@ def verify(checkpoint: Path) -> str:
 
 
 def _check_memory(checkpoint: Path) -> None:
-    """Raises UserError where a checkpoint's tensors are larger than the memory there is."""
+    """Raise UserError where a checkpoint's tensors are larger than the memory there is."""
     size = 0
     with contextlib.suppress(OSError):
         size = sum(p.lstat().st_size for p in checkpoint.iterdir() if TENSORS.fullmatch(p.name))
@@ -176,7 +176,7 @@ def _check_memory(checkpoint: Path) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """Returns the newest whole checkpoint, None where the run has none yet.
+    """Return the newest whole checkpoint, None where the run has none yet.
 
     Newer ones that are damaged are named on standard error, the first three.
 
@@ -201,7 +201,7 @@ def latest(folder: Path) -> Path | None:
 
 
 def restore_part(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
-    """Reads some of a checkpoint's tensors, all of `tensors`.
+    """Read some of a checkpoint's tensors, all of `tensors`.
 
     Args:
       checkpoint: one of `saved`.
@@ -220,7 +220,7 @@ def restore_part(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
 
 @contextlib.contextmanager
 def _fitting(checkpoint: Path) -> Iterator[None]:
-    """Turns the many kinds of errors of TensorFlow's reader into a UserError."""
+    """Turn the many kinds of errors of TensorFlow's reader into a UserError."""
     try:
         yield
     except Exception as error:
@@ -231,7 +231,7 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
 
 
 def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
-    """Reads a checkpoint into `tensors`.
+    """Read a checkpoint into `tensors`.
 
     Args:
       checkpoint: one of `saved` that `verify` finds whole.
@@ -253,7 +253,7 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
 
 
 def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
-    """Returns the same variables without those that checkpoints of format 3 lack."""
+    """Return the same variables without those that checkpoints of format 3 lack."""
     import tensorflow as tf
 
     parts = {name: part for name, part in vars(tensors).items() if not name.startswith("_")}
@@ -263,7 +263,7 @@ def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
 
 
 def _check_index(path: str) -> None:
-    """Raises ValueError if an index asks for more numbers than its data files hold.
+    """Raise ValueError if an index asks for more numbers than its data files hold.
 
     It may name the same bytes for many tensors, all of which are in memory at
     once when they are read.
@@ -283,7 +283,7 @@ def _check_index(path: str) -> None:
 
 
 def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
-    """Reads tensors of format 1 or 2; what has another type there is cast."""
+    """Read tensors of format 1 or 2; what has another type there is cast."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(path)
@@ -298,11 +298,11 @@ def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
 
 
 def seconds_of(checkpoint: Path) -> float:
-    """Returns the seconds that the run had taken when `checkpoint` was written."""
+    """Return the seconds that the run had taken when `checkpoint` was written."""
     return float(read_manifest(checkpoint)["seconds"])
 
 
 def count_of(checkpoint: Path, name: str) -> int | None:
-    """Returns a count that `save` was given, None in a checkpoint that has none of that name."""
+    """Return a count that `save` was given, None in a checkpoint that has none of that name."""
     found = read_manifest(checkpoint).get(name)
     return found if type(found) is int else None

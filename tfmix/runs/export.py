@@ -96,7 +96,7 @@ class ExportedPolicy(tf.Module):
 
 
 def export(algorithm: Algorithm, folder: Path) -> Path:
-    """Writes the SavedModel, compares it with the live policy and puts it into place.
+    """Write the SavedModel, compares it with the live policy and puts it into place.
 
     Args:
       algorithm: whose live agents are exported.
@@ -116,7 +116,7 @@ def export(algorithm: Algorithm, folder: Path) -> Path:
 
 
 def compare(algorithm: Algorithm, signatures: Any, batch: int = 4) -> None:
-    """Steps an export beside the live policy on random observations.
+    """Step an export beside the live policy on random observations.
 
     Args:
       algorithm: with the live policy.

@@ -37,7 +37,7 @@ class RunFile(NamedTuple):
 
 
 def _spec_of(stored: dict[str, Any]) -> EnvSpec:
-    """Returns a task's shape as run.json holds it.
+    """Return a task's shape as run.json holds it.
 
     Raises:
       ValueError, KeyError, TypeError, AttributeError: it is none.
@@ -60,13 +60,13 @@ def _spec_of(stored: dict[str, Any]) -> EnvSpec:
 
 
 def _check_name(what: str, name: str) -> None:
-    """Raises ValueError where a name cannot be printed as it is."""
+    """Raise ValueError where a name cannot be printed as it is."""
     if not name.isprintable() or len(name) > MOST_NAME:
         raise ValueError(f"the task's {what} is {text.clean(name, 60)}, which is no name")
 
 
 def read(folder: str | os.PathLike[str]) -> RunFile:
-    """Reads the run.json of a run folder.
+    """Read the run.json of a run folder.
 
     Raises:
       UserError: there is no run, or its run.json cannot be read.
@@ -91,7 +91,7 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
 
 
 def refuse_links(folder: Path, to_write: bool = False) -> None:
-    """Refuses a folder in which something is not a plain file or folder.
+    """Refuse a folder in which something is not a plain file or folder.
 
     A symbolic link may lead to anything else's file, and to open a pipe may
     wait for ever. The folder itself may be a link.
@@ -123,7 +123,7 @@ def refuse_links(folder: Path, to_write: bool = False) -> None:
 
 
 def is_finished(folder: Path, env_steps: int) -> bool:
-    """Returns whether a run came to its end at `env_steps`: trained, saved and exported.
+    """Return whether a run came to its end at `env_steps`: trained, saved and exported.
 
     A training writes into run.json where it ended once its export is made. A
     folder of an earlier tfmix lacks that: there the export must be newer than the
@@ -154,7 +154,7 @@ def _newest(checkpoints: Path) -> tuple[Path, int] | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[int]:
-    """Holds a folder, which is made where there is none; yields the lock's file descriptor.
+    """Hold a folder, which is made where there is none; yields the lock's file descriptor.
 
     Processes that inherit it hold the folder too. A lock ends with the last of
     its processes, however they end.
@@ -213,7 +213,7 @@ class FolderGuard:
             )
 
     def check(self) -> None:
-        """Raises RunFailedError where the folder or its lock is gone or another."""
+        """Raise RunFailedError where the folder or its lock is gone or another."""
         for path, handle in self._open.items():
             if not _is_still(path, handle):
                 raise RunFailedError(
@@ -222,6 +222,6 @@ class FolderGuard:
                 )
 
     def close(self) -> None:
-        """Closes what was kept open."""
+        """Close what was kept open."""
         while self._open:
             os.close(self._open.popitem()[1])

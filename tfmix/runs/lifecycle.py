@@ -31,7 +31,7 @@ LARGE_REPLAY = 500_000_000  # bytes that are worth a line
 
 
 def train_new(asked: NewRun, verbose: bool) -> Run:
-    """Trains what was asked for; see `requests.train`."""
+    """Train what was asked for; see `requests.train`."""
     task = open_task(asked.config, asked.env)
     if verbose:
         _announce(task, asked.folder)
@@ -45,7 +45,7 @@ def train_new(asked: NewRun, verbose: bool) -> Run:
 
 
 def _report_decay(run: Run, old_end: int) -> None:
-    """Prints what a new end makes of a step size that goes down to the end of the run."""
+    """Print what a new end makes of a step size that goes down to the end of the run."""
     trainer, end = run.trainer, run.config.env_steps
     before, after = (float(trainer.learning_rate(x)) for x in (old_end, end))
     if run.env_steps and before != after:
@@ -56,7 +56,7 @@ def _report_decay(run: Run, old_end: int) -> None:
 
 
 def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, int]:
-    """Continues a run whose folder this process holds the lock of; see `requests.resume`.
+    """Continue a run whose folder this process holds the lock of; see `requests.resume`.
 
     Args:
       stored: the run, with the end in env steps that is asked for.
@@ -94,7 +94,7 @@ def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, 
 
 
 def _cut(folder: Path, env_steps: int) -> None:
-    """Drops what metrics.csv and TensorBoard's files hold after `env_steps`.
+    """Drop what metrics.csv and TensorBoard's files hold after `env_steps`.
 
     Raises:
       RunFailedError: they cannot be read or written.
@@ -111,7 +111,7 @@ def _cut(folder: Path, env_steps: int) -> None:
 
 
 def load_stored(stored: StoredRun) -> Run:
-    """Opens a run folder that has a checkpoint; see `requests.load`."""
+    """Open a run folder that has a checkpoint; see `requests.load`."""
     newest = stored.newest
     assert newest is not None
     algorithm, counters = make_algorithm(stored.config, stored.spec), Counters()
@@ -127,7 +127,7 @@ def load_stored(stored: StoredRun) -> Run:
 
 
 def _announce(task: Task, folder: Path) -> None:
-    """Prints the first lines of a start."""
+    """Print the first lines of a start."""
     show(device_line())
     config, replay = task.config, task.replay
     if replay is not None and replay.size >= LARGE_REPLAY:
@@ -137,7 +137,7 @@ def _announce(task: Task, folder: Path) -> None:
 
 
 def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
-    """Trains `run` to its end, exports it and marks it as finished, or trains it to a stop.
+    """Train `run` to its end, exports it and marks it as finished, or trains it to a stop.
 
     Args:
       run: what is trained.

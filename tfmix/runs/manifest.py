@@ -60,7 +60,7 @@ def _versions() -> dict[str, str]:
 
 
 def create_manifest(folder: Path, task: Task) -> None:
-    """Makes a run folder with its run.json.
+    """Make a run folder with its run.json.
 
     Raises:
       UserError: the folder cannot be written.
@@ -93,7 +93,7 @@ def create_manifest(folder: Path, task: Task) -> None:
 def update_manifest(
     folder: Path, env_steps: int | None = None, finished: int | None = None
 ) -> None:
-    """Changes a run.json, whole or not at all.
+    """Change a run.json, whole or not at all.
 
     Args:
       folder: the run folder.

@@ -21,7 +21,7 @@ SHAPE = ("n_agents", "n_actions", "obs_size", "agent_n_actions")
 
 
 def open_stored_task(stored: StoredRun, to_train: bool) -> Task:
-    """Opens the environment that a run folder names, or that was given beside it.
+    """Open the environment that a run folder names, or that was given beside it.
 
     Args:
       stored: the run folder.
@@ -49,7 +49,7 @@ def open_stored_task(stored: StoredRun, to_train: bool) -> Task:
 
 
 def open_stored_trainer(stored: StoredRun) -> Trainer:
-    """Builds everything that a run's checkpoint holds and restores it, if there is one."""
+    """Build everything that a run's checkpoint holds and restores it, if there is one."""
     trainer = Trainer(open_stored_task(stored, to_train=True))
     if stored.newest is not None:
         checkpoint.restore(stored.newest, trainer.tensors)
@@ -58,7 +58,7 @@ def open_stored_trainer(stored: StoredRun) -> Trainer:
 
 
 def check_moment(newest: Path, counters: Counters) -> None:
-    """Raises UserError if a checkpoint's tensors are not of the env steps that name it."""
+    """Raise UserError if a checkpoint's tensors are not of the env steps that name it."""
     if newest.name != str(int(counters.env_steps)):
         raise UserError(
             f"checkpoint {newest} is of another moment of a run, or of another run: it was "

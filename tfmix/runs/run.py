@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfmix.algos.base import Algorithm
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.export import export
-from tfmix.training.playing import check_playing, play
+from tfmix.training.playing import check_playing_memory, play
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
@@ -23,7 +23,7 @@ SUMMARY_EPISODES = 100
 
 
 def _refuse(wrong: np.ndarray, what: str) -> None:
-    """Raises UserError that names the first agent for which `wrong` [B, N] is True."""
+    """Raise UserError that names the first agent for which `wrong` [B, N] is True."""
     if wrong.any():
         episode, agent = np.argwhere(wrong)[0]
         place = f" of episode {episode}" if len(wrong) > 1 else ""
@@ -31,7 +31,7 @@ def _refuse(wrong: np.ndarray, what: str) -> None:
 
 
 def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
-    """Returns what a caller gave as `name` as an array of one of NumPy's `kinds` of numbers.
+    """Return what a caller gave as `name` as an array of one of NumPy's `kinds` of numbers.
 
     Raises:
       UserError: it is something else, such as text or rows of several lengths.
@@ -46,7 +46,7 @@ def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
 
 
 def _read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
-    """Returns the observations that a caller gave as [B, N, O] float32.
+    """Return the observations that a caller gave as [B, N, O] float32.
 
     Raises:
       UserError: they have another shape or are no finite numbers.
@@ -64,7 +64,7 @@ def _read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
 
 
 def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
-    """Returns the agents' own legal actions, [B, N, A] bool, of a caller's mask.
+    """Return the agents' own legal actions, [B, N, A] bool, of a caller's mask.
 
     Raises:
       UserError: it has another shape, other values than true and false (or 1 and 0),
@@ -124,7 +124,7 @@ class Run:
 
     @classmethod
     def of(cls, folder: Path, trainer: Trainer) -> Run:
-        """Returns the run that `trainer` trains in a folder."""
+        """Return the run that `trainer` trains in a folder."""
         run = cls(
             folder,
             trainer.algorithm,
@@ -171,7 +171,7 @@ class Run:
         return int(self._counters.env_steps)
 
     def reset(self) -> None:
-        """Starts a new episode for `act`."""
+        """Start a new episode for `act`."""
         self._policy_state = None
 
     def act(self, obs: Any, legal: Any = None) -> np.ndarray:
@@ -207,17 +207,17 @@ class Run:
         return action.numpy()[0] if np.ndim(obs) == 2 else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
-        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team.
+        """Return of fresh episodes, [episodes]; epsilon 1 plays a random team.
 
         Raises:
           UserError: more episodes than the machine has memory for.
         """
-        check_playing(self.spec, episodes)
+        check_playing_memory(self.spec, episodes)
         stream = Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
         return play(self.collector, self.config.seed, stream, episodes, epsilon)
 
     def export(self) -> Path:
-        """Writes the SavedModel into the folder's `export`, compared with this policy.
+        """Write the SavedModel into the folder's `export`, compared with this policy.
 
         Raises:
           RunFailedError: it cannot be written.
@@ -231,7 +231,7 @@ class Run:
             ) from error
 
     def close(self) -> None:
-        """Closes the environments, if any are open."""
+        """Close the environments, if any are open."""
         if self._collector is not None:
             self._collector.close()
 

@@ -69,7 +69,7 @@ class Session:
         return self.before + time.monotonic() - self.began
 
     def run(self) -> bool:
-        """Trains to the end, or until `should_stop`, and saves.
+        """Train to the end, or until `should_stop`, and saves.
 
         A run that is stopped while it owes updates or a row of metrics begins
         with these when it is resumed.
@@ -103,7 +103,7 @@ class Session:
         return self.reported >= config.env_steps
 
     def train_until(self, env_steps: int) -> bool:
-        """Does `Trainer.train_until`, and saves at times; whether it got there unstopped."""
+        """Do `Trainer.train_until`, and saves at times; whether it got there unstopped."""
         trainer = self.trainer
         owes = trainer.owes_updates()
         while owes or trainer.env_steps() < env_steps:
@@ -115,7 +115,7 @@ class Session:
         return True
 
     def advance(self, env_steps: int) -> bool:
-        """Does `Trainer.advance`, and leaves offending episodes in the folder if it fails.
+        """Do `Trainer.advance`, and leaves offending episodes in the folder if it fails.
 
         Raises:
           RunFailedError: NaN or infinity, or what the replay cannot hold.
@@ -136,7 +136,7 @@ class Session:
             raise RunFailedError(text) from error
 
     def report(self, evaluate: bool) -> dict[str, Any] | None:
-        """Writes what was done since the last report to metrics.csv and TensorBoard.
+        """Write what was done since the last report to metrics.csv and TensorBoard.
 
         Args:
           evaluate: play greedy episodes too.
@@ -176,7 +176,7 @@ class Session:
         return {**row, "greedy_return": self.greedy}
 
     def evaluate(self) -> np.ndarray | None:
-        """Plays greedy episodes; their returns [eval_episodes], or None if it was stopped.
+        """Play greedy episodes; their returns [eval_episodes], or None if it was stopped.
 
         A stop waits for as many episodes as are played side by side, in the
         graph for all.
@@ -199,7 +199,7 @@ class Session:
         )
 
     def save(self) -> None:
-        """Writes a checkpoint.
+        """Write a checkpoint.
 
         Raises:
           RunFailedError: weights are not finite; the last checkpoint is kept. Or
@@ -223,7 +223,7 @@ class Session:
         self.save_seconds = self.saved_at - began
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close the files."""
         self.metrics.close()
         self.board.close()
         self.held.close()

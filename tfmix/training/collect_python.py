@@ -1,4 +1,4 @@
-"""Plays environments in Python and returns whole padded episodes; a `NumpyTeam` acts."""
+"""Collects whole padded episodes of environments in Python, with a `NumpyTeam`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from tfmix.types import Episode, VectorEnv
 
 
 class PythonCollector:
-    """Episodes of environments in Python.
+    """Collector of whole episodes of environments in Python.
 
-    What is random comes of the run's seed, the stream and the episode's number,
-    so that it is all the same who plays it, and an episode that is played
-    again is the same one.
+    All randomness depends on the run's seed, the stream and the episode's number.
+    An episode is therefore reproducible, and does not depend on the worker that
+    plays it.
 
     Args:
-      lane: plays the environments, an `InProcess` or `Pool` of
-        `tfmix.envs.python`; closed by `close` and where an episode cannot be
-        played.
-      team: gives the team as it is now, called before episodes, a
-        `tfmix.networks.in_numpy.NumpyTeam`.
+      vector_env: the environments, an `InProcess` or `Pool` of `tfmix.envs.python`.
+        `close` closes them, and so does an episode that cannot be played.
+      team: returns a `tfmix.networks.in_numpy.NumpyTeam` with the present weights;
+        `collect` calls it once.
     """
 
     compiled = False
@@ -33,48 +32,57 @@ class PythonCollector:
 
     @property
     def restarts(self) -> int:
-        """Workers that were replaced."""
+        """Return how many workers were replaced so far."""
         return self.vector_env.restarts
 
     def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
-        """As `GraphCollector.collect`; more episodes than environments come in turns.
+        """Play `batch` episodes, at most n_envs at a time.
+
+        Args:
+          seed: [2] int, the run's seed and the stream.
+          first_episode: the number of the first of these episodes.
+          epsilon: the chance of a random action.
+          batch: B.
 
         Raises:
-          EnvError: an environment breaks its word, or its workers fail too often.
+          EnvError: an environment violates its interface, or its workers fail too often.
         """
-        seed, first_episode = [int(word) for word in np.asarray(seed)], int(first_episode)
-        team, epsilon, turns = self.team(), float(epsilon), []
+        seed, first_episode = [int(number) for number in np.asarray(seed)], int(first_episode)
+        team, epsilon, rounds = self.team(), float(epsilon), []
         try:
             for start in range(0, batch, self.vector_env.n_envs):
                 count = min(self.vector_env.n_envs, batch - start)
-                words = [
-                    np.random.SeedSequence([*seed, first_episode + start + row])
-                    for row in range(count)
+                sequences = [
+                    np.random.SeedSequence([*seed, first_episode + start + env])
+                    for env in range(count)
                 ]
-                turns.append(self._turn(team, words, epsilon))
+                rounds.append(self._play_round(team, sequences, epsilon))
         except BaseException:
             self.close()
             raise
-        return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
+        return Episode(*(np.concatenate(fields) for fields in zip(*rounds, strict=True)))
 
-    def _turn(self, team: Any, words: list[np.random.SeedSequence], epsilon: float) -> Episode:
-        """Plays the episodes that come of `words`, one a row."""
-        vector_env, rows, count = self.vector_env, self.vector_env.buffers, len(words)
-        for row, word in enumerate(words):
-            rows.seed[row] = word.generate_state(1)[0] >> 1
-            draw = np.random.default_rng(word.spawn(1)[0])
-            rows.explore_mask[row] = draw.random(rows.explore_mask[row].shape, np.float32) < epsilon
-            draw.random(out=rows.exploration_scores[row], dtype=np.float32)
-        todo = list(range(count))
-        while todo:
-            rows.playing[:] = False
-            rows.playing[todo], rows.clock[todo] = True, -1
+    def _play_round(
+        self, team: Any, sequences: list[np.random.SeedSequence], epsilon: float
+    ) -> Episode:
+        """Play one episode in each of the first environments, from one seed sequence each."""
+        vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(sequences)
+        explore_mask, scores = buffers.explore_mask, buffers.exploration_scores
+        for env, sequence in enumerate(sequences):
+            buffers.seed[env] = sequence.generate_state(1)[0] >> 1
+            random = np.random.default_rng(sequence.spawn(1)[0])
+            explore_mask[env] = random.random(explore_mask[env].shape, np.float32) < epsilon
+            random.random(out=scores[env], dtype=np.float32)
+        to_play = list(range(count))
+        while to_play:
+            buffers.playing[:] = False
+            buffers.playing[to_play], buffers.clock[to_play] = True, -1
             vector_env.play(team)
-            todo, vector_env.rows_to_replay = vector_env.rows_to_replay, []
-        played = Episode(*(x[:count].copy() for x in rows.episode))
-        check_episodes(self.spec, vector_env.agents, played, rows.clock[:count])
+            to_play, vector_env.rows_to_replay = vector_env.rows_to_replay, []
+        played = Episode(*(x[:count].copy() for x in buffers.episode))
+        check_episodes(self.spec, vector_env.agents, played, buffers.clock[:count])
         return played
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         self.vector_env.close()

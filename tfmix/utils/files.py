@@ -36,7 +36,7 @@ _KINDS = (
 
 
 def kind_of(found: os.stat_result) -> str:
-    """Returns what a file is where it is not a regular one, such as `a named pipe`."""
+    """Return what a file is where it is not a regular one, such as `a named pipe`."""
     return next((name for test, name in _KINDS if test(found.st_mode)), "")
 
 
@@ -45,7 +45,7 @@ def _refuse(path: str | os.PathLike[str], text: str) -> NoReturn:
 
 
 def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
-    """Raises OSError where a file is not a regular one of at most `most` bytes."""
+    """Raise OSError where a file is not a regular one of at most `most` bytes."""
     if kind := kind_of(found):
         _refuse(path, f"it is {kind}, not a regular file")
     if most is not None and found.st_size > most:
@@ -53,7 +53,7 @@ def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None
 
 
 def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> int:
-    """Returns a file descriptor of a regular file; raises OSError as `_check` and `os.open`."""
+    """Return a file descriptor of a regular file; raises OSError as `_check` and `os.open`."""
     with contextlib.suppress(FileNotFoundError):
         _check(path, os.lstat(path), most)  # first: to open a device may already do something
     handle = os.open(path, flags | _CAREFUL, 0o666)
@@ -66,7 +66,7 @@ def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> 
 
 
 def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[bytes]:
-    """Opens a regular file to read its bytes.
+    """Open a regular file to read its bytes.
 
     Args:
       path: the file; a symbolic link in its place is not followed.
@@ -79,7 +79,7 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[by
 
 
 def open_own(path: str | os.PathLike[str], flags: int) -> int:
-    """Opens a file to write to it or lock it, and makes it where there is none.
+    """Open a file to write to it or lock it, and makes it where there is none.
 
     Args:
       path: the file.
@@ -100,7 +100,7 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
-    """Returns the text of a small regular file.
+    """Return the text of a small regular file.
 
     Raises:
       OSError: as `open_regular`.
@@ -114,7 +114,7 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object; raises ValueError where a name comes twice."""
+    """Return a JSON object; raises ValueError where a name comes twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name comes twice in one object")
@@ -122,7 +122,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """Returns a JSON number; raises ValueError for NaN, Infinity and what overflows to it."""
+    """Return a JSON number; raises ValueError for NaN, Infinity and what overflows to it."""
     number = float(text)
     if not abs(number) < float("inf"):
         raise ValueError(f"the number {text[:20]} is not finite")
@@ -130,7 +130,7 @@ def _finite(text: str) -> float:
 
 
 def read_json(text: str) -> Any:
-    """Returns what JSON text holds.
+    """Return what JSON text holds.
 
     Raises:
       ValueError: it is no JSON, has a name twice in one object, a number that
@@ -145,7 +145,7 @@ def read_json(text: str) -> Any:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link alone, or a folder with all in it; nothing there is well too.
+    """Remove a file, a link alone, or a folder with all in it; nothing there is well too.
 
     Raises:
       OSError: it cannot be removed.
@@ -160,7 +160,7 @@ def remove(path: Path) -> None:
 
 
 def create(path: Path) -> IO[bytes]:
-    """Opens a new file to write; what had its name is removed first, of a link the link alone.
+    """Open a new file to write; what had its name is removed first, of a link the link alone.
 
     Raises:
       OSError: it cannot be written, or a folder has its name.
@@ -171,7 +171,7 @@ def create(path: Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
-    """Lets a new file be written as `spare`, flushes it and renames it to `path`.
+    """Let a new file be written as `spare`, flushes it and renames it to `path`.
 
     Raises:
       OSError: it cannot be written; `path` is as it was.
@@ -188,7 +188,7 @@ def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file, whole or not at all, by one with `text`.
+    """Replace a file, whole or not at all, by one with `text`.
 
     Raises:
       OSError: it cannot be written; `path` is as it was.
@@ -198,7 +198,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yields all below a folder with what `os.lstat` says of it; no link is followed.
+    """Yield all below a folder with what `os.lstat` says of it; no link is followed.
 
     Raises:
       OSError: it cannot be read, or has more than `MOST_ENTRIES` entries.

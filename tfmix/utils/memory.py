@@ -71,7 +71,7 @@ def in_words(size: float) -> str:
 
 
 def check_memory(needed: int, what: str, advice: str) -> None:
-    """Refuses what the machine cannot hold.
+    """Refuse what the machine cannot hold.
 
     Args:
       needed: bytes.

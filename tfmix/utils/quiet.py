@@ -19,7 +19,7 @@ _silence = contextlib.ExitStack()  # undoes what the first of them did
 
 
 def _flush() -> None:
-    """Writes out what Python holds back for the two streams, if it can be written."""
+    """Write out what Python holds back for the two streams, if it can be written."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # None, gone, closed
             stream.flush()
@@ -33,7 +33,7 @@ def _put_back(fd: int, kept: int) -> None:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Sends file descriptors 1 and 2 to the null device; one that is closed stays closed."""
+    """Send file descriptors 1 and 2 to the null device; one that is closed stays closed."""
     with contextlib.ExitStack() as undo, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _flush()
@@ -52,7 +52,7 @@ def _silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops what is printed and warned about inside, C++ libraries' text included.
+    """Drop what is printed and warned about inside, C++ libraries' text included.
 
     Python's exceptions pass, and carry what a user needs to know. Descriptors
     and warning filters belong to the process: several threads may be inside at
@@ -73,7 +73,7 @@ def quiet() -> Iterator[None]:
 
 
 def quiet_import(name: str) -> ModuleType:
-    """Imports a module inside `quiet`."""
+    """Import a module inside `quiet`."""
     if name in sys.modules:
         return sys.modules[name]
     with quiet():

@@ -64,7 +64,7 @@ class Stop:
             raise KeyboardInterrupt
 
     def listen(self, ear: socket.socket) -> None:
-        """Reads a byte a signal from `ear` until its other end is closed."""
+        """Read a byte a signal from `ear` until its other end is closed."""
         while True:
             left = self._deadline and max(self._deadline - time.monotonic(), 0.0)
             if not select.select([ear], [], [], left)[0]:
@@ -77,7 +77,7 @@ class Stop:
                 return
 
     def _hear(self, number: int) -> None:
-        """Counts a signal: the first asks to stop, a Ctrl-C after it to stop unsaved."""
+        """Count a signal: the first asks to stop, a Ctrl-C after it to stop unsaved."""
         now = time.monotonic()
         if not self._first:
             self._first, self.number = now, number
@@ -93,7 +93,7 @@ class Stop:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _give_up(self) -> None:
-        """Ends a process whose main thread is deep in a call that takes long.
+        """End a process whose main thread is deep in a call that takes long.
 
         Nothing is torn: files are written under other names and then renamed,
         locks end with the process, and workers end after it.
@@ -105,13 +105,13 @@ class Stop:
             os._exit(INTERRUPTED)
 
     def end(self) -> None:
-        """Raises nothing any more."""
+        """Raise nothing any more."""
         self._deaf = True
 
 
 @contextmanager
 def stop_on_signal(answer: str = "") -> Iterator[Stop]:
-    """Turns Ctrl-C and SIGTERM into a question that a loop asks between its parts.
+    """Turn Ctrl-C and SIGTERM into a question that a loop asks between its parts.
 
     A second Ctrl-C interrupts. Outside of the main thread signals cannot be
     caught, and nothing is changed.

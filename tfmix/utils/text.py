@@ -13,7 +13,7 @@ MAX_CHARACTERS = 600
 
 
 def clean(text: Any, most: int = MAX_CHARACTERS) -> str:
-    """Returns `text` as one printable line of at most `most` characters.
+    """Return `text` as one printable line of at most `most` characters.
 
     Whitespace is folded to single spaces. Other characters that a terminal
     would obey (escape sequences, carriage returns) are shown as `\\x1b` and alike.
@@ -33,7 +33,7 @@ def clean(text: Any, most: int = MAX_CHARACTERS) -> str:
 
 
 def of_error(error: BaseException, most: int = MAX_CHARACTERS) -> str:
-    """Returns `KeyError: 'x'` in one printable line; the type alone where there is no message."""
+    """Return `KeyError: 'x'` in one printable line; the type alone where there is no message."""
     message = clean(error, most)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -65,7 +65,7 @@ class Lossy(io.TextIOBase):
             return False
 
     def write(self, text: str) -> int:
-        """Writes `text` if it can, and returns its length in any case."""
+        """Write `text` if it can, and returns its length in any case."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError:  # a name that the terminal's encoding lacks
@@ -75,18 +75,18 @@ class Lossy(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream if it can."""
+        """Flush the stream if it can."""
         with contextlib.suppress(AttributeError, OSError, ValueError):
             self._stream.flush()
 
 
 def tell(line: str) -> None:
-    """Prints a line on standard error at once; one that cannot be printed is dropped."""
+    """Print a line on standard error at once; one that cannot be printed is dropped."""
     print(line, file=Lossy(sys.stderr), flush=True)
 
 
 def show(text: str) -> None:
-    """Prints on standard output at once; text that cannot be printed is dropped."""
+    """Print on standard output at once; text that cannot be printed is dropped."""
     print(text, file=Lossy(sys.stdout), flush=True)
 
 

@@ -71,7 +71,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
             follower.assign(leader)
 
     def observe(self, trajectory: Any) -> tf.Tensor:
-        """Counts rewards that were collected in; `standardise_rewards` reads nothing else.
+        """Count rewards that were collected in; `standardise_rewards` reads nothing else.
 
         Give each collected frame once, as a driver does that has this among its observers.
 
@@ -87,7 +87,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         return scale.count.read_value()
 
     def _train(self, experience: Any, weights: Any = None) -> Any:
-        """Does one update; the LossInfo's `extra` is the learner's `UpdateResult`.
+        """Do one update; the LossInfo's `extra` is the learner's `UpdateResult`.
 
         Raises:
           ValueError: rows that are not T+1 frames long, or weights.

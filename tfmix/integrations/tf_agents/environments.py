@@ -139,7 +139,7 @@ class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-def
         return self._info
 
     def close(self) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         self.env.close()
 
     def _reset(self) -> Any:

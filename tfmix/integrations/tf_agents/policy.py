@@ -21,7 +21,7 @@ Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
 
 
 def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
-    """Fails with the places of agents that have a `fault` before they act.
+    """Fail with the places of agents that have a `fault` before they act.
 
     Args:
       time_step: of B episodes.
