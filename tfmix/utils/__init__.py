@@ -1,1 +1,1 @@
-"""What every part of tfmix may use and what knows nothing of learning: text, files, signals."""
+"""Helps every part of tfmix with text, files, memory and signals; knows nothing of learning."""

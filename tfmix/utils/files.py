@@ -1,9 +1,8 @@
-"""Opens, reads and replaces files in folders that anybody may have filled.
+"""Opens, reads and replaces files in folders whose contents cannot be trusted.
 
-A run folder may hold links, pipes and devices in the place of its files. What
-is read here is a regular file and no symbolic link; what is written is a new
-file, or one that has no other name. Errors are OSErrors whose `strerror` is
-text for a person.
+A run folder may hold links, pipes and devices instead of its files. This module reads
+only regular files, and no symbolic links. It writes only new files, or files without
+another name. Errors are OSErrors whose `strerror` can be shown to a user.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-# Of a run.json and a manifest, which take some 3 KB.
-MOST_JSON_BYTES = 1 << 20
-# Entries of a run folder, which has about twenty.
-MOST_ENTRIES = 100_000
-# A pipe must not hold up the open, and a link must not lead it elsewhere.
+# The largest run.json or manifest that is read; they have about 3 KB.
+MAX_JSON_BYTES = 1 << 20
+# The most entries of a run folder; it has about twenty.
+MAX_ENTRIES = 100_000
+# Opening must not block at a pipe, and must not follow a link.
 _CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _KINDS = (
@@ -36,16 +35,17 @@ _KINDS = (
 
 
 def kind_of(found: os.stat_result) -> str:
-    """Return what a file is where it is not a regular one, such as `a named pipe`."""
+    """Return what a file is if it is not a regular one, such as `a named pipe`, else nothing."""
     return next((name for test, name in _KINDS if test(found.st_mode)), "")
 
 
 def _refuse(path: str | os.PathLike[str], text: str) -> NoReturn:
+    """Raise an OSError of `path` with `text` as its message."""
     raise OSError(errno.EINVAL, text, os.fspath(path))
 
 
-def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
-    """Raise OSError where a file is not a regular one of at most `most` bytes."""
+def _check_regular(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
+    """Raise OSError if a file is not a regular one of at most `most` bytes."""
     if kind := kind_of(found):
         _refuse(path, f"it is {kind}, not a regular file")
     if most is not None and found.st_size > most:
@@ -53,12 +53,12 @@ def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None
 
 
 def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> int:
-    """Return a file descriptor of a regular file; raises OSError as `_check` and `os.open`."""
+    """Return a descriptor of a regular file; raise OSError as `_check_regular` and `os.open`."""
     with contextlib.suppress(FileNotFoundError):
-        _check(path, os.lstat(path), most)  # first: to open a device may already do something
+        _check_regular(path, os.lstat(path), most)  # before opening: that may start a device
     handle = os.open(path, flags | _CAREFUL, 0o666)
     try:
-        _check(path, os.fstat(handle), most)
+        _check_regular(path, os.fstat(handle), most)
     except BaseException:
         os.close(handle)
         raise
@@ -69,8 +69,8 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[by
     """Open a regular file to read its bytes.
 
     Args:
-      path: the file; a symbolic link in its place is not followed.
-      most: bytes; a larger file is refused.
+      path: the file; a symbolic link is not followed.
+      most: the largest size in bytes; a larger file is refused.
 
     Raises:
       OSError: there is no such file, or it is of another kind or too large.
@@ -79,28 +79,32 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[by
 
 
 def open_own(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file to write to it or lock it, and makes it where there is none.
+    """Open a file to write to it or lock it; create it if it does not exist.
 
     Args:
       path: the file.
-      flags: of `os.open`, such as `os.O_WRONLY | os.O_APPEND`.
+      flags: the flags of `os.open`, such as `os.O_WRONLY | os.O_APPEND`.
 
     Returns:
       a file descriptor.
 
     Raises:
-      OSError: it is no regular file, or has another name (a hard link),
-        through which a file elsewhere would be written.
+      OSError: it is not a regular file, or it has another name (a hard link), so that
+        writing would change a file elsewhere.
     """
     handle = _open(path, flags | os.O_CREAT)
     if os.fstat(handle).st_nlink > 1:
         os.close(handle)
-        _refuse(path, "it is a hard link to a file that has another name")
+        _refuse(path, "it is a hard link to a file that has another name; put a copy there")
     return handle
 
 
-def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
+def read_text(path: str | os.PathLike[str], most: int = MAX_JSON_BYTES) -> str:
     """Return the text of a small regular file.
+
+    Args:
+      path: the file.
+      most: the largest size in bytes.
 
     Raises:
       OSError: as `open_regular`.
@@ -108,13 +112,13 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
     """
     with open_regular(path, most) as file:
         content = file.read(most + 1)
-    if len(content) > most:  # it grew
+    if len(content) > most:  # it grew after it was opened
         _refuse(path, f"it has more than {most:,} bytes")
     return content.decode()
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; raises ValueError where a name comes twice."""
+def _object_of_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError if a name comes twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name comes twice in one object")
@@ -122,7 +126,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """Return a JSON number; raises ValueError for NaN, Infinity and what overflows to it."""
+    """Return a JSON number; raise ValueError for NaN, Infinity and numbers that overflow."""
     number = float(text)
     if not abs(number) < float("inf"):
         raise ValueError(f"the number {text[:20]} is not finite")
@@ -130,22 +134,25 @@ def _finite(text: str) -> float:
 
 
 def read_json(text: str) -> Any:
-    """Return what JSON text holds.
+    """Return the value of a JSON text.
 
     Raises:
-      ValueError: it is no JSON, has a name twice in one object, a number that
-        is not finite, or is nested too deeply.
+      ValueError: it is not JSON, is nested too deeply, or has a name twice in one object
+        or a number that is not finite.
     """
     try:
         return json.loads(
-            text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+            text,
+            object_pairs_hook=_object_of_unique_names,
+            parse_float=_finite,
+            parse_constant=_finite,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link alone, or a folder with all in it; nothing there is well too.
+    """Remove a file, a link (not its target), or a folder with its contents, if it exists.
 
     Raises:
       OSError: it cannot be removed.
@@ -160,7 +167,9 @@ def remove(path: Path) -> None:
 
 
 def create(path: Path) -> IO[bytes]:
-    """Open a new file to write; what had its name is removed first, of a link the link alone.
+    """Open a new file to write; an older file or link of its name is removed first.
+
+    The target of a link is not changed.
 
     Raises:
       OSError: it cannot be written, or a folder has its name.
@@ -171,10 +180,14 @@ def create(path: Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
-    """Let a new file be written as `spare`, flushes it and renames it to `path`.
+    """Open a new file `spare` to write, then flush it and rename it to `path`.
+
+    Args:
+      path: the file that is replaced.
+      spare: the new file's name until it is complete.
 
     Raises:
-      OSError: it cannot be written; `path` is as it was.
+      OSError: it cannot be written; `path` is unchanged.
     """
     try:
         with create(spare) as file:
@@ -188,27 +201,27 @@ def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file, whole or not at all, by one with `text`.
+    """Replace a file atomically by one with `text`.
 
     Raises:
-      OSError: it cannot be written; `path` is as it was.
+      OSError: it cannot be written; `path` is unchanged.
     """
     with replacing(path, path.with_name(f".{path.name}")) as file:
         file.write(text.encode())
 
 
 def entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield all below a folder with what `os.lstat` says of it; no link is followed.
+    """Yield every entry below a folder with its `os.lstat`; links are not followed.
 
     Raises:
-      OSError: it cannot be read, or has more than `MOST_ENTRIES` entries.
+      OSError: it cannot be read, or has more than `MAX_ENTRIES` entries.
     """
     pending, count = [folder], 0
     while pending:
         with os.scandir(pending.pop()) as found:
             for entry in found:
-                if (count := count + 1) > MOST_ENTRIES:
-                    _refuse(folder, f"it has more than {MOST_ENTRIES:,} files")
+                if (count := count + 1) > MAX_ENTRIES:
+                    _refuse(folder, f"it has more than {MAX_ENTRIES:,} files")
                 about = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(about.st_mode):
                     pending.append(Path(entry.path))

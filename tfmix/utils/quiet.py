@@ -1,4 +1,4 @@
-"""Keeps dependencies' banners and warnings off the user's screen."""
+"""Silences the banners and warnings of dependencies."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-_FIRST_FREE = 3  # 0 to 2 are the standard streams, also where one of them is closed
+_FIRST_FREE = 3  # 0 to 2 belong to the standard streams, even if one of them is closed
 _LOCK = threading.Lock()
-_silences = 0  # threads, and calls in a thread, that are inside `quiet`
-_silence = contextlib.ExitStack()  # undoes what the first of them did
+_inside = 0  # the number of calls, of all threads, that are inside of `quiet`
+_silence = contextlib.ExitStack()  # undoes what the first of these calls did
 
 
 def _flush() -> None:
-    """Write out what Python holds back for the two streams, if it can be written."""
+    """Write what Python has buffered for stdout and stderr, if it can be written."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, gone, closed
+        # A stream may be None, without a reader, or closed.
+        with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
 
 
 def _put_back(fd: int, kept: int) -> None:
-    """Has `fd` lead to what `kept` leads to, and closes `kept`."""
+    """Make `fd` a copy of the descriptor `kept`, and close `kept`."""
     os.dup2(kept, fd)
     os.close(kept)
 
@@ -52,23 +53,22 @@ def _silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what is printed and warned about inside, C++ libraries' text included.
+    """Drop everything that is printed and warned inside, by C++ libraries too.
 
-    Python's exceptions pass, and carry what a user needs to know. Descriptors
-    and warning filters belong to the process: several threads may be inside at
-    a time, the first one in silences the process and the last one out undoes it.
+    Exceptions pass. Descriptors and warning filters belong to the whole process. If several
+    threads are inside, the first one silences the process and the last one undoes it.
     """
-    global _silences
+    global _inside
     with _LOCK:
-        if not _silences:
+        if not _inside:
             _silence.enter_context(_silenced())
-        _silences += 1
+        _inside += 1
     try:
         yield
     finally:
         with _LOCK:
-            _silences -= 1
-            if not _silences:
+            _inside -= 1
+            if not _inside:
                 _silence.close()
 
 
