@@ -1,4 +1,7 @@
-# make train [ARGS="--algo=qmix --env=two_step"]   trains; make test   tests.
+# make train [ARGS="--algo=qmix --env=two_step"] trains.
+# make test        the tests but for those marked slow, with a compiler that is quick
+# make test-fast   those of parts that compile little, in a minute
+# make test-all    everything, compiled as for users
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?= --algo=qtran_alt
@@ -11,19 +14,28 @@ INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))
 	else $(BIN)/pip install --quiet --disable-pip-version-check uv && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(1); fi
 
-.PHONY: train test check format docs gpu clean
+# Each name is a file of tests that takes seconds.
+FAST = text files signals structure config readme ops properties replay matrix_games quiet
+
+.PHONY: train test test-fast test-all check format docs gpu clean
 
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" $(FAST:%=tests/test_%.py)
+
+test-all: $(VENV)/.dev
+	XLA_FLAGS= $(BIN)/python -m pytest
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -47,8 +47,8 @@ quiet_import("tensorflow")
 
 from absl import flags  # noqa: E402
 
-import main as command_line  # noqa: E402
 from tfmix import algos, envs, experiments  # noqa: E402
+from tfmix import cli as command_line  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.config.schema import FIELDS, MODES  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402

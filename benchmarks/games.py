@@ -149,9 +149,10 @@ def joint(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
       Q' - Q_jt + V, which conditions 4a, 4b and 7 speak of, [A, A, J], and
       Q' = sum_i Q_i, [A, A].
     """
-    live, cells, size = trainer.algorithm.live, cells_of(trainer), trainer.spec.n_actions
-    found = live.joint(cells.state, cells.hidden, cells.action)
-    found = ops.gather_actions(found, cells.action) if found.shape.rank == 4 else found[..., None]
+    algorithm, cells, size = trainer.algorithm, cells_of(trainer), trainer.spec.n_actions
+    live, found = algorithm.live, algorithm.live.joint(cells.state, cells.hidden, cells.action)
+    by_agent = algorithm.critic == "counterfactual"
+    found = ops.gather_actions(found, cells.action) if by_agent else found[..., None]
     own = tf.reduce_sum(ops.gather_actions(cells.q, cells.action), -1)
     gap = (own + live.value(cells.state, cells.hidden))[..., None] - found
     shape = [size, size, -1]
@@ -164,16 +165,16 @@ def joint(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def errors_of(trainer: Trainer, game: Game) -> Errors:
     """How far a trained team is from each number that theory gives, and how far it may be."""
-    live, found = trainer.algorithm.live, Errors()
+    critic, found = trainer.algorithm.critic, Errors()
     if game.q_tot is not None:
         off = np.abs(mixed(trainer, game.before) - np.asarray(game.q_tot))
-        if hasattr(live, "central_mixer"):
+        if critic == "central":
             found["Q_tot at the optimum"] = float(off[0, 0]), 0.1
         found["Q_tot"] = float(off.max()), game.tolerance
-    if hasattr(live, "central_mixer"):
+    if critic == "central":
         off = np.abs(central(trainer) - trainer.collector.env.table)
         found["Q*"] = float(off.max()), 0.1
-    if hasattr(live, "joint"):
+    if critic in ("joint", "counterfactual"):
         payoff = trainer.collector.env.table
         values, gap, _ = joint(trainer)
         best = np.unravel_index(np.argmax(payoff), payoff.shape)

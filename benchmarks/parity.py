@@ -38,6 +38,7 @@ import tensorflow as tf  # noqa: E402
 
 from tests.conftest import make_batch  # noqa: E402
 from tfmix import algos  # noqa: E402
+from tfmix.algos.base import Algorithm  # noqa: E402
 from tfmix.algos.qatten import AttentionMixer  # noqa: E402
 from tfmix.algos.qmix import MonotonicMixer  # noqa: E402
 from tfmix.algos.qplex import DuplexMixer  # noqa: E402
@@ -153,9 +154,9 @@ def peer_settings(case: Case, config: Config) -> dict[str, Any]:
     }
 
 
-def layers_of(live: Networks) -> Iterator[tuple[str, list[Linear]]]:
+def layers_of(algorithm: Algorithm, live: Networks) -> Iterator[tuple[str, list[Linear]]]:
     """Our layers behind the agents by the name the peer has for each sequence of them."""
-    mixer = getattr(live, "mixer", None)
+    mixer = live.mixer if algorithm.has_mixer else None
     if isinstance(mixer, MonotonicMixer):
         yield "mixer.hyper_w_1", mixer.hyper_w1.linears
         yield "mixer.hyper_b_1", [mixer.hyper_b1]
@@ -174,23 +175,24 @@ def layers_of(live: Networks) -> Iterator[tuple[str, list[Linear]]]:
         for part, extractors in parts.items():
             for k, extractor in enumerate(extractors):
                 yield f"mixer.si_weight.{part}_extractors.{k}", extractor.linears
-    if hasattr(live, "central_mixer"):
+    if algorithm.critic == "central":
         yield "central_mixer.net", live.central_mixer.net.linears
         yield "central_mixer.V", live.central_mixer.state_value.linears
-    if hasattr(live, "joint"):
+    if algorithm.critic == "joint":
         yield "mixer.action_encoding", [live.joint.encode, live.joint.encode_out]
         yield "mixer.Q", [live.joint.first, *live.joint.rest.linears]
         yield "mixer.V", live.value.value.linears
 
 
-def weights_of(networks: Networks) -> dict[str, tf.Variable]:
+def weights_of(algorithm: Algorithm, networks: Networks) -> dict[str, tf.Variable]:
     """Every weight of live or target networks by the peer's name."""
     found = {}
-    for agent in ("agent", "central_agent"):
-        if hasattr(networks, agent):
-            own = getattr(networks, agent).weights
-            found |= {f"{agent}.{n}": w for n, w in zip(AGENT, own, strict=True)}
-    for prefix, layers in layers_of(networks):
+    agents = {"agent": networks.agent}
+    if algorithm.critic == "central":
+        agents["central_agent"] = networks.central_agent
+    for agent, team in agents.items():
+        found |= {f"{agent}.{n}": w for n, w in zip(AGENT, team.weights, strict=True)}
+    for prefix, layers in layers_of(algorithm, networks):
         for i, layer in enumerate(layers):
             name = prefix if len(layers) == 1 else f"{prefix}.{2 * i}"  # a ReLU between two
             found[f"{name}.weight"] = layer.kernel
@@ -211,7 +213,8 @@ class Ours:
     def __init__(self, case: Case):
         self.case, self.config = case, Config(**case.settings)
         self.algorithm = algos.make(self.config.algo, SPEC, self.config)
-        self.live, self.target = map(weights_of, (self.algorithm.live, self.algorithm.target))
+        self.live = weights_of(self.algorithm, self.algorithm.live)
+        self.target = weights_of(self.algorithm, self.algorithm.target)
 
     def reset(self, seed: int) -> Episode:
         """Draws the weights of live and target networks, and a batch."""

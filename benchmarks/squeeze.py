@@ -57,10 +57,10 @@ def row_of(folder: str, states: int, seed: int) -> str:
     amount = tf.reduce_mean(tf.cast(greedy, tf.float32) * world, -1).numpy()
     near = [np.mean(np.abs(amount - mean) < width) for mean, width in env.peaks]
     known = "-"
-    if hasattr(live, "joint"):
+    if run.algorithm.critic in ("joint", "counterfactual"):
         tried = tf.random.stateless_uniform([states, agents], [seed, 2], 0, size, tf.int32)
         found = live.joint(seen.state[:, None], hidden[:, None], tried[:, None])[:, 0]
-        if found.shape.rank == 3:
+        if run.algorithm.critic == "counterfactual":
             found = tf.reduce_mean(ops.gather_actions(found, tried), -1)
         paid = reward(tried)
         known = f"{1 - np.mean((found.numpy() - paid) ** 2) / np.var(paid):.2f}"

@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from absl import flags
 
-import main
+from tfmix import cli
 from tfmix.config.schema import FIELDS, MODES, bounds
 
 HEAD = """# Settings
@@ -26,7 +26,7 @@ each); the optimiser is Adam, as in EPyMARL and PyMARL2.
 
 def command() -> list[str]:
     """The flags that belong to `main.py` alone."""
-    values = main.define(flags.FlagValues())
+    values = cli.define(flags.FlagValues())
     lines = ["## main.py alone", "", "| flag | what |", "|---|---|"]
     lines.append(f"| `--mode` | What to do: {', '.join(MODES)}. |")
     lines += [

@@ -1,6 +1,18 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
 import os
+import resource
+import sys
+from typing import NamedTuple
+
+# Compiling takes most of the time. XLA without LLVM's optimisations and with its older, smaller
+# code for fusions compiles in a third of the time. `make test-all` sets XLA_FLAGS to nothing,
+# and compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 import tfmix  # noqa: F401  (sets what TensorFlow reads when it is imported)
 from tfmix.utils.quiet import quiet_import
@@ -11,8 +23,13 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
+from tfmix.runs import lifecycle, opening  # noqa: E402
+from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
+
+MEMORY: dict[str, float] = {}
 
 
 def pytest_configure():
@@ -22,14 +39,76 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items):
-    """The games first, each by itself: they are long, and of two processes none is to wait.
+    """The games first, both seeds of each together: they are long, and neither process waits.
 
     Of another file all tests go to one process: tracing is one thread's work.
     """
     items.sort(key=lambda item: item.path.name != "test_learning.py")
     for item in items:
-        if item.path.name != "test_learning.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+        group = item.path.name
+        if group == "test_learning.py":
+            group = item.callspec.params["name"]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_sessionfinish(session):
+    """Leaves the largest memory of this process to `pytest_testnodedown`."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["memory"] = used
+    else:
+        MEMORY.setdefault("this process", used)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Keeps what a worker used."""
+    MEMORY[node.gateway.id] = getattr(node, "workeroutput", {}).get("memory", float("nan"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the largest memory of each process."""
+    shown = ", ".join(f"{name} {used:,.0f} MB" for name, used in MEMORY.items())
+    terminalreporter.write_line(f"largest memory: {shown}")
+
+
+class Done(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def main_py(capsys):
+    """Runs a command line of main.py in this process."""
+
+    def run(*words):
+        capsys.readouterr()
+        return Done(cli.main([*map(str, words)]), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(params=["kept", pytest.param("fresh", marks=pytest.mark.slow)])
+def builds(request, monkeypatch):
+    """Has a run resumed on the trainer that an earlier one compiled, and on one built anew.
+
+    A kept trainer starts over from its seed, as `Trainer.reset` promises.
+    """
+    kept = {}
+
+    def build(task):
+        key = repr((task.config, task.spec))
+        if request.param == "fresh" or key not in kept:
+            kept[key] = Trainer(task)
+        kept[key].reset(task.config.seed)
+        return kept[key]
+
+    for module in (lifecycle, opening):
+        monkeypatch.setattr(module, "Trainer", build)
 
 
 @pytest.fixture
@@ -49,7 +128,16 @@ def spec():
 @pytest.fixture
 def config():
     """Settings that keep networks small."""
-    return Config(hidden_size=8, mixer_embed=6, hypernet_embed=9, qtran_embed=10, gamma=0.9)
+    return Config(
+        hidden_size=8,
+        mixer_embed=6,
+        hypernet_embed=9,
+        qtran_embed=10,
+        central_embed=12,
+        duplex_kernels=3,
+        duplex_layers=2,
+        gamma=0.9,
+    )
 
 
 @pytest.fixture

@@ -384,7 +384,7 @@ def test_five_values_of_a_step_are_read():
         ("json:dumps", ("obj=1",), "not PyMARL-style: it has no reset"),
         ("json", (), "write module:function"),
         ("json:nothing", (), "there is no nothing in json"),
-        ("json:__doc__", (), "no function and no class"),
+        ("json:__doc__", (), "neither a function nor a class"),
         (f"{HERE}:Battle", ('fault="info"',), "n_actions"),
         (f"{HERE}:Battle", ('fault="mask"',), "actions' mask"),
         (f"{HERE}:Battle", ("limit=0",), "--episode_limit"),
@@ -638,7 +638,7 @@ def test_aec_environments_are_converted(monkeypatch):
     [
         ("no_such_module:make", (), "cannot import no_such_module"),
         (f"{HERE}:nobody", (), "there is no nobody"),
-        (f"{HERE}:HERE", (), "no function and no class"),
+        (f"{HERE}:HERE", (), "neither a function nor a class"),
         (f"{HERE}:broken", (), "RuntimeError: out of order"),
         (f"{HERE}:nothing", (), "gives a dict, which is not"),
         (f"{HERE}:Idle", ("colour=1",), "colour"),

@@ -25,15 +25,17 @@ def build(name, spec, config, **changes):
     return algorithm
 
 
-def gradients(algorithm, batch):
-    @tf.function(jit_compile=True)
-    def compiled():
+def gradients(algorithm, *batches):
+    """Returns the loss of each batch and its gradient, compiled once."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(batch):
         with tf.GradientTape() as tape:
             loss, _ = algorithm.loss(batch)
         return loss, tape.gradient(loss, algorithm.live.trainable_variables)
 
-    loss, found = compiled()
-    return float(loss), [None if g is None else g.numpy() for g in found]
+    for loss, found in map(compiled, batches):
+        yield float(loss), [None if g is None else g.numpy() for g in found]
 
 
 def real_steps(batch):
@@ -107,7 +109,7 @@ def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
         mixed = x.mix(algorithm.live, x.q, b, t, taken, x.action[b, t])
         after = x.mix(algorithm.target, x.tq, b, t + 1, following, x.next_action(b, t + 1))
         errors.append(np.square(mixed - x.target(b, t, after)))
-    loss, _ = gradients(algorithm, batch)
+    ((loss, _),) = gradients(algorithm, batch)
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
 
 
@@ -229,10 +231,18 @@ def test_qattens_logit_loss_is_the_mean_square_of_its_logits(spec, config, batch
     np.testing.assert_allclose(extra.loss(batch)[0] - plain.loss(batch)[0], 0.5 * wanted, rtol=1e-3)
 
 
+def nopt_min(gaps, at_taken, slack):
+    """L_nopt-min of a step: `gaps` holds D_i over each agent's legal actions, at_taken D_i(u_i)."""
+    least = [min(gap) for gap in gaps if len(gap) > 1]
+    if not least:
+        return np.mean([min(gap, 0) ** 2 for gap in at_taken])
+    return np.mean([min(m, 0) ** 2 + slack * max(m, 0) ** 2 for m in least])
+
+
 @pytest.mark.parametrize("double_q", [True, False])
-@pytest.mark.parametrize("kind", ["state", "zero", "features"])
-def test_qtran_alt_loss_is_the_papers(kind, double_q, spec, config, batch):
-    weights = {"opt_loss": 0.7, "nopt_min_loss": 0.3}
+@pytest.mark.parametrize("kind,slack", [("state", 1.0), ("zero", 0.2), ("features", 0.0)])
+def test_qtran_alt_loss_is_the_papers(kind, slack, double_q, spec, config, batch):
+    weights = {"opt_loss": 0.7, "nopt_min_loss": 0.3, "qtran_slack": slack}
     algorithm = build(
         "qtran_alt", spec, config, qtran_state_value=kind, double_q=double_q, **weights
     )
@@ -246,23 +256,51 @@ def test_qtran_alt_loss_is_the_papers(kind, double_q, spec, config, batch):
         own = x.joint(algorithm.live, x.h, b, t, action)  # [N, A]
         at_greedy = x.joint(algorithm.live, x.h, b, t, greedy)
         after = x.joint(algorithm.target, x.th, b, t + 1, following)
+        gaps, at_taken = [], []
         for i in range(x.n):
             td.append((own[i, action[i]] - x.target(b, t, after[i, following[i]])) ** 2)
             gap = x.at(x.q, b, t, greedy).sum() - at_greedy[i, greedy[i]] + value
             opt.append(gap**2)
-            others = taken.sum() - taken[i]
-            gaps = [
-                x.q[b, t, i, a] + others - own[i, a] + value
-                for a in range(spec.n_actions)
-                if x.legal[b, t, i, a]
-            ]
-            nopt.append(min(gaps) ** 2)
+            gap = x.q[b, t, i] + taken.sum() - taken[i] - own[i] + value  # [A]
+            gaps.append(gap[x.legal[b, t, i]])
+            at_taken.append(gap[action[i]])
+        nopt.append(nopt_min(gaps, at_taken, slack))
     loss, metrics = algorithm.loss(batch)
     np.testing.assert_allclose(metrics["loss_td"], np.mean(td), rtol=1e-4)
     np.testing.assert_allclose(metrics["loss_opt"], np.mean(opt), rtol=1e-4)
     np.testing.assert_allclose(metrics["loss_nopt_min"], np.mean(nopt), rtol=1e-4)
     wanted = np.mean(td) + 0.7 * np.mean(opt) + 0.3 * np.mean(nopt)
     np.testing.assert_allclose(loss, wanted, rtol=1e-4)
+
+
+def test_an_agent_with_one_legal_action_asks_nothing_of_qtran_alt(spec, config, batch):
+    """Its smallest gap is the gap at the joint action: equality there would be VDN's fit."""
+    algorithm = build("qtran_alt", spec, config, qtran_slack=1.0)
+    x = Numbers(algorithm, batch)
+    taken = tf.one_hot(batch.action, spec.n_actions, True, False)
+    taken = tf.concat([taken, taken[:, -1:]], 1)  # [B, T+1, N, A]
+
+    def wanted(choosing):
+        """The mean over steps and agents; with no agent that chooses, condition 4b."""
+        parts = []
+        for b, t in real_steps(batch):
+            action = list(x.action[b, t])
+            own = x.joint(algorithm.live, x.h, b, t, action)
+            sums = x.at(x.q, b, t, action).sum() + x.value(b, t)
+            gaps = [
+                sums - x.q[b, t, i, action[i]] + x.q[b, t, i] - own[i] for i in range(spec.n_agents)
+            ]
+            for i in choosing or range(spec.n_agents):
+                parts.append(min(gaps[i]) if choosing else min(gaps[i][action[i]], 0))
+        return np.mean(np.square(parts))
+
+    for choosing in ((0, 1), (2,), ()):
+        chooses = tf.reduce_any(tf.range(3)[:, None] == [choosing or -1], -1)[:, None]
+        _, metrics = algorithm.loss(batch._replace(legal=taken | chooses))
+        np.testing.assert_allclose(metrics["loss_nopt_min"], wanted(choosing), rtol=1e-4)
+    nothing = batch._replace(legal=tf.zeros_like(batch.legal))
+    loss, found = gradients(algorithm, nothing)
+    assert np.isfinite(loss) and all(np.all(np.isfinite(g)) for g in found if g is not None)
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -280,8 +318,8 @@ def test_padding_and_illegal_values_change_nothing_nan_included(name, spec, conf
         action=tf.constant(np.where(real[..., None], clean.action, 3), tf.int32),
         legal=clean.legal | ~seen[..., None, None],
     )
-    loss, wanted = gradients(algorithm, clean)
-    other, found = gradients(algorithm, ops.clear_padding(non_finite))
+    given = (clean, ops.clear_padding(non_finite))
+    (loss, wanted), (other, found) = gradients(algorithm, *given)
     assert np.isfinite(loss) and loss == other
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(a, b)

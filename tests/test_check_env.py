@@ -14,9 +14,9 @@ import pool_envs
 import pytest
 from gymnasium import spaces
 
-import main
 import tfmix
 from tests.test_adapters import Battle, Idle
+from tfmix import cli
 from tfmix.config import resolve
 from tfmix.envs import check
 from tfmix.envs.python.workers import handle
@@ -204,7 +204,7 @@ def test_what_was_inferred_is_told_with_its_reason():
     assert rows["state"] == "2 numbers, from state(); from 0 to 4"
     assert "(--team_reward=sum); always 2 per step" in rows["reward"]
     assert rows["episodes"] == "20 of 4 env steps; at most 4 (max_cycles)"
-    assert "0 terminated, 20 cut" in rows["ends"] and "does not count" in rows["ends"]
+    assert "0 terminated, 20 truncated" in rows["ends"] and "does not count" in rows["ends"]
     assert rows["deaths"] == "none before the end"
     assert rows["random team"] == "mean return 8, from 8 to 8"
     assert "env steps a second" in rows["speed"]
@@ -414,7 +414,7 @@ def command(monkeypatch, capsys):
     """Runs a command line here: its exit code, output and errors."""
 
     def run(*words):
-        return main.main([*words]), *capsys.readouterr()
+        return cli.main([*words]), *capsys.readouterr()
 
     return run
 
@@ -465,7 +465,7 @@ def test_a_python_environment_is_checked_without_tensorflow(tmp_path):
         "def make():\n    return simple_spread_v3.parallel_env(max_cycles=2)\n"
     )
     code = (
-        "import sys, main; code = main.main(['--mode=check_env', '--env=small:make']);"
+        "import sys, tfmix.cli; code = tfmix.cli.main(['--mode=check_env', '--env=small:make']);"
         "sys.exit(code or any(m in sys.modules for m in ('tensorflow', 'tf_keras')))"
     )
     done = subprocess.run(

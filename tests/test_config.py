@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-import main
+from tfmix import cli
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS, Config, describe
 from tfmix.errors import UserError
@@ -157,6 +157,25 @@ def test_a_stored_configuration_comes_back():
         resolve.from_dict({**stored, "seed": "3"})
 
 
+def test_a_run_older_than_a_setting_comes_back_as_it_trained():
+    """QTRAN-alt had the paper's condition (7) and the weights that its run.json holds."""
+    stored = dataclasses.asdict(resolve.resolve({"algo": "qtran_alt", "nopt_min_loss": 0.1}))
+    del stored["qtran_slack"]
+    found = resolve.from_dict({**stored, "env_arg": []})
+    assert (found.qtran_slack, found.nopt_min_loss) == (1.0, 0.1)
+    assert resolve.resolve({"algo": "qtran_alt"}).qtran_slack < 1.0
+
+
+@pytest.mark.parametrize(
+    "preset,weight", [("pymarl", 0.1), ("qtran_authors", 1), ("qtran_paper", 1)]
+)
+def test_presets_of_qtran_are_as_published(preset, weight):
+    words = [f"--flagfile={resolve.FLAGS_FOLDER / 'preset' / preset}.flags"]
+    for algo in ("qtran_base", "qtran_alt"):
+        found = resolve.resolve(parsing.parse([*words, f"--algo={algo}"]))
+        assert (found.opt_loss, found.nopt_min_loss, found.qtran_slack) == (1, weight, 1)
+
+
 def test_every_setting_tells_what_it_is():
     for name, field in FIELDS.items():
         assert field.metadata["help"].endswith("."), name
@@ -172,7 +191,7 @@ def test_every_flagfile_can_be_read_and_says_what_it_is():
     assert len(files) > 10
     for file in files:
         assert file.read_text().startswith("# "), file
-        given = parsing.parse([f"--flagfile={file}"], main.define(flags.FlagValues()))
+        given = parsing.parse([f"--flagfile={file}"], cli.define(flags.FlagValues()))
         settings = {name: value for name, value in given.items() if name in FIELDS}
         if given.get("mode") == "benchmark":  # an experiment: every name and setting serves
             algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
@@ -192,7 +211,7 @@ def test_defaults_are_within_their_own_bounds():
 
 def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--before=1")
-    main.keep_compiled(str(tmp_path / "new" / "cache"))
+    cli.keep_compiled(str(tmp_path / "new" / "cache"))
     asked = os.environ["TF_XLA_FLAGS"].split()
     folder = Path(asked[1].removeprefix("--tf_xla_persistent_cache_directory="))
     assert asked[0] == "--before=1" and folder.parent == tmp_path / "new" / "cache"
@@ -204,5 +223,5 @@ def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
         (__file__, "--compile_cache=.*: Not a directory"),
     ):
         with pytest.raises(UserError, match=message):
-            main.keep_compiled(str(wrong))
+            cli.keep_compiled(str(wrong))
     assert os.environ["TF_XLA_FLAGS"].split() == asked

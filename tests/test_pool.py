@@ -339,12 +339,12 @@ def test_an_environment_that_forks_and_plays_on_is_named(team, workers, at, call
 @pytest.mark.parametrize(
     "name,value,text",
     [
-        ("legal", np.full([2, 3], np.nan), "legal at step 1 .* nan.*, expected is 0 or 1"),
+        ("legal", np.full([2, 3], np.nan), "legal at step 1 .* nan.*, and it must be 0 or 1"),
         ("legal", [["True"] * 3] * 2, "legal at step 1 .* it is of <U4"),
-        ("legal", np.full([2, 3], 2), "legal at step 1 .* expected is 0 or 1 everywhere"),
+        ("legal", np.full([2, 3], 2), "legal at step 1 .* and it must be 0 or 1 everywhere"),
         ("obs", np.ones([2, 2], complex), "obs at step 1 .* it is of complex128"),
         ("state", np.array([None] * 4), "state at step 1 .* it is of object"),
-        ("terminated", "False", "terminated at step 1 .* is 'False', expected is one True or"),
+        ("terminated", "False", "terminated at step 1 .* is 'False', and it must be one True or"),
         ("truncated", [False, True], r"truncated at step 1 .* is \[False, True\], expected"),
         ("terminated", 0.5, "terminated at step 1 .* is 0.5, expected"),
         ("reward", "1.5", "the reward at step 1 .* is not one number: it is '1.5'"),
@@ -411,7 +411,7 @@ def test_the_longest_timeout_does_not_overflow(team, wanted):
 def test_a_left_child_ends_with_the_worker(team):
     assert not in_group(pool_envs.CHILD_SECONDS)
     collector = make(team, 2, faulty("child", BUILD))
-    assert len(in_group(pool_envs.CHILD_SECONDS)) == N_ENVS
+    wait_for(lambda: len(in_group(pool_envs.CHILD_SECONDS)) == N_ENVS)
     begin = time.monotonic()
     collector.close()
     assert not in_group(pool_envs.CHILD_SECONDS) and time.monotonic() - begin < 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-import main
+from tfmix import cli
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS
 from tfmix.experiments import grid
@@ -40,7 +40,7 @@ def test_command_lines_are_understood():
         words = shlex.split(line)[1:]
         if words == ["--help"]:
             continue
-        given = parsing.parse(words, main.define(flags.FlagValues()))
+        given = parsing.parse(words, cli.define(flags.FlagValues()))
         settings = {name: value for name, value in given.items() if name in FIELDS}
         if given.get("mode") == "benchmark":
             algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))

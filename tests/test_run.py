@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import main
 import tfmix
 from tests.test_collect import PythonCountdown
+from tfmix import cli
 from tfmix.config import resolve
 from tfmix.envs.python import EnvError
 from tfmix.errors import STOPPED, RunFailedError, UserError
@@ -388,18 +388,18 @@ def without_time(folder):
 
 
 @pytest.mark.parametrize("lane", ["graph", "python"])
-def test_a_run_stopped_between_two_rows_and_resumed_is_the_run_that_was_not(
-    lane, tmp_path, monkeypatch
+def test_resume_after_a_stop_between_two_rows_gives_the_run_that_was_not_stopped(
+    lane, tmp_path, monkeypatch, builds
 ):
     env = "two_step" if lane == "graph" else Threes
     settings = {"algo": "vdn", "env_steps": 600, "n_envs": 2, "log_period_env_steps": 100, **SMALL}
-    settings["buffer_episodes"] = 50
+    settings |= {"buffer_episodes": 50, "env_workers": 0}
     tfmix.train(env, run_dir=tmp_path / "whole", **settings)
-    stop_at(250, monkeypatch)
-    first = tfmix.train(env, run_dir=tmp_path / "x", **settings)
+    with monkeypatch.context() as patch:
+        stop_at(250, patch)
+        first = tfmix.train(env, run_dir=tmp_path / "x", **settings)
     assert not first.finished and 250 <= first.env_steps < 260
     assert int(rows_of(tmp_path / "x")[-1]["env_steps"]) < 250
-    monkeypatch.undo()
     # What a killed process leaves behind its checkpoint is cut away.
     with (tmp_path / "x" / "metrics.csv").open("a") as file:
         file.write(rows_text(first.folder, 300) + "352,5")
@@ -427,13 +427,13 @@ def assert_same_run(one, other, env_steps):
 
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("lane", ["graph", "python"])
-def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not(
-    lane, shards, tmp_path, monkeypatch
+def test_resume_after_stops_among_a_collections_updates_gives_the_run_that_was_not_stopped(
+    lane, shards, tmp_path, monkeypatch, builds
 ):
     env = "two_step" if lane == "graph" else Threes
     settings = {"algo": "qmix", "env_steps": 60, "n_envs": 2, "log_period_env_steps": 30, **SMALL}
     settings |= {"updates_per_episode": 5.5, "learning_rate_decay": "linear", "eval_episodes": 7}
-    settings |= {"update_shards": shards, "standardise_rewards": True}
+    settings |= {"update_shards": shards, "standardise_rewards": True, "env_workers": 0}
     whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
     folder, resumed = tmp_path / "x", {"env": None if lane == "graph" else env}
     counts = whole.trainer.counters
@@ -805,11 +805,6 @@ def test_a_damaged_run_json_is_one_line(copied, text):
         tfmix.load(copied)
 
 
-def main_py(*words, cwd=ROOT):
-    command = [sys.executable, str(ROOT / "main.py"), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize(
     "words,message",
     [
@@ -826,16 +821,19 @@ def main_py(*words, cwd=ROOT):
         (["--mode=evaluate", "--run_dir=x", "--gamma=0.5"], "--gamma cannot be set"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_code_2(words, message):
+def test_main_answers_a_wrong_request_with_one_line_and_exit_code_2(words, message, main_py):
     done = main_py(*words)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", ["--help", "--mode=list", "--mode=resume"])
+LIST = pytest.param("--mode=list", marks=pytest.mark.slow)  # which imports TensorFlow
+
+
+@pytest.mark.parametrize("words", ["--help", LIST, "--mode=resume"])
 @pytest.mark.parametrize("streams", ["| true", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
-def test_streams_that_are_gone_are_no_traceback(words, streams, tmp_path):
+def test_main_shows_no_traceback_if_its_streams_are_gone(words, streams, tmp_path):
     """Exit code 0 or 2 as ever; 1 and a line if the disk is full beneath the answer."""
     script = f'"$0" "$1" {words} {streams}; echo "code ${{PIPESTATUS[0]}}" > code'
     command = ["bash", "-c", script, sys.executable, str(ROOT / "main.py")]
@@ -851,9 +849,14 @@ def test_streams_that_are_gone_are_no_traceback(words, streams, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "streams", ["2>&1 | true", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"], ids=["pipe", "full", "&-"]
+    "streams",
+    [
+        pytest.param("2>&1 | true", marks=pytest.mark.slow, id="pipe"),
+        pytest.param(">/dev/full 2>/dev/full", marks=pytest.mark.slow, id="full"),
+        pytest.param("<&- >&- 2>&-", id="&-"),
+    ],
 )
-def test_a_training_whose_streams_are_gone_is_saved_and_exported(streams, tmp_path):
+def test_main_saves_and_exports_a_training_whose_streams_are_gone(streams, tmp_path):
     words = "--algo=vdn --env=two_step --env_steps=200 --hidden_size=8 --run_dir=run"
     script = f'"$0" "$1" {words} {streams}; echo "code ${{PIPESTATUS[0]}}" > code'
     command = ["bash", "-c", script, sys.executable, str(ROOT / "main.py")]
@@ -876,7 +879,8 @@ def make(**arguments):
 def test_flags_of_the_users_module_do_not_matter_and_have_their_defaults(tmp_path):
     (tmp_path / "flagged.py").write_text(FLAGGED)
     words = ["--mode=check_env", "--env=flagged:make", "--seed=3", "--env_workers=0"]
-    done = main_py(*words, cwd=tmp_path)
+    command = [sys.executable, str(ROOT / "main.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "agents        2: " in done.stdout
 
@@ -885,8 +889,8 @@ def test_sys_exit_on_the_way_is_one_line_and_exit_code_1(monkeypatch, capsys):
     def leave(*_):
         sys.exit(0)
 
-    monkeypatch.setattr(main, "dispatch", leave)
-    assert main.main(["--env=two_step"]) == 1
+    monkeypatch.setattr(cli, "dispatch", leave)
+    assert cli.main(["--env=two_step"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and "tfmix: sys.exit(0) was called" in err
 
@@ -897,18 +901,18 @@ def test_what_an_error_says_obeys_no_terminal_with_its_traceback_either(monkeypa
             raise ValueError
 
     for error in (KeyError("\x1b[2J\r\n" * 10**6), UnspeakableError(), KeyboardInterrupt()):
-        monkeypatch.setattr(main, "dispatch", mock.Mock(side_effect=error))
+        monkeypatch.setattr(cli, "dispatch", mock.Mock(side_effect=error))
         code = 130 if isinstance(error, KeyboardInterrupt) else 1
-        assert main.main(["--env=two_step"]) == code
+        assert cli.main(["--env=two_step"]) == code
         plain = capsys.readouterr().err
-        assert main.main(["--env=two_step", "--debug"]) == code
+        assert cli.main(["--env=two_step", "--debug"]) == code
         traced = capsys.readouterr().err
         assert plain.startswith("tfmix: ") and plain.count("\n") == 1
         assert traced.startswith("Traceback") and traced.endswith(plain)
         assert "\x1b" not in traced and "\r" not in traced and len(traced) < 10**6
 
 
-def test_help_and_list_show_what_there_is():
+def test_main_shows_its_help_and_what_there_is(main_py):
     shown = main_py("--help")
     assert shown.returncode == 0 and "--updates_per_episode" in shown.stdout
     names = main_py("--mode=list").stdout
@@ -916,7 +920,7 @@ def test_help_and_list_show_what_there_is():
         assert name in names
 
 
-def test_the_command_line_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path):
+def test_main_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path, main_py):
     folder = tmp_path / "run"
     words = ["--algo=qtran_alt", "--env=matrix/qtran", "--env_steps=400", f"--run_dir={folder}"]
     done = main_py(*words)

@@ -18,6 +18,7 @@ FLOORS = [
     ["training"],
     ["runs", "integrations"],
     ["experiments"],
+    ["cli"],
 ]
 ORDER = {name: number for number, names in enumerate(FLOORS) for name in names}
 # The only modules that import TF-Agents.
@@ -113,5 +114,13 @@ def test_paper_flagfiles_and_algorithms_are_complete():
     experiments += ["qtran_base_21x21", "qtran_alt_21x21"]
     for name in single + experiments:
         assert (ROOT / "flags" / "paper" / f"{name}.flags").is_file()
-    for name in ("pymarl", "pymarl2", "epymarl", "wqmix", "jaxmarl_mpe", "qtran_authors"):
+    for name in (
+        "pymarl",
+        "pymarl2",
+        "epymarl",
+        "wqmix",
+        "jaxmarl_mpe",
+        "qtran_authors",
+        "qtran_paper",
+    ):
         assert (ROOT / "flags" / "preset" / f"{name}.flags").is_file()

@@ -591,7 +591,7 @@ def test_the_agent_learns_from_the_replays_dataset_what_the_learner_does():
         np.testing.assert_array_equal(found, wanted)
     algorithm.reset(tf.constant([3, 0]))
     agent.learner.clear()
-    metrics = agent.learner.update(episode, tf.constant(0, tf.int64), tf.constant(5e-4))
+    metrics, _ = agent.learner.update(episode, tf.constant(0, tf.int64), tf.constant(5e-4))
     assert float(metrics["loss"]) == loss > 0
     for found, wanted in zip(trained, algorithm.live.variables, strict=True):
         np.testing.assert_array_equal(found, wanted)

@@ -2,21 +2,27 @@
 
 Dimension letters, the same in every module: B episodes in a batch, T steps,
 N agents, A actions, O observation size, S state size, H GRU units. `legal` is
-True where an action is allowed; `mask` is 1 on steps that really happened.
+True where an action is allowed; `mask` is 1 on real steps and 0 on padding.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
 
 import numpy as np
 
-# `tf.Tensor` while graphs are built, `np.ndarray` where Python steps environments.
-Tensor = Any
+# `typing` has generic named tuples from Python 3.11 and defaults of type variables from 3.13.
+from typing_extensions import NamedTuple, TypeVar
 
-# What `EnvSpec.team_reward` says, in words.
+if TYPE_CHECKING:  # workers read this module and do not import TensorFlow
+    from tensorflow import Tensor
+
+# What an `Episode` is made of: tensors if nothing else is said, arrays, variables or specs.
+T = TypeVar("T", default="Tensor")
+
+# Descriptions of the values of `EnvSpec.team_reward`.
 TEAM_REWARD = {
     "sum": "rewards summed over agents",
     "mean": "mean over agents",
@@ -30,16 +36,16 @@ class EnvSpec:
     """The shape of a task.
 
     Attributes:
-      name: how the user asked for it, such as `mpe/simple_spread`.
+      name: the name that the user gave, such as `mpe/simple_spread`.
       n_agents: N.
-      n_actions: A, the widest of the agents' action sets.
-      obs_size: O, the widest of the agents' observations.
+      n_actions: A, the size of the largest action set of an agent.
+      obs_size: O, the size of the largest observation of an agent.
       state_size: S.
       episode_limit: T, the longest episode in steps.
-      agent_n_actions: every agent's own count of actions; from that count on,
-        actions are padding and never legal.
-      team_reward: how one number came of the agents' rewards: `sum`, `mean`,
-        `one`, or `team` where the task has one reward by itself.
+      agent_n_actions: number of actions of every agent; actions from that number
+        on are padding and never legal.
+      team_reward: how the agents' rewards become one number: `sum`, `mean`, `one`,
+        or `team` if the task has one reward for the team.
       version: the version of the task's source.
     """
 
@@ -55,12 +61,12 @@ class EnvSpec:
 
     @property
     def own_actions(self) -> np.ndarray:
-        """True where an action is an agent's own and not padding, [N, A] bool."""
+        """True where an action is one of the agent's actions and not padding, [N, A] bool."""
         return np.arange(self.n_actions) < np.asarray(self.agent_n_actions)[:, None]
 
 
 class Step(NamedTuple):
-    """What a graph environment returns, one row an environment.
+    """What a graph environment returns, one row for each environment.
 
     obs [B, N, O] float32, state [B, S] float32, legal [B, N, A] bool,
     reward [B] float32, terminated [B] bool, truncated [B] bool.
@@ -74,22 +80,22 @@ class Step(NamedTuple):
     truncated: Tensor
 
 
-class Episode(NamedTuple):
+class Episode(NamedTuple, Generic[T]):
     """Whole episodes, padded to T steps; the last observation is kept.
 
     obs [B, T+1, N, O] float32, state [B, T+1, S] float32,
     legal [B, T+1, N, A] bool, action [B, T, N] int32, reward [B, T] float32,
-    terminated [B, T] float32 (1 where the future is worth nothing),
+    terminated [B, T] float32 (1 where the value of the future is 0),
     mask [B, T] float32 (1 on real steps). A single episode lacks the B.
     """
 
-    obs: Tensor
-    state: Tensor
-    legal: Tensor
-    action: Tensor
-    reward: Tensor
-    terminated: Tensor
-    mask: Tensor
+    obs: T
+    state: T
+    legal: T
+    action: T
+    reward: T
+    terminated: T
+    mask: T
 
 
 # What one part expects of another. `tfmix.envs.kinds.kind_of` says which kind an environment is.
@@ -212,7 +218,7 @@ class Collector(Protocol):
     @property
     def restarts(self) -> int: ...  # noqa: D102
 
-    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
+    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode[Any]:
         """Plays `batch` episodes and returns them whole and padded.
 
         Args:

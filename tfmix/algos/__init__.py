@@ -24,7 +24,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
 
 
 def check(name: str) -> None:
-    """Raises UserError, with the nearest name, where there is no such algorithm."""
+    """Raises UserError, with the nearest name, if there is no such algorithm."""
     if name not in REGISTRY:
         raise UserError(f"there is no algorithm {name!r}{nearest(name, REGISTRY)}")
 

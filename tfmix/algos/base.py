@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Literal
 
 import tensorflow as tf
 
@@ -17,10 +17,9 @@ from tfmix.networks.layers import Networks, reset_weights
 from tfmix.types import EnvSpec, Episode
 
 Metrics = dict[str, tf.Tensor]
-NetworksT = TypeVar("NetworksT", bound=Networks)
 
 
-class Algorithm(tf.Module, abc.ABC, Generic[NetworksT]):
+class Algorithm(tf.Module, abc.ABC):
     """An algorithm for tasks of one shape.
 
     A subclass declares what it is in class attributes, so that nothing has to look for
@@ -46,6 +45,8 @@ class Algorithm(tf.Module, abc.ABC, Generic[NetworksT]):
     has_mixer: ClassVar[bool] = False
     critic: ClassVar[Literal["none", "joint", "counterfactual", "central"]] = "none"
     value_per_agent: ClassVar[bool] = False
+    live: Networks
+    target: Networks
 
     def __init__(self, spec: EnvSpec, config: Config):
         super().__init__()
@@ -63,7 +64,7 @@ class Algorithm(tf.Module, abc.ABC, Generic[NetworksT]):
         return cls.settings | returns | agent_spec.settings_read(config)
 
     @abc.abstractmethod
-    def build(self) -> NetworksT:
+    def build(self) -> Networks:
         """Makes the networks, `agent` among them."""
 
     @abc.abstractmethod

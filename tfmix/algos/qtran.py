@@ -9,6 +9,9 @@ same best joint action.
 
 from __future__ import annotations
 
+import abc
+from typing import NamedTuple
+
 import tensorflow as tf
 import tf_keras
 
@@ -16,8 +19,6 @@ from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
 from tfmix.networks.layers import Linear, Mlp, Networks, matmul
 from tfmix.types import Episode
-
-SETTINGS = frozenset({"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"})
 
 
 def encode_taken(layer: Linear, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
@@ -166,10 +167,65 @@ class StateValue(tf_keras.layers.Layer):
         return tf.squeeze(self.value(tf.reduce_sum(self.encode(hidden), 2)), -1)
 
 
-class QtranBase(Algorithm):
+class Opening(NamedTuple):
+    """What both of QTRAN's losses begin with.
+
+    Attributes:
+      state: [B, T, S].
+      q: [B, T, N, A], the agents' values.
+      hidden: [B, T, N, H], the agents' hidden states, not detached.
+      greedy: [B, T, N] int32, each agent's best legal action u* by the live network.
+      target: y, constant to the gradient, one number for each joint network:
+        [B, T] or [B, T, N].
+    """
+
+    state: tf.Tensor
+    q: tf.Tensor
+    hidden: tf.Tensor
+    greedy: tf.Tensor
+    target: tf.Tensor
+
+
+class Qtran(Algorithm):
+    """What the two have in common; they differ in the joint network and in L_nopt."""
+
+    settings = frozenset(
+        {"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"}
+    )
+
+    @abc.abstractmethod
+    def joint_of(
+        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns Q_jt of a joint action, [B, T], or that of each agent's network, [B, T, N].
+
+        Args:
+          networks: the live ones or the targets.
+          state: [B, T, S].
+          hidden: [B, T, N, H], of the same networks.
+          action: [B, T, N] int32.
+        """
+
+    def opening(self, batch: Episode) -> Opening:
+        """Unrolls the agents, chooses their best actions, and computes y."""
+        q, hidden = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A], [.., H]
+        target_q, target_hidden = self.target.agent.unroll(batch.obs, batch.action)
+        state, next_state = batch.state[:, :-1], batch.state[:, 1:]
+        best = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
+        next_best = best[:, 1:]
+        if not self.config.double_q:
+            next_best = ops.legal_argmax(target_q[:, 1:], batch.legal[:, 1:])
+        target = self.td_target(
+            batch,
+            self.joint_of(self.target, next_state, target_hidden[:, 1:], next_best),
+            lambda: self.joint_of(self.target, state, target_hidden[:, :-1], batch.action),
+        )
+        return Opening(state, q[:, :-1], hidden[:, :-1], best[:, :-1], target)
+
+
+class QtranBase(Qtran):
     """QTRAN-base, the form of PyMARL with arch `qtran_paper`."""
 
-    settings = SETTINGS
     critic = "joint"
 
     def build(self) -> Networks:
@@ -182,6 +238,12 @@ class QtranBase(Algorithm):
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
 
+    def joint_of(
+        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+    ) -> tf.Tensor:
+        """Q_jt, [B, T]."""
+        return networks.joint(state, hidden, action)
+
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
         """L = L_td + opt_loss L_opt + nopt_min_loss L_nopt, over real steps.
 
@@ -192,28 +254,14 @@ class QtranBase(Algorithm):
         L_opt  = (sum_i Q_i(u*_i) - sg Q_jt(u*) + V)^2
         L_nopt = min(sum_i Q_i(u_i) - sg Q_jt(u) + V, 0)^2
         """
-        q, hidden = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A], [.., H]
-        target_q, target_hidden = self.target.agent.unroll(batch.obs, batch.action)
-        state, next_state = batch.state[:, :-1], batch.state[:, 1:]
-        best = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
-        q, hidden, greedy = q[:, :-1], hidden[:, :-1], best[:, :-1]
-        next_best = best[:, 1:]
-        if not self.config.double_q:
-            next_best = ops.legal_argmax(target_q[:, 1:], batch.legal[:, 1:])
-
-        joint = self.live.joint(state, hidden, batch.action)  # [B, T]
-        next_joint = self.target.joint(next_state, target_hidden[:, 1:], next_best)
-        target = self.td_target(
-            batch,
-            next_joint,
-            lambda: self.target.joint(state, target_hidden[:, :-1], batch.action),
-        )
+        state, q, hidden, greedy, target = self.opening(batch)
+        joint = self.joint_of(self.live, state, hidden, batch.action)  # [B, T]
         td_loss = ops.masked_mean(tf.square(joint - target), batch.mask)
 
         value = self.live.value(state, hidden)  # [B, T]
-        greedy_joint = tf.stop_gradient(self.live.joint(state, hidden, greedy))
+        greedy_joint = self.joint_of(self.live, state, hidden, greedy)
         greedy_sum = tf.reduce_sum(ops.gather_actions(q, greedy), -1)
-        opt_error = greedy_sum - greedy_joint + value
+        opt_error = greedy_sum - tf.stop_gradient(greedy_joint) + value
         opt_loss = ops.masked_mean(tf.square(opt_error), batch.mask)
 
         taken_sum = tf.reduce_sum(ops.gather_actions(q, batch.action), -1)
@@ -231,10 +279,10 @@ class QtranBase(Algorithm):
         }
 
 
-class QtranAlt(Algorithm):
+class QtranAlt(Qtran):
     """QTRAN-alt, recurrent, with a counterfactual joint network for each agent."""
 
-    settings = SETTINGS
+    settings = Qtran.settings | {"qtran_slack"}
     critic = "counterfactual"
     value_per_agent = True
 
@@ -248,45 +296,41 @@ class QtranAlt(Algorithm):
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
 
+    def joint_of(
+        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+    ) -> tf.Tensor:
+        """Q_jt of each agent's network, [B, T, N]."""
+        return ops.gather_actions(networks.joint(state, hidden, action), action)
+
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
         """L = L_td + opt_loss L_opt + nopt_min_loss L_nopt-min, over real steps and agents.
 
-        Condition 4b is only an inequality and leaves Q' loose; condition 7
-        (Son et al. 2019, theorem 2) asks that for every agent, beside the
-        others' actions as taken, at least one own action meets it with
-        equality. Q_jt,i(., u_-i) is agent i's network, all its actions at once:
+        Condition 4b is only an inequality and leaves Q' loose. Condition 7 (Son
+        et al. 2019, theorem 2) asks that for every agent, beside the others'
+        actions as taken, at least one own action meets it with equality: m_i = 0.
+        Three or more agents cannot in general meet it, see docs/algorithms.md, so
+        m_i > 0 counts `qtran_slack` times as much as m_i < 0, which breaks 4b;
+        with 1 this is the paper's loss. Q_jt,i(., u_-i) is agent i's network, all
+        its actions at once:
 
         L_td       = mean_i (Q_jt,i(u_i, u_-i) - y_i)^2,
                      y_i = r + gamma (1 - d) Q_jt,i'(s_{t+1}, u*_{t+1})
         L_opt      = mean_i (sum_j Q_j(u*_j) - sg Q_jt,i(u*) + V)^2
-        L_nopt-min = mean_i (min_a D_i(a))^2 over agent i's legal actions a,
+        L_nopt-min = mean_i [min(m_i, 0)^2 + slack max(m_i, 0)^2],
+                     m_i = min over agent i's legal actions a of D_i(a),
                      D_i(a) = Q_i(a) + sum_{j!=i} Q_j(u_j) - sg Q_jt,i(a, u_-i) + V
-        """
-        q, hidden = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A], [.., H]
-        target_q, target_hidden = self.target.agent.unroll(batch.obs, batch.action)
-        state, next_state = batch.state[:, :-1], batch.state[:, 1:]
-        best = ops.legal_argmax(q, batch.legal)  # [B, T+1, N]
-        q, hidden, greedy = q[:, :-1], hidden[:, :-1], best[:, :-1]
-        next_best = best[:, 1:]
-        if not self.config.double_q:
-            next_best = ops.legal_argmax(target_q[:, 1:], batch.legal[:, 1:])
 
+        The mean of L_nopt-min is over agents with two or more legal actions: with
+        one alone, m_i = 0 would ask for equality at every joint action of the
+        others. If no agent has two, it is mean_i min(D_i(u_i), 0)^2, condition 4b.
+        """
+        state, q, hidden, greedy, target = self.opening(batch)
         counterfactual = self.live.joint(state, hidden, batch.action)  # [B, T, N, A]
         joint = ops.gather_actions(counterfactual, batch.action)  # [B, T, N]
-        next_joint = ops.gather_actions(
-            self.target.joint(next_state, target_hidden[:, 1:], next_best), next_best
-        )
-        target = self.td_target(
-            batch,
-            next_joint,
-            lambda: ops.gather_actions(
-                self.target.joint(state, target_hidden[:, :-1], batch.action), batch.action
-            ),
-        )
         td_loss = self._mean(tf.square(joint - target), batch.mask)
 
         value = self.live.value(state, hidden)[..., None]  # [B, T, 1]
-        greedy_joint = ops.gather_actions(self.live.joint(state, hidden, greedy), greedy)
+        greedy_joint = self.joint_of(self.live, state, hidden, greedy)
         greedy_sum = tf.reduce_sum(ops.gather_actions(q, greedy), -1, keepdims=True)
         opt_error = greedy_sum - tf.stop_gradient(greedy_joint) + value  # [B, T, N]
         opt_loss = self._mean(tf.square(opt_error), batch.mask)
@@ -294,13 +338,17 @@ class QtranAlt(Algorithm):
         taken = ops.gather_actions(q, batch.action)  # [B, T, N]
         others = tf.reduce_sum(taken, -1, keepdims=True) - taken
         gap = q + (others + value)[..., None] - tf.stop_gradient(counterfactual)
-        gap = tf.where(batch.legal[:, :-1], gap, tf.fill(tf.shape(gap), gap.dtype.max))
-        smallest = tf.reduce_min(gap, -1)  # [B, T, N]
-        # Padded rows have no legal action: their minimum must not be squared.
-        real = tf.broadcast_to(batch.mask[..., None] > 0, tf.shape(smallest))
-        nopt_loss = self._mean(
-            tf.square(tf.where(real, smallest, tf.zeros_like(smallest))), batch.mask
-        )
+        legal = batch.legal[:, :-1]
+        chooses = tf.reduce_sum(tf.cast(legal, tf.int32), -1) > 1  # [B, T, N]
+        smallest = tf.reduce_min(tf.where(legal, gap, tf.fill(tf.shape(gap), gap.dtype.max)), -1)
+        # An agent without a legal action, as on padding, has no minimum to square.
+        smallest = tf.where(chooses, smallest, ops.gather_actions(gap, batch.action))
+        slack = self.config.qtran_slack * tf.cast(chooses, tf.float32)
+        nopt_error = tf.square(tf.minimum(smallest, 0.0))
+        nopt_error += slack * tf.square(tf.maximum(smallest, 0.0))
+        counted = tf.cast(chooses | ~tf.reduce_any(chooses, -1, keepdims=True), tf.float32)
+        nopt_error = tf.reduce_sum(counted * nopt_error, -1) / tf.reduce_sum(counted, -1)
+        nopt_loss = ops.masked_mean(nopt_error, batch.mask)
 
         loss = td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
         return loss, {

@@ -41,11 +41,13 @@ class MixedNetworks(Networks):
     mixer: tf_keras.layers.Layer
 
 
-class ValueMixing(Algorithm[MixedNetworks]):
+class ValueMixing(Algorithm):
     """Q-learning on a mixture of the agents' values."""
 
     settings = frozenset({"double_q"})
     has_mixer = True
+    live: MixedNetworks
+    target: MixedNetworks
 
     def build(self) -> MixedNetworks:
         """Makes the agents' networks and the mixer."""
@@ -104,7 +106,7 @@ class ValueMixing(Algorithm[MixedNetworks]):
           ValueError: the mixer returned another shape.
         """
         agent_q = ops.gather_actions(q[:, steps], action)
-        q_tot = networks.mixer(
+        q_tot: tf.Tensor = networks.mixer(
             agent_q,
             batch.state[:, steps],
             agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),

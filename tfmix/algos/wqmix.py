@@ -16,7 +16,9 @@ import tf_keras
 from tfmix import ops
 from tfmix.algos.base import Algorithm, Metrics
 from tfmix.algos.qmix import MonotonicMixer
-from tfmix.networks.layers import Mlp, Networks
+from tfmix.algos.value_mixing import MixedNetworks
+from tfmix.networks.agent import AgentTeam
+from tfmix.networks.layers import Mlp
 from tfmix.types import Episode
 
 
@@ -43,6 +45,13 @@ class UnrestrictedMixer(tf_keras.layers.Layer):
         return tf.squeeze(value, -1)
 
 
+class WeightedNetworks(MixedNetworks):
+    """QMIX's networks and the central ones."""
+
+    central_agent: AgentTeam
+    central_mixer: UnrestrictedMixer
+
+
 class WeightedQmix(Algorithm):
     """What the two have in common; they differ in the weight."""
 
@@ -51,11 +60,13 @@ class WeightedQmix(Algorithm):
     )
     has_mixer = True
     critic = "central"
+    live: WeightedNetworks
+    target: WeightedNetworks
 
-    def build(self) -> Networks:
+    def build(self) -> WeightedNetworks:
         """QMIX's agents and mixer; central agents of their own and their free mixer."""
         spec, config = self.spec, self.config
-        return Networks(
+        return WeightedNetworks(
             agent=self.new_agents(),
             mixer=MonotonicMixer(
                 spec.n_agents,

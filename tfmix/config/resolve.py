@@ -14,6 +14,9 @@ from tfmix.errors import UserError
 
 FLAGS_FOLDER = Path(__file__).resolve().parents[2] / "flags"
 
+# What a run trained with if its run.json is older than the setting and the default is another.
+BEFORE_THE_SETTING: dict[str, Any] = {"qtran_slack": 1.0}
+
 
 def flagfiles_for(algo: str, env: str) -> list[Path]:
     """The flagfiles that belong to an environment and an algorithm, in order.
@@ -85,7 +88,10 @@ def env_arguments(config: Config) -> dict[str, Any]:
 
 
 def from_dict(stored: Mapping[str, Any]) -> Config:
-    """The configuration of a run folder's run.json.
+    """Returns the configuration of a run folder's run.json.
+
+    A setting that it lacks is as it was before the setting existed, so that a
+    resumed run trains as it began.
 
     Raises:
       UserError: a field this version does not know, or one of the wrong type or out
@@ -101,4 +107,5 @@ def from_dict(stored: Mapping[str, Any]) -> Config:
         parse(as_flags(stored))  # are all in bounds?
     except UserError as error:
         raise UserError(f"run.json: {error}") from error
-    return Config(**{n: tuple(v) if n == "env_arg" else v for n, v in stored.items()})
+    found = {n: tuple(v) if n == "env_arg" else v for n, v in stored.items()}
+    return Config(**{**BEFORE_THE_SETTING, **found})

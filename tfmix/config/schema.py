@@ -288,7 +288,15 @@ class Config:
     )
     opt_loss: float = _setting(1.0, "Weight of QTRAN's L_opt.", "networks", low=0.0)
     nopt_min_loss: float = _setting(
-        0.1, "Weight of QTRAN's L_nopt (base) or L_nopt-min (alt).", "networks", low=0.0
+        10.0, "Weight of QTRAN's L_nopt (base) or L_nopt-min (alt).", "networks", low=0.0
+    )
+    qtran_slack: float = _setting(
+        0.001,
+        "Share of L_nopt-min in which it counts that Q' lies above Q_jt at all of an agent's own "
+        "actions (QTRAN-alt): 1 is the paper's condition (7), 0 leaves condition (4b) alone.",
+        "networks",
+        low=0.0,
+        high=1.0,
     )
 
     eval_episodes: int = _setting(

@@ -37,7 +37,9 @@ def make_graph(name: str, config: Config) -> Any:
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise UserError(f"{name} needs --env_arg={parameter.name}=...")
     if config.episode_limit:
-        raise UserError(f"{name} has its own episode limit; --episode_limit is for Python ones")
+        raise UserError(
+            f"{name} has its own episode limit: --episode_limit is for Python environments only"
+        )
     try:
         return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
     except (ArithmeticError, MemoryError, TypeError, ValueError) as error:

@@ -101,7 +101,7 @@ def is_graph(name: str) -> bool:
     if prefix in PYTHON:
         raise UserError(f"--env={name}: write {prefix}/{PYTHON[prefix][2]}")
     if ":" in prefix:
-        raise UserError(f"--env={name}: write module:function, a path of names on either side")
+        raise UserError(f"--env={name}: write module:function, such as my_package.my_module:MyEnv")
     family = [known for known in GRAPH if known.startswith(f"{prefix}/")]
     close = nearest(name, family)
     if family and not close:

@@ -1,8 +1,4 @@
-"""The recurrent agent's arithmetic: a GRU between two linear layers, step by step and unrolled.
-
-Linear, ReLU, GRU cell, Linear, the agent of every value-decomposition paper
-since QMIX (Rashid et al. 2018, section 6.1).
-"""
+"""The recurrent agent in TensorFlow: a GRU between two linear layers, one step and unrolled."""
 
 from __future__ import annotations
 
@@ -13,7 +9,9 @@ import tensorflow as tf
 
 
 class RecurrentWeights(NamedTuple):
-    """I is the input size: O, then A with the last action, then N with the id.
+    """Holds the weights of one network.
+
+    I is the input size: O, then A with the last action, then N with the id.
 
     encode [I, H], encode_bias [H], gates [H, 3H], gates_bias [3H],
     recur [H, 3H], recur_bias [3H] (in the order reset, update, candidate),
@@ -30,15 +28,15 @@ class RecurrentWeights(NamedTuple):
     head_bias: tf.Tensor
 
 
-# What the GRU itself computes with.
+# The weights of the GRU itself.
 GRU_WEIGHTS = ("gates", "gates_bias", "recur", "recur_bias")
 
 
 class Gates(NamedTuple):
-    """What a GRU cell computes on its way, each [M, H].
+    """Holds the intermediate results of a GRU cell, [M, H] each.
 
-    `recurrent` is the candidate's share of the hidden state, before the reset
-    gate is applied to it.
+    `recurrent` is the part of the candidate that comes from the hidden state, before
+    the reset gate multiplies it.
     """
 
     reset: tf.Tensor
@@ -48,11 +46,15 @@ class Gates(NamedTuple):
 
 
 def gru_gates(weights: RecurrentWeights, x: tf.Tensor, hidden: tf.Tensor) -> Gates:
-    """The gates of a GRU cell whose reset gate stands behind the matrix product.
+    """Computes the gates of a GRU cell that applies the reset gate after the matrix product.
 
-    The form of Cho et al. (2014) that cuDNN and PyTorch use.
+    This is the form of Cho et al. (2014) that cuDNN and PyTorch use:
+
+      r = sigmoid(x W_r + h U_r + b_r), z = sigmoid(x W_z + h U_z + b_z),
+      c = tanh(x W_c + b_c + r (h U_c + d_c))
 
     Args:
+      weights: of the network.
       x: [M, H], the encoded input.
       hidden: [M, H].
     """
@@ -68,9 +70,10 @@ def gru_gates(weights: RecurrentWeights, x: tf.Tensor, hidden: tf.Tensor) -> Gat
 def recurrent_step(
     weights: RecurrentWeights, inputs: tf.Tensor, hidden: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of the agent network.
+    """Computes one step of the agent network.
 
     Args:
+      weights: of the network.
       inputs: [M, I].
       hidden: [M, H].
 
@@ -83,7 +86,7 @@ def recurrent_step(
 
 
 def next_hidden(gates: Gates, hidden: tf.Tensor) -> tf.Tensor:
-    """The hidden state behind a step, from that ahead of it, [M, H] both."""
+    """Computes the hidden state after a step, h' = z h + (1 - z) c; [M, H] all."""
     return gates.update * hidden + (1.0 - gates.update) * gates.candidate
 
 
@@ -91,12 +94,12 @@ def recurrent_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tuple[tf.
     """Runs the agent network over whole episodes from a zero hidden state.
 
     Args:
-      weights: those of the first layer are not looked at.
-      encoded: [T, M, H], the first layer's output ahead of the ReLU, time first,
+      weights: of the network; those of the first layer are not read.
+      encoded: [T, M, H], the first layer's output before the ReLU, time first,
         all sizes known.
 
     Returns:
-      q [T, M, A] and the hidden states [T, M, H] behind each step.
+      q [T, M, A] and the hidden states [T, M, H] after each step.
     """
     length, rows, size = encoded.shape
     hidden = _gru_unroll(weights, encoded)
@@ -111,12 +114,14 @@ def _scan(
     outputs: int,
     backward: bool = False,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Calls `carry, outputs = step(carry, *(x[t] for x in rows))` for each t, or from the last on.
+    """Calls `carry, outputs = step(carry, *(x[t] for x in rows))` for each t.
 
     Args:
-      step: returns as many outputs [M, H] as `outputs` says.
-      carry: tensors of any shape.
+      step: returns the next carry and `outputs` tensors [M, H].
+      carry: the first carry, tensors of any shape.
       rows: tensors [T, M, H].
+      outputs: the number of tensors that a step returns beside the carry.
+      backward: from the last t to the first.
 
     Returns:
       the last carry and the outputs, [T, M, H] each, in the order of time.
@@ -127,7 +132,7 @@ def _scan(
     write = [tf.TensorArray(dtype, length, element_shape=shape) for _ in range(outputs)]
 
     def body(i: tf.Tensor, carry: list[tf.Tensor], write: list[Any]) -> tuple[Any, Any, Any]:
-        t = length - 1 - i if backward else i  # no turned copies
+        t = length - 1 - i if backward else i  # reads in reverse order, no reversed copies
         carry, found = step(carry, *(x.read(t) for x in read))
         return i + 1, carry, [w.write(t, x) for w, x in zip(write, found, strict=True)]
 
@@ -139,12 +144,11 @@ def _scan(
 
 
 def _gru_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tf.Tensor:
-    """The hidden states [T, M, H] of `recurrent_unroll`, with a gradient of its own.
+    """Computes the hidden states [T, M, H] of `recurrent_unroll`, with a custom gradient.
 
-    The gates are kept for it (where no gradient is asked for, XLA drops them),
-    and the way back sums up the weights' gradients as it goes, while a step's
-    numbers are at hand: automatic differentiation would store and read again
-    several times as much.
+    The forward pass keeps the gates for it (XLA drops them if no gradient is needed).
+    The backward pass accumulates the weights' gradients step by step. Automatic
+    differentiation would store and read several times as much.
     """
     start = tf.zeros(encoded.shape[1:])
 
@@ -169,11 +173,12 @@ def _gru_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _gru_gradient(weights: RecurrentWeights, rows: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    """Gradients of `_gru_unroll` in its input and in each of `GRU_WEIGHTS`.
+    """Computes the gradients of `_gru_unroll` with respect to its input and `GRU_WEIGHTS`.
 
     Args:
-      rows: [T, M, H] each: the loss's gradient in the hidden states, the encoded
-        inputs, the hidden states ahead of each step, the gates.
+      weights: of the network.
+      rows: [T, M, H] each: the loss's gradient with respect to the hidden states, the
+        encoded inputs, the hidden states before each step, the gates.
     """
     to_reset, to_update, to_recurrent = tf.split(tf.transpose(weights.recur), 3, axis=0)
     to_x = tf.transpose(weights.gates)

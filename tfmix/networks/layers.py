@@ -48,19 +48,22 @@ class Linear(SeededLayer):
     Args:
       n_in: size of the last axis of x.
       n_out: size of the last axis of y.
-      has_bias: whether there is a b.
+      has_bias: whether there is a b; otherwise `bias` is None.
     """
 
     def __init__(self, n_in: int, n_out: int, name: str = "linear", has_bias: bool = True):
         super().__init__(name)
+        self.has_bias = has_bias
         self.kernel = self.add_uniform("kernel", [n_in, n_out], n_in)
-        self.bias = self.add_uniform("bias", [n_out], n_in) if has_bias else None
+        self.bias: tf.Variable = None  # type: ignore[assignment]  # who reads it asked for it
+        if has_bias:
+            self.bias = self.add_uniform("bias", [n_out], n_in)
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Maps x [..., n_in] to [..., n_out]."""
         y = matmul(x, self.kernel)
-        return y if self.bias is None else y + self.bias
+        return y + self.bias if self.has_bias else y
 
 
 class Mlp(tf_keras.layers.Layer):
@@ -83,7 +86,8 @@ class Mlp(tf_keras.layers.Layer):
         """Maps x [..., sizes[0]] to [..., sizes[-1]]."""
         for linear in self.linears[:-1]:
             x = tf.nn.relu(linear(x))
-        return self.linears[-1](x)
+        y: tf.Tensor = self.linears[-1](x)
+        return y
 
 
 class Networks(tf.Module):
@@ -102,7 +106,7 @@ class Networks(tf.Module):
 
 
 def reset_weights(networks: tf.Module, seed: tf.Tensor) -> None:
-    """Draws every weight of every `SeededLayer` in `networks` from `seed` [2]."""
+    """Draws every weight of every `SeededLayer` in `networks` from `seed`, [2] int."""
     layers = [m for m in (networks, *networks.submodules) if isinstance(m, SeededLayer)]
     for index, layer in enumerate(layers):
         for number, (weight, bound) in enumerate(zip(layer.weights, layer.bounds, strict=True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,11 @@ class ExportedPolicy(tf.Module):
       weights: the weights of each network, as `AgentTeam.read` returns them.
     """
 
-    def __init__(self, agent_spec: AgentSpec, weights: list[Weights]):
+    def __init__(self, agent_spec: AgentSpec, weights: Sequence[Weights]):
         super().__init__()
         self.agent_spec = agent_spec
         self.weights = [[tf.Variable(w, trainable=False) for w in network] for network in weights]
+        self.functions: dict[str, Any] = {}  # a SavedModel holds what is an attribute
 
     def _step(
         self, obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
@@ -85,7 +87,7 @@ class ExportedPolicy(tf.Module):
                 tf.TensorSpec([None, n, k], tf.float32, "hidden"),
             ]
         )
-        def act(obs, legal, hidden):
+        def act(obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor) -> dict[str, tf.Tensor]:
             agent = tf.broadcast_to(tf.range(n), tf.shape(obs)[:-1])
             return self._step(obs, own_legal(self.agent_spec, legal), hidden, agent)
 
@@ -97,11 +99,13 @@ class ExportedPolicy(tf.Module):
                 tf.TensorSpec([None], tf.int32, "agent"),
             ]
         )
-        def act_agent(obs, legal, hidden, agent):
+        def act_agent(
+            obs: tf.Tensor, legal: tf.Tensor, hidden: tf.Tensor, agent: tf.Tensor
+        ) -> dict[str, tf.Tensor]:
             return self._step(obs, own_legal(self.agent_spec, legal, agent), hidden, agent)
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "batch_size")])
-        def initial_state(batch_size):
+        def initial_state(batch_size: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"hidden": tf.zeros([batch_size, n, k])}
 
         return {"act": act, "act_agent": act_agent, "initial_state": initial_state}
@@ -150,9 +154,9 @@ def compare_with_live(algorithm: Algorithm, signatures: Any, batch: int = 4) -> 
     alone = [hidden[:, i] for i in range(spec.n_agents)]
     for _ in range(CHECK_STEPS):
         obs = tf.constant(random.normal(size=[*shape, spec.obs_size]), tf.float32)
-        legal = random.random([*shape, spec.n_actions]) < 0.7
-        legal[..., 0] = True
-        legal = tf.constant(legal & np.asarray(spec.own_actions))
+        allowed = random.random([*shape, spec.n_actions]) < 0.7
+        allowed[..., 0] = True
+        legal = tf.constant(allowed & np.asarray(spec.own_actions))
         action, q, policy_state = algorithm.act(obs, legal, policy_state)
         team = signatures["act"](obs=obs, legal=legal, hidden=hidden)
         singles = [

@@ -19,6 +19,7 @@ from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.types import EnvSpec
 from tfmix.utils.quiet import quiet_import
+from tfmix.utils.signals import raise_again
 
 if TYPE_CHECKING:
     from tfmix.runs.run import Run
@@ -187,7 +188,7 @@ def resume(
         from tfmix.runs import lifecycle
 
         run, heard = lifecycle.resume_stored(stored, old_end, verbose)
-    lifecycle.raise_again(heard)
+    raise_again(heard)
     return run
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.kinds import Kind, kind_of
-from tfmix.types import Episode, GraphEnv
+from tfmix.types import Episode, GraphEnv, Step
 
 Act = Callable[..., tuple[Any, ...]]
 FOLD = tf.random.experimental.stateless_fold_in
@@ -81,7 +81,14 @@ class GraphCollector:
             tf.TensorArray(tf.float32, limit, element_shape=[batch]) for _ in range(3)
         ]
 
-        def play(t, alive, policy_state, env_state, now, arrays):
+        def play(
+            t: Any,
+            alive: tf.Tensor,
+            policy_state: tf.Tensor,
+            env_state: Any,
+            now: Step,
+            arrays: list[tf.TensorArray],
+        ) -> tuple[Any, ...]:
             seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
             action, _, policy_state = self.act(now.obs, now.legal, policy_state, epsilon, seeds[0])
             env_state, after = self.env.step(env_state, action, seeds[1])
@@ -110,11 +117,11 @@ class GraphCollector:
             now,
             with_last + per_step,
         )
-        _, _, _, _, last, arrays = tf.while_loop(
+        _, _, _, _, last, written = tf.while_loop(
             lambda t, *_: t < limit, play, start, maximum_iterations=limit
         )
-        steps = [array.stack() for array in arrays]
-        with_last = [
+        steps = [array.stack() for array in written]
+        views = [
             tf.concat([x, y[None]], 0)
             for x, y in zip(steps[:3], (last.obs, last.state, last.legal), strict=True)
         ]
@@ -122,7 +129,7 @@ class GraphCollector:
         def batch_first(x: tf.Tensor) -> tf.Tensor:
             return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
-        return Episode(*(batch_first(x) for x in with_last + steps[3:]))
+        return Episode(*(batch_first(x) for x in views + steps[3:]))
 
     def close(self) -> None:
         """Do nothing: an environment in the graph holds no resources."""

@@ -35,7 +35,9 @@ class PythonCollector:
         """Return how many workers were replaced so far."""
         return self.vector_env.restarts
 
-    def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode:
+    def collect(
+        self, seed: Any, first_episode: Any, epsilon: Any, batch: int
+    ) -> Episode[np.ndarray]:
         """Play `batch` episodes, at most n_envs at a time.
 
         Args:
@@ -64,7 +66,7 @@ class PythonCollector:
 
     def _play_round(
         self, team: Any, sequences: list[np.random.SeedSequence], epsilon: float
-    ) -> Episode:
+    ) -> Episode[np.ndarray]:
         """Play one episode in each of the first environments, from one seed sequence each."""
         vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(sequences)
         explore_mask, scores = buffers.explore_mask, buffers.exploration_scores

@@ -55,4 +55,7 @@ def dump(path: Path, batch: Episode, about: Mapping[str, Any]) -> None:
       OSError: the file cannot be written.
     """
     with files.create(path) as file:
-        np.savez(file, **{name: np.asarray(x) for name, x in {**batch._asdict(), **about}.items()})
+        arrays: dict[str, Any] = {
+            name: np.asarray(x) for name, x in {**batch._asdict(), **about}.items()
+        }
+        np.savez(file, **arrays)

@@ -12,7 +12,7 @@ from tfmix.types import Collector, EnvSpec, Episode
 from tfmix.utils import memory
 
 
-def returns(episode: Episode) -> Any:
+def returns(episode: Episode[Any]) -> Any:
     """Return the undiscounted return of each episode, [B]."""
     return (
         (episode.reward * episode.mask).sum(-1)

@@ -130,7 +130,7 @@ class EpisodeReplay:
 
     def newest(self) -> Episode:
         """Return the n_envs episodes that were added last, with the numbers that were stored."""
-        return self.read(self._first_rows + self._last % self._length)
+        return self.read(self._last % self._length + self._first_rows)
 
     def sample(self, seed: tf.Tensor, batch_episodes: int) -> Episode:
         """Draw episodes uniformly; the replay must hold at least one.

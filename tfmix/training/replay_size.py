@@ -15,7 +15,7 @@ from tfmix.utils import memory
 HOST = "cpu:*"
 
 
-def episode_spec(spec: EnvSpec) -> Episode:
+def episode_spec(spec: EnvSpec) -> Episode[tf.TensorSpec]:
     """Return shapes and types of one episode of a task, without the batch axis."""
     t, n, a = spec.episode_limit, spec.n_agents, spec.n_actions
     return Episode(
@@ -29,7 +29,7 @@ def episode_spec(spec: EnvSpec) -> Episode:
     )
 
 
-def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
+def stored_spec(spec: EnvSpec, number_type: str) -> Episode[tf.TensorSpec]:
     """Return shapes and types of an episode in the replay: the smallest types that hold it.
 
     None is int32 or bool, because TensorFlow cannot write their rows on a GPU.
@@ -42,7 +42,7 @@ def stored_spec(spec: EnvSpec, number_type: str) -> Episode:
     )
 
 
-def episode_bytes(kinds: Episode) -> int:
+def episode_bytes(kinds: Episode[tf.TensorSpec]) -> int:
     """Return the bytes of an episode with the types of `episode_spec` or `stored_spec`."""
     # Python's integers do not overflow; NumPy's do, silently.
     return sum(math.prod(x.shape) * x.dtype.size for x in kinds)

@@ -164,7 +164,7 @@ class _MissingEnv:
     def __init__(self, folder: Path, name: str, spec: EnvSpec):
         self.folder, self.name, self.spec = folder, name, spec
 
-    def collect(self, *_: Any) -> Episode:
+    def collect(self, *_: Any) -> Episode[Any]:
         """Raise UserError, because there is no environment to play in."""
         envs.check_import(self.name, self.folder)
         raise UserError(

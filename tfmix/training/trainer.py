@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -62,9 +64,9 @@ class Trainer:
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.metric_names = self._trace_update()
         self.accumulator = MetricAccumulator(len(self.metric_names))
-        self.run_iterations = (
-            tf.function(self._iterations) if self.collector.compiled else self._iterations
-        )
+        self.run_iterations: Callable[..., Any] = self._iterations
+        if self.collector.compiled:
+            self.run_iterations = tf.function(self._iterations)
         self._compiled_store_and_learn = tf.function(self._store_and_learn)
         self._max_iterations = self._max_updates = 1  # of one call
         kept = self.replay.variables() if config.checkpoint_replay else ()
@@ -116,7 +118,7 @@ class Trainer:
           whether all numbers are finite, [] bool; the updates that are left, [] int64.
         """
         last = self.counters.updates + updates
-        ok, due = True, self._updates_due()
+        ok, due = tf.constant(True), self._updates_due()
         if due > 0:
             ok, due = self._compiled_store_and_learn(last)
         collected = 0
@@ -145,7 +147,7 @@ class Trainer:
           metrics of an update that is not finite are added to the accumulator.
         """
         counters, accumulator = self.counters, self.accumulator
-        ok = True if episode is None else self._store(episode)
+        ok = tf.constant(True) if episode is None else self._store(episode)
         due = tf.minimum(self._updates_due(), last - counters.updates)
         for _ in tf.range(tf.where(ok, due, 0)):
             result = self.learner.update(
@@ -154,7 +156,7 @@ class Trainer:
             metrics = tf.stack([result.metrics[name] for name in self.metric_names])
             accumulator.metrics.assign_add(metrics)
             if not result.applied:
-                ok = False
+                ok = tf.constant(False)
                 break
             accumulator.updates.assign_add(1)
             counters.updates.assign_add(1)

@@ -78,7 +78,7 @@ class Stop:
                 return
 
     def _count_signal(self, number: int) -> None:
-        """Count a signal: the first asks to save and stop, a later Ctrl-C to stop without saving."""
+        """Count a signal: the first asks to save and stop, a later Ctrl-C not to save."""
         now = time.monotonic()
         if not self._first_time:
             self._first_time, self.number = now, number

@@ -81,30 +81,30 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
         settings["env"] = custom.name_for(env)
     elif env is not None:
         settings["env"] = env
-    chosen, episodes = resolve.resolve(settings), max(1, episodes)
-    names = (chosen.env, chosen.team_reward, chosen.episode_limit)
-    if is_name and envs.is_graph(chosen.env):
-        return _check(functools.partial(_make_graph, chosen), chosen, episodes)
+    config, episodes = resolve.resolve(settings), max(1, episodes)
+    names = (config.env, config.team_reward, config.episode_limit)
+    if is_name and envs.is_graph(config.env):
+        return _check(functools.partial(_make_graph, config), config, episodes)
     if is_name:
-        factory = functools.partial(envs.make_python, chosen.env, chosen)
+        factory = functools.partial(envs.make_python, config.env, config)
     elif custom.is_instance(env):
-        return _check(lambda: custom.adapt(env, *names), chosen, episodes, is_ours=False)
+        return _check(lambda: custom.adapt(env, *names), config, episodes, is_ours=False)
     else:
         factory = functools.partial(custom.make_from_factory, env, *names)
-    parcel = pickled(factory) if chosen.env_workers else None
-    report = _check_in_process(parcel, chosen, episodes) if parcel else None
-    return report or _check(factory, chosen, episodes)
+    parcel = pickled(factory) if config.env_workers else None
+    report = _check_in_process(parcel, config, episodes) if parcel else None
+    return report or _check(factory, config, episodes)
 
 
-def _make_graph(chosen: Config) -> Any:
+def _make_graph(config: Config) -> Any:
     """Makes a graph environment of tfmix."""
     quiet_import("tensorflow")
-    return envs.make_graph(chosen.env, chosen)
+    return envs.make_graph(config.env, config)
 
 
 def _check(
     factory: Callable[[], Any],
-    chosen: Config,
+    config: Config,
     episodes: int,
     reporter: Progress | None = None,
     say: Callable[[Report], None] = lambda report: None,
@@ -114,29 +114,29 @@ def _check(
 
     Args:
       factory: makes the environment.
-      chosen: the settings.
+      config: the settings.
       episodes: largest number of episodes.
       reporter: reports what this process does; None if no process reads it.
       say: receives the report so far before the first and after every episode.
       is_ours: whether to close the environment.
     """
     reporter = reporter or Progress.of_this_process()
-    made, compiled = build_env(factory, chosen.env, reporter), None
+    made, compiled = build_env(factory, config.env, reporter), None
     try:
         if kind_of(made).in_graph:
             from tfmix.envs.check import graph
 
             compiled, made = made, graph.GraphEnvAsPython(made)
-        return _examine(made, compiled, chosen, episodes, reporter, say)
+        return _examine(made, compiled, config, episodes, reporter, say)
     finally:
         if is_ours:
-            close_envs([made], chosen.env, reporter)
+            close_envs([made], config.env, reporter)
 
 
 # In a separate process.
 
 
-def _check_in_process(parcel: bytes, chosen: Config, episodes: int) -> Report | None:
+def _check_in_process(parcel: bytes, config: Config, episodes: int) -> Report | None:
     """Checks an environment in a separate process.
 
     Returns:
@@ -151,16 +151,16 @@ def _check_in_process(parcel: bytes, chosen: Config, episodes: int) -> Report | 
         file, slots = new_memory(SLOT)
         progress = Progress(slots)
         handle = WorkerHandle(
-            _work, (parcel, chosen, episodes), file, (progress, 0), clean(chosen.env, 100)
+            _work, (parcel, config, episodes), file, (progress, 0), clean(config.env, 100)
         )
     except OSError as error:
         raise not_started(1, error) from error
     report: Report | None = None
     try:
         while True:
-            answer = handle.wait(chosen.env_timeout_seconds)
+            answer = handle.wait(config.env_timeout_seconds)
             if isinstance(answer, Failure):
-                return _interrupted_report(report, answer, progress, chosen)
+                return _interrupted_report(report, answer, progress, config)
             done, report = answer
             if done:
                 handle.pipe.close()
@@ -170,7 +170,7 @@ def _check_in_process(parcel: bytes, chosen: Config, episodes: int) -> Report | 
         handle.end()
 
 
-def _work(link: ParentLink, parcel: bytes, chosen: Config, episodes: int) -> None:
+def _work(link: ParentLink, parcel: bytes, config: Config, episodes: int) -> None:
     """Checks an environment in this child; sends (is complete, report) after every episode."""
 
     def say(report: Report) -> None:
@@ -178,11 +178,11 @@ def _work(link: ParentLink, parcel: bytes, chosen: Config, episodes: int) -> Non
         link.send((False, report))
 
     factory = link.progress.call(BUILD, pickle.loads, parcel)
-    link.send((True, _check(factory, chosen, episodes, link.progress, say)))
+    link.send((True, _check(factory, config, episodes, link.progress, say)))
 
 
 def _interrupted_report(
-    report: Report | None, failure: Failure, progress: Progress, chosen: Config
+    report: Report | None, failure: Failure, progress: Progress, config: Config
 ) -> Report | None:
     """Returns the report of an environment that hung or ended its process.
 
@@ -192,7 +192,7 @@ def _interrupted_report(
     if failure.kind == UNGUARDED:
         return None
     if report is None:
-        text = f"{clean(chosen.env, 100)}: the environment's process {failure.text}"
+        text = f"{clean(config.env, 100)}: the environment's process {failure.text}"
         raise UserError(failure.text if failure.kind == REFUSED else text)
     findings = Findings()
     stage, _, episode, step = progress.now()
@@ -236,7 +236,7 @@ class ReportingRunner(EpisodeRunner):
 def _examine(
     env: Any,
     compiled: Any,
-    chosen: Config,
+    config: Config,
     episodes: int,
     reporter: Progress,
     say: Callable[[Report], None],
@@ -246,7 +246,7 @@ def _examine(
     Args:
       env: a Python environment.
       compiled: the graph environment that `env` steps, or None.
-      chosen: the settings.
+      config: the settings.
       episodes: largest number of episodes.
       reporter: reports what this process does.
       say: receives the report so far before the first and after every episode.
@@ -257,10 +257,10 @@ def _examine(
         observer = SourceObserver(env, findings)
     else:
         _try_reset(env, reporter)
-    runner = ReportingRunner(reporter, env, observer, findings, chosen.seed, limit_from, must_end)
+    runner = ReportingRunner(reporter, env, observer, findings, config.seed, limit_from, must_end)
 
     def shown(played: list[PlayedEpisode]) -> dict[str, str]:
-        return summarize(runner, limit_from, chosen.time_limit, played)
+        return summarize(runner, limit_from, config.time_limit, played)
 
     def report(
         played: list[PlayedEpisode], shown: dict[str, str], speed: str = "not measured"
@@ -275,13 +275,13 @@ def _examine(
             played=f"{len(played):,} episode{'s' * (len(played) != 1)}, {env_steps:,} env steps",
         )
 
-    played = _play(runner, chosen.seed, episodes, lambda played: say(report(played, shown(played))))
+    played = _play(runner, config.seed, episodes, lambda played: say(report(played, shown(played))))
     summary = shown(played)  # repeated episodes do not count
     if played[0].over != "broken":
         check_seed(runner, played[0], played[1:])
     if observer is not None:
         observer.detach()
-    return report(played, summary, _speed(env, compiled, chosen, findings, reporter))
+    return report(played, summary, _speed(env, compiled, config, findings, reporter))
 
 
 def _try_reset(env: Any, reporter: Progress) -> None:
@@ -310,15 +310,15 @@ def _play(
     return played
 
 
-def _speed(env: Any, compiled: Any, chosen: Config, findings: Findings, reporter: Progress) -> str:
+def _speed(env: Any, compiled: Any, config: Config, findings: Findings, reporter: Progress) -> str:
     """Measures the environment's speed and returns it as text."""
     reporter.begin(MEASURE)
     if compiled is not None:
         from tfmix.envs.check import graph
 
-        return graph.measure_speed(compiled, chosen, SPEED_SECONDS, findings)
+        return graph.measure_speed(compiled, config, SPEED_SECONDS, findings)
     try:
-        found = reporter.call(MEASURE, measure_speed, env, chosen.seed, SPEED_SECONDS)
+        found = reporter.call(MEASURE, measure_speed, env, config.seed, SPEED_SECONDS)
     except (SystemExit, GeneratorExit):  # it is a finding already
         found = None
     if found is None:

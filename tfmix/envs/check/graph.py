@@ -48,11 +48,11 @@ def _compile(env: Any, batch: int) -> Any:
     spec, fold = env.spec, tf.random.experimental.stateless_fold_in
 
     @tf.function(jit_compile=True)
-    def play(seed):
+    def play(seed: tf.Tensor) -> Any:
         state, seen = env.reset(seed, batch)
         q = tf.zeros([batch, spec.n_agents, spec.n_actions])
 
-        def step(t, state, legal, total):
+        def step(t: Any, state: Any, legal: tf.Tensor, total: tf.Tensor) -> Any:
             seeds = tf.random.experimental.stateless_split(fold(seed, t), 2)
             action = select_actions(q, legal, tf.constant(1.0), seeds[0])
             state, seen = env.step(state, action, seeds[1])
@@ -68,19 +68,19 @@ def _compile(env: Any, batch: int) -> Any:
     return play
 
 
-def measure_speed(env: Any, chosen: Config, seconds: float, findings: Findings) -> str:
+def measure_speed(env: Any, config: Config, seconds: float, findings: Findings) -> str:
     """Measures compiled env steps per second of a random team, with 1 and `n_envs` in a batch."""
     rates = []
-    for batch in dict.fromkeys((1, chosen.n_envs)):
+    for batch in dict.fromkeys((1, config.n_envs)):
         play, turns, spent = _compile(env, batch), 0, 0.0
         try:
-            play(tf.constant([chosen.seed, 0])).numpy()
+            play(tf.constant([config.seed, 0])).numpy()
         except Exception as error:
             findings.add("compile", found=brief(f"{type(error).__name__}: {error}", 200))
             return "not measured, it does not compile"
         while spent < seconds:
             begin = time.perf_counter()
-            play(tf.constant([chosen.seed, 1 + turns])).numpy()
+            play(tf.constant([config.seed, 1 + turns])).numpy()
             spent, turns = spent + time.perf_counter() - begin, turns + 1
         rate = turns * batch * env.spec.episode_limit / spent
         rates.append(f"{rate:,.0f} with {batch} in a batch")

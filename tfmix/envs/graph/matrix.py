@@ -55,7 +55,8 @@ class MatrixGame:
             )
         if not (np.abs(table) <= MOST_REWARD).all():
             raise UserError(
-                f"{name}: payoff holds a number that is not finite, or beyond {MOST_REWARD:,g}"
+                f"{name}: payoff holds a number that is not finite or beyond {MOST_REWARD:,g}: "
+                "scale it"
             )
         self.table = table.astype(np.float32)
         self.sight = np.asarray(sight, np.float32)
@@ -69,7 +70,7 @@ class MatrixGame:
             agent_n_actions=tuple(table.shape),
         )
 
-    def _seen(self, played: tf.Tensor, reward: tf.Tensor) -> Step:
+    def _make_step(self, played: tf.Tensor, reward: tf.Tensor) -> Step:
         spec, batch = self.spec, played.shape[0]
         over = played >= spec.episode_limit
         once = spec.episode_limit == 1
@@ -85,11 +86,11 @@ class MatrixGame:
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
         """Starts episodes; the state is the number of rounds played, [B] int32."""
         played = tf.zeros([batch], tf.int32)
-        return played, self._seen(played, tf.zeros([batch]))
+        return played, self._make_step(played, tf.zeros([batch]))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
         """Plays a round and pays the team."""
-        return state + 1, self._seen(state + 1, tf.gather_nd(tf.constant(self.table), action))
+        return state + 1, self._make_step(state + 1, tf.gather_nd(tf.constant(self.table), action))
 
 
 def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -> MatrixGame:
@@ -146,7 +147,7 @@ class TwoStep:
             agent_n_actions=(2, 2),
         )
 
-    def _seen(self, place: tf.Tensor, reward: tf.Tensor, over: tf.Tensor) -> Step:
+    def _make_step(self, place: tf.Tensor, reward: tf.Tensor, over: tf.Tensor) -> Step:
         batch = place.shape[0]
         state = tf.one_hot(place, 3)
         return Step(
@@ -161,7 +162,7 @@ class TwoStep:
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
         """Starts episodes in state 1; the state is [B] int32, 0 for 1, 1 for 2A, 2 for 2B."""
         place = tf.zeros([batch], tf.int32)
-        return place, self._seen(place, tf.zeros([batch]), tf.fill([batch], False))
+        return place, self._make_step(place, tf.zeros([batch]), tf.fill([batch], False))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
         """Moves from state 1 to 2A or 2B, and from there to the end."""
@@ -170,7 +171,7 @@ class TwoStep:
         paid = tf.gather_nd(tf.constant(self.PAYOFF), table)
         reward = tf.where(second, paid, tf.zeros_like(paid))
         place = tf.where(second, state, 1 + action[:, 0])
-        return place, self._seen(place, reward, second)
+        return place, self._make_step(place, reward, second)
 
 
 def two_step(name: str, team_reward: str) -> TwoStep:

@@ -154,7 +154,7 @@ class ParticleTask(abc.ABC):
     def agent_rewards(self, world: World) -> tf.Tensor:
         """Returns every agent's reward, [B, N]."""
 
-    def _seen(self, world: World, reward: tf.Tensor) -> Step:
+    def _make_step(self, world: World, reward: tf.Tensor) -> Step:
         batch, spec = world.position.shape[0], self.spec
         views = self.observe(world)
         padded = [tf.pad(x, [[0, 0], [0, spec.obs_size - x.shape[1]]]) for x in views]
@@ -180,7 +180,7 @@ class ParticleTask(abc.ABC):
             word=tf.zeros([batch, n, self.words]),
             clock=tf.zeros([batch], tf.int32),
         )
-        return world, self._seen(world, tf.zeros([batch]))
+        return world, self._make_step(world, tf.zeros([batch]))
 
     def step(self, state: World, action: tf.Tensor, seed: tf.Tensor) -> tuple[World, Step]:
         """Moves all agents by one time step."""
@@ -191,7 +191,7 @@ class ParticleTask(abc.ABC):
         else:
             team = tf.reduce_sum if self.spec.team_reward == "sum" else tf.reduce_mean
             reward = team(rewards, -1)
-        return world, self._seen(world, reward)
+        return world, self._make_step(world, reward)
 
 
 def check_ratio(name: str, local_ratio: float) -> float:

@@ -78,7 +78,7 @@ class ModifiedPredatorPrey:
         if n_predators + n_prey >= size * size:
             raise UserError(
                 f"{name}: {n_predators} predators and {n_prey} prey leave no free cell of "
-                f"{size}x{size}"
+                f"{size}x{size}: give a larger size"
             )
         self.penalty = check_number(name, "penalty", penalty, 0, MOST_REWARD)  # is subtracted
         self.size, self.n_prey = size, n_prey
@@ -144,7 +144,7 @@ class ModifiedPredatorPrey:
             bodies = tf.where(is_moved, new[:, None], bodies)
         return bodies
 
-    def _seen(self, chase: Chase, reward: tf.Tensor) -> Step:
+    def _make_step(self, chase: Chase, reward: tf.Tensor) -> Step:
         spec, batch = self.spec, chase.clock.shape[0]
         n = spec.n_agents
         places = tf.gather(tf.constant(self.places), chase.bodies)  # [B, K, 2]
@@ -164,7 +164,7 @@ class ModifiedPredatorPrey:
         """Draws a different cell for every body uniformly."""
         bodies = grid.place(seed, batch, self.cells, self.spec.n_agents + self.n_prey)
         chase = Chase(bodies, tf.zeros([batch], tf.int32))
-        return chase, self._seen(chase, tf.zeros([batch]))
+        return chase, self._make_step(chase, tf.zeros([batch]))
 
     def step(self, state: Chase, action: tf.Tensor, seed: tf.Tensor) -> tuple[Chase, Step]:
         """Moves all bodies, pays the team, and moves caught prey to other cells."""
@@ -176,4 +176,4 @@ class ModifiedPredatorPrey:
         caught, reward = self.pay(bodies)
         bodies = self.renew(bodies, caught, tf.reshape(bits[:, m:], [batch, m, cells]))
         chase = Chase(bodies, state.clock + 1)
-        return chase, self._seen(chase, self.share * reward)
+        return chase, self._make_step(chase, self.share * reward)

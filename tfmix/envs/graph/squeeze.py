@@ -49,7 +49,7 @@ class GaussianSqueeze:
             agent_n_actions=(self.HIGHEST_ACTION + 1,) * n,
         )
 
-    def _seen(self, state: tf.Tensor, reward: tf.Tensor, over: bool) -> Step:
+    def _make_step(self, state: tf.Tensor, reward: tf.Tensor, over: bool) -> Step:
         batch, spec = state.shape[0], self.spec
         return Step(
             obs=tf.repeat(state[:, None], spec.n_agents, axis=1),
@@ -63,10 +63,10 @@ class GaussianSqueeze:
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
         """Draws s, [B, N]."""
         state = tf.random.stateless_uniform([batch, self.spec.n_agents], seed, 0.0, 2.0)
-        return state, self._seen(state, tf.zeros([batch]), False)
+        return state, self._make_step(state, tf.zeros([batch]), False)
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
         """Pays the team and ends the episode."""
         amount = tf.reduce_mean(tf.cast(action, tf.float32) * state, -1)  # [B]
         shares = [tf.exp(-tf.square((amount - mean) / width)) for mean, width in self.peaks]
-        return state, self._seen(state, amount * tf.add_n(shares), True)
+        return state, self._make_step(state, amount * tf.add_n(shares), True)

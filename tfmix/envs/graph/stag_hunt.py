@@ -79,7 +79,8 @@ class StagHunt:
         check_count(name, "max_cycles", max_cycles)
         if n_agents + n_stags > size * size:
             raise UserError(
-                f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} cells"
+                f"{name}: {n_agents} agents and {n_stags} stags do not fit into {size}x{size} "
+                "cells: give a larger size"
             )
         self.punishment = check_number(name, "punishment", punishment, -MOST_REWARD, 0)
         self.spec = EnvSpec(
@@ -176,7 +177,7 @@ class StagHunt:
             tf.reshape(state, [batch, spec.state_size]),
         )
 
-    def _seen(self, hunt: Hunt, reward: tf.Tensor) -> Step:
+    def _make_step(self, hunt: Hunt, reward: tf.Tensor) -> Step:
         obs, state = self.look(hunt)
         near = tf.reduce_any(self.beside(hunt.agents, hunt.stags), 2)
         legal = tf.gather(tf.constant(self.allowed), hunt.agents)
@@ -198,7 +199,7 @@ class StagHunt:
         n = self.spec.n_agents
         places = grid.place(seed, batch, self.cells, n + self.n_stags)
         hunt = Hunt(places[:, :n], places[:, n:], tf.zeros([batch], tf.int32))
-        return hunt, self._seen(hunt, tf.zeros([batch]))
+        return hunt, self._make_step(hunt, tf.zeros([batch]))
 
     def step(self, state: Hunt, action: tf.Tensor, seed: tf.Tensor) -> tuple[Hunt, Step]:
         """Moves the agents, then the stags."""
@@ -209,4 +210,4 @@ class StagHunt:
             agents, state.stags, action == self.CATCH, bits[:, n:]
         )
         hunt = Hunt(agents, stags, state.clock + 1)
-        return hunt, self._seen(hunt, reward)
+        return hunt, self._make_step(hunt, reward)

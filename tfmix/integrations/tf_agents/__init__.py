@@ -1,1 +1,1 @@
-"""TF-Agents: its policy, agent and environments over those of tfmix."""
+"""TF-Agents' policy, agent, replay buffer and environments over those of tfmix."""

@@ -1,4 +1,4 @@
-"""TF-Agents' face of the learner."""
+"""An algorithm and its learner as a TF-Agents agent."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ NOTHING_OBSERVED = (
 )
 
 
-class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
-    """Any algorithm and its learner as a TF-Agents agent; it learns nothing by itself.
+class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]  # no types
+    """Train any algorithm with TF-Agents' drivers and replay buffers.
 
-    `train` takes T+1 frames a row, see `episodes_from_trajectory`; `initialize`
-    copies the live networks to the targets. With `standardise_rewards` rewards are
-    shifted and scaled by all that `observe` was given: let every driver that
-    collects call it, `observers=[replay.add_batch, agent.observe]`. The schedules of `Config` count
-    environment steps, which TF-Agents' loops count for themselves: give
-    something to call where epsilon or the step size should change.
+    `train` takes rows of T+1 frames, see `episodes_from_trajectory`; an
+    `EpisodeReplayBuffer` gives them. `initialize` copies the live networks to
+    the targets. With `standardise_rewards` the learner shifts and scales rewards
+    by all that `observe` got: let every driver that collects call it,
+    `observers=[replay.add_batch, agent.observe]`. The schedules of `Config` count
+    environment steps, and TF-Agents' loops count those themselves: give a
+    callable if epsilon or the step size should change.
 
     Args:
       algorithm: with its weights drawn (`Algorithm.reset`).
-      learner: of this algorithm; None makes one.
-      epsilon: of the collect policy; None is the settings' `epsilon_end`.
-      learning_rate: a number, a variable or something to call for it; None is
-        the settings'.
-      seed: of the collect policy.
+      learner: the learner of this algorithm; None makes one.
+      epsilon: the collect policy's; None takes `epsilon_end` of the settings.
+      learning_rate: a number, a variable or a callable; None takes that of the
+        settings.
+      seed: the collect policy's.
       train_step_counter: an integer variable that counts updates; None makes one.
     """
 
@@ -71,16 +72,16 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
             follower.assign(leader)
 
     def observe(self, trajectory: Any) -> tf.Tensor:
-        """Count rewards that were collected in; `standardise_rewards` reads nothing else.
+        """Count collected rewards, the only ones that `standardise_rewards` reads.
 
-        Give each collected frame once, as a driver does that has this among its observers.
+        Give each collected frame once, as a driver does with its observers.
 
         Args:
           trajectory: frames of TF-Agents, [B, ...] or [B, T, ...]. Those that lead from
-            an episode's end to the next start have no reward and are left out.
+            an episode's end to the next start have no reward and do not count.
 
         Returns:
-          how many rewards were counted so far, [] float64.
+          the count of rewards so far, [] float64.
         """
         scale, real = self.learner.reward_scale, ~trajectory.is_boundary()
         scale.observe(trajectory.reward, tf.cast(real, tf.float32))
@@ -90,9 +91,9 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         """Do one update; the LossInfo's `extra` is the learner's `UpdateResult`.
 
         Raises:
-          ValueError: rows that are not T+1 frames long, or weights.
-          tf.errors.InvalidArgumentError: a row that is no whole episode, or rewards
-            are to be standardised and `observe` was given none.
+          ValueError: rows are not T+1 frames long, or there are weights.
+          tf.errors.InvalidArgumentError: a row is no whole episode, or the settings
+            standardise rewards and `observe` got none.
         """
         frames, needed = experience.step_type.shape[1], self.train_sequence_length
         if frames != needed:
@@ -102,7 +103,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]
         config = self.algorithm.config
         rate = self._learning_rate() if callable(self._learning_rate) else self._learning_rate
         episodes = episodes_from_trajectory(experience, config.time_limit == "terminal")
-        checks = [episodes.mask]  # which is there once the rows were found whole
+        checks = [episodes.mask]  # it exists only if the rows are whole
         if config.standardise_rewards:
             count = self.learner.reward_scale.count
             checks.append(tf.debugging.assert_positive(count, NOTHING_OBSERVED))

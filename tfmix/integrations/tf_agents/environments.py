@@ -1,9 +1,9 @@
-"""Environments of both lanes as TF-Agents' own, for its drivers and metrics.
+"""Environments in the graph and in Python as TF-Agents' own, for its drivers and metrics.
 
 An observation is a dictionary: obs [N, O] float32, legal [N, A] bool and
 state [S] float32, of which a policy may use the first two only. An action is
-[N] int32. The discount is 0 where the future is worth nothing and 1 elsewhere,
-the step that a time limit cut included.
+[N] int32. The discount is 0 if the future is worth nothing, else 1; it is 1 at
+a step that a time limit cut, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIRST, _MID, _LAST = (int(getattr(_time_step.StepType, name)) for name in ("FIR
 
 
 def time_step_spec(spec: EnvSpec) -> Any:
-    """What a task shows at a step, as TF-Agents' `TimeStep` of tensor specs."""
+    """Return what a task shows at a step, as TF-Agents' `TimeStep` of tensor specs."""
     n, a = spec.n_agents, spec.n_actions
     return _time_step.time_step_spec(
         {
@@ -38,19 +38,19 @@ def time_step_spec(spec: EnvSpec) -> Any:
 
 
 def action_spec(spec: EnvSpec) -> Any:
-    """One action an agent, [N] int32 from 0 to A - 1."""
+    """Return the spec of one action an agent, [N] int32 from 0 to A - 1."""
     return _tensor_spec.BoundedTensorSpec(
         [spec.n_agents], tf.int32, 0, spec.n_actions - 1, "action"
     )
 
 
-class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-defined]
-    """A batch of environments in the graph; rows that are over start anew by themselves.
+class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-defined]  # no types
+    """Step a batch of environments in the graph; a row whose episode is over starts the next.
 
     Args:
       env: the environment.
       batch_size: B, environments side by side.
-      seed: with the count of calls it decides everything that is random.
+      seed: decides everything random, together with the count of calls.
     """
 
     def __init__(self, env: GraphEnv, batch_size: int = 1, seed: int = 0):
@@ -60,7 +60,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
             [seed, Stream.TF_AGENTS_ENVIRONMENT], dtype=tf.int32, trainable=False
         )
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # Every row stands behind an end, so that whatever comes first starts an episode.
+        # Every row is at an end, so that whatever comes first starts an episode.
         state, step = env.reset(tf.zeros([2], tf.int32), batch_size)
         over = self._frame(step, tf.fill([batch_size], _LAST))
         self._kept = tf.nest.map_structure(lambda x: tf.Variable(x, trainable=False), (state, over))
@@ -79,7 +79,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         return frame
 
     def _draw(self) -> tf.Tensor:
-        """The next call's seeds for a reset and for a step, [2, 2]."""
+        """Return the next call's seeds for a reset and for a step, [2, 2]."""
         seed = tf.random.experimental.stateless_fold_in(self._seed, self._calls.assign_add(1))
         return tf.random.experimental.stateless_split(seed, 2)
 
@@ -101,7 +101,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         action = tf.ensure_shape(action, [self.batch_size, self.spec.n_agents])
         seeds = self._draw()
         state, frame = tf.nest.map_structure(tf.identity, self._kept)
-        anew = frame.is_last()  # [B]; there the action is ignored
+        anew = frame.is_last()  # [B]; these rows ignore their action
         state, step = self.env.step(state, action, seeds[1])
         over = step.terminated | step.truncated
         went = state, self._frame(step, tf.where(over, _LAST, _MID))
@@ -112,12 +112,12 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         return self._keep(*tf.nest.map_structure(pick, self._start(seeds[0]), went))
 
 
-class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-defined]
-    """An environment of `tfmix.envs.python`, for TF-Agents' `TFPyEnvironment`.
+class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-defined]  # no types
+    """Step an environment of `tfmix.envs.python`, for TF-Agents' `TFPyEnvironment`.
 
     Args:
       env: the environment; `close` closes it.
-      seed: with the episode's number it seeds every reset.
+      seed: seeds every reset, together with the episode's number.
     """
 
     def __init__(self, env: Any, seed: int = 0):
@@ -127,15 +127,15 @@ class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-def
         self._info: dict[str, Any] = {}
 
     def observation_spec(self) -> Any:
-        """See `time_step_spec`."""
+        """Return the observations' specs, see `time_step_spec`."""
         return _tensor_spec.to_nest_array_spec(time_step_spec(self.spec).observation)
 
     def action_spec(self) -> Any:
-        """See this module's `action_spec`."""
+        """Return the actions' spec, see this module's `action_spec`."""
         return _tensor_spec.to_nest_array_spec(action_spec(self.spec))
 
     def get_info(self) -> dict[str, Any]:
-        """What the environment said beside the last step; empty after a reset."""
+        """Return what the environment reported with the last step; empty after a reset."""
         return self._info
 
     def close(self) -> None:
@@ -143,9 +143,9 @@ class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-def
         self.env.close()
 
     def _reset(self) -> Any:
-        words = np.random.SeedSequence([self._seed, self._episodes]).generate_state(1)
+        seeds = np.random.SeedSequence([self._seed, self._episodes]).generate_state(1)
         self._episodes, self._info = self._episodes + 1, {}
-        return self._frame(_FIRST, *self.env.reset(int(words[0] >> 1)))
+        return self._frame(_FIRST, *self.env.reset(int(seeds[0] >> 1)))
 
     def _step(self, action: np.ndarray) -> Any:
         obs, state, legal, reward, terminated, truncated, self._info = self.env.step(action)

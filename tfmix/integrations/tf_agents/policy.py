@@ -1,4 +1,4 @@
-"""TF-Agents' face of a team's decentralised policy."""
+"""A team's decentralised policy as a TF-Agents policy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
 
 
 def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
-    """Fail with the places of agents that have a `fault` before they act.
+    """Fail if an agent has a `fault` before it acts, and name its place.
 
     Args:
       time_step: of B episodes.
@@ -29,32 +29,32 @@ def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
       fault: what it is.
 
     Raises:
-      tf.errors.InvalidArgumentError: an agent has it in a step that is no episode's last.
+      tf.errors.InvalidArgumentError: an agent has it, not in an episode's last step.
     """
     fits |= time_step.is_last()[:, None]
     places = ["rows of the batch and agents that have", fault, tf.where(~fits)]
     tf.debugging.Assert(tf.reduce_all(fits), places)
 
 
-class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
-    """All agents of a team, each acting on its own observation, as one TF-Agents policy.
+class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]  # no types
+    """Act for all agents of a team, each on its own observation.
 
-    Observations and actions are those of `tfmix.integrations.tf_agents.environments`; the policy
-    state [B, N, K] is what `Algorithm.act` carries, and zero where an episode
-    starts. The variables are the agents' network's, not the mixer's.
+    Observations and actions are those of `tfmix.integrations.tf_agents.environments`. The
+    policy state [B, N, K] is that of `Algorithm.act`, zero at an episode's start.
+    The variables are those of the agents' network, without the mixer's.
 
-    Actions that an agent does not have are never taken, whatever `legal` says. A
-    step that no agent can act on is an error, in a `tf.function` too (but for one
-    with jit_compile, where TensorFlow drops it): an observation with NaN or
-    infinity, or an agent without a legal action of its own. An episode's last steps
-    are not checked: nobody acts after them.
+    The policy never takes an action that an agent does not have, whatever `legal`
+    says. A step that an agent cannot act on is an error: its observation has NaN or
+    infinity, or none of its own actions is legal. A `tf.function` raises it too, but
+    one with jit_compile, from which TensorFlow drops it. The policy does not check an
+    episode's last steps, because nobody acts after them.
 
     Args:
-      algorithm: whose live agents act.
-      epsilon: the chance of a random legal action, a number, a variable or
-        something to call for it; 0 is greedy.
-      seed: with the count of calls it decides what is random, where `action`
-        is not given a seed of its own ([] or [2] int), which then decides alone.
+      algorithm: its live agents act.
+      epsilon: the chance of a random legal action: a number, a variable or a
+        callable; 0 is greedy.
+      seed: decides what is random, together with the count of calls. A seed that
+        `action` gets, [] or [2] int, decides alone.
     """
 
     def __init__(self, algorithm: Algorithm, epsilon: Epsilon = 0.0, seed: int = 0):
@@ -73,18 +73,18 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def _draw(self, seed: Any) -> tf.Tensor:
-        """A stateless seed, [2]."""
+        """Return a stateless seed, [2]."""
         if seed is None:
             return tf.random.experimental.stateless_fold_in(self._seed, self._calls.assign_add(1))
         seed = tf.cast(seed, tf.int32)
         return tf.stack([seed, Stream.TF_AGENTS_POLICY]) if seed.shape.rank == 0 else seed
 
     def _action(self, time_step: Any, policy_state: Any, seed: Any = None) -> Any:
-        """Epsilon-greedy actions.
+        """Choose epsilon-greedy actions.
 
         Raises:
-          TypeError: no policy state; `get_initial_state` makes the first.
-          tf.errors.InvalidArgumentError: an agent that cannot act, see the class.
+          TypeError: there is no policy state; `get_initial_state` makes the first.
+          tf.errors.InvalidArgumentError: an agent cannot act, see the class.
         """
         return self._choose(
             time_step,
@@ -94,7 +94,7 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
         )
 
     def _choose(self, time_step: Any, policy_state: Any, epsilon: Any, seed: Any) -> Any:
-        if isinstance(policy_state, tuple):  # what TF-Agents fills in where there is none
+        if isinstance(policy_state, tuple):  # TF-Agents fills it in if there is none
             raise TypeError("a JointPolicy needs a policy_state: get_initial_state(batch_size)")
         policy_state = tf.where(
             time_step.is_first()[:, None, None], tf.zeros_like(policy_state), policy_state
@@ -108,11 +108,11 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]
         return _policy_step.PolicyStep(action, policy_state)
 
     def _distribution(self, time_step: Any, policy_state: Any) -> Any:
-        """The greedy actions, certain.
+        """Return the greedy actions, with certainty.
 
         Raises:
-          NotImplementedError: the policy explores. Agents may read the action
-            that was drawn, so there is no policy state before one is.
+          NotImplementedError: the policy explores. Agents may read the drawn
+            action, so that without a draw there is no next policy state.
         """
         if not isinstance(self._epsilon, int | float) or self._epsilon > 0:
             raise NotImplementedError(

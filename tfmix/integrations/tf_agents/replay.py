@@ -29,7 +29,7 @@ NOT_FINITE = "NaN, infinity or a number that the replay's type cannot hold is in
 WAITING = -1  # the time of a row whose next episode has not begun
 
 
-class EpisodeReplayBuffer(_replay_buffer.ReplayBuffer):  # type: ignore[name-defined]
+class EpisodeReplayBuffer(_replay_buffer.ReplayBuffer):  # type: ignore[name-defined]  # no types
     """Collect a driver's frames into whole padded episodes and draw those uniformly.
 
     A driver adds one frame of each environment at a time; other ways to add

@@ -77,7 +77,7 @@ def find_callable(name: str, target: str) -> Callable[..., Any]:
         found = getattr(found, part)
     if not callable(found):
         raise UserError(
-            f"{name}: {target} is no function and no class"
+            f"{name}: {target} is neither a function nor a class"
             + (", but an environment: name its class" if hasattr(found, "step") else "")
         )
     return found

@@ -83,7 +83,10 @@ def teams(target: str, n_units: int, n_enemies: int) -> dict[str, Any]:
     """
     race = next((units for word, units in RACES.items() if word in target), None)
     if race is None:
-        raise UserError(f"smacv2/{target} names none of {', '.join(RACES)}: give capability_config")
+        raise UserError(
+            f"smacv2/{target} names none of {', '.join(RACES)}: "
+            "give --env_arg=capability_config=..."
+        )
     return {
         "n_units": n_units,
         "n_enemies": n_enemies,

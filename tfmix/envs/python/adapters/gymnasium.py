@@ -41,10 +41,10 @@ class GymnasiumTeam:
       bare: the environment without wrappers.
       episode_limit: its episode limit, 0 if it has none.
       limit_from: where the limit comes from.
-      own_clock: whether it ends its episodes at its limit itself.
+      truncates_itself: whether it truncates its episodes at its limit itself.
     """
 
-    own_clock = True
+    truncates_itself = True
 
     def __init__(self, env: Any, name: str):
         from gymnasium import spaces
@@ -206,7 +206,7 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
     limit = episode_limit or team.episode_limit
     if limit and (attribute := LIMIT_ATTRIBUTES.get(package)):
         setattr(team.bare, attribute, limit + 1)
-        team.own_clock = False
+        team.truncates_itself = False
     spec = getattr(env, "spec", None)
     version = version_of(getattr(spec, "id", type(team.bare).__name__), module)
     return TeamEnv(team, name, team_reward, episode_limit, version)

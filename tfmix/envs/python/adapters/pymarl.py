@@ -80,7 +80,8 @@ class PymarlTeam:
             self.episode_limit = int(info.get("episode_limit") or 0)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"{name}: get_env_info() lacks or garbles {text.clean(error)}"
+                f"{name}: get_env_info() must give n_agents, n_actions and obs_shape as numbers: "
+                f"{text.of_error(error)}"
             ) from error
         self.env, self.possible_agents = env, list(range(count))
         self.agents: list[int] = []

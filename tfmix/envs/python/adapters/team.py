@@ -341,7 +341,7 @@ class TeamEnv:
     @property
     def must_end(self) -> bool:
         """Whether the source has to end its episodes at the limit itself."""
-        return self.limit_from != "--episode_limit" and getattr(self._env, "own_clock", True)
+        return self.limit_from != "--episode_limit" and getattr(self._env, "truncates_itself", True)
 
     def close(self) -> None:
         """Closes the environment; an exception from its `close` is dropped."""

@@ -29,7 +29,7 @@ class EpisodeBuffers(NamedTuple):
         sets it, and sets `clock` to -1, before `play`.
     """
 
-    episode: Episode
+    episode: Episode[np.ndarray]
     explore_mask: np.ndarray
     exploration_scores: np.ndarray
     seed: np.ndarray
@@ -82,7 +82,7 @@ def task_name(spec: EnvSpec) -> str:
 
 
 def check_episodes(
-    spec: EnvSpec, agents: Sequence[Any], episode: Episode, clock: np.ndarray
+    spec: EnvSpec, agents: Sequence[Any], episode: Episode[np.ndarray], clock: np.ndarray
 ) -> None:
     """Raises EnvError if a number is not finite or an agent had no legal action.
 

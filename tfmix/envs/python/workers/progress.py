@@ -103,5 +103,5 @@ class Progress:
         if stage := int(self._slot[4]):
             raise EnvError(
                 f"{name}: {CALLS[stage - 1]} returned twice: the environment forked and played on "
-                "in the child"
+                "in the child; end the child with os._exit()"
             )

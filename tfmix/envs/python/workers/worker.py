@@ -83,7 +83,10 @@ def run_worker(link: ParentLink, factory: bytes, rows: Sequence[int]) -> None:
         envs.append(build_env(make, name, reporter))
     for env in envs:
         if (spec := as_env_spec(env.spec)) != job.spec:
-            raise UserError(f"{name} is not the same when it is built again: {spec}")
+            raise UserError(
+                f"{name} has another shape when it is built again, {spec}: build the same "
+                "environment every time"
+            )
     buffers, team = map_memory(job, mmap.mmap(link.memory, job.size))
     stepper = Stepper(buffers, dict(zip(rows, envs, strict=True)), job.cut_is_terminal, reporter)
     link.is_built = True

@@ -1,0 +1,230 @@
+"""Finds the commands that README and docs show, checks them and runs them with small sizes.
+
+`python benchmarks/book.py --check-commands` parses each command and resolves its settings.
+`--run-commands` runs the commands of main.py in a temporary folder as well, with a few env
+steps; it takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import flags
+
+ROOT = Path(__file__).resolve().parent.parent
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"(?<!`)`((?:python|make|tfmix|\.venv/bin/python) [^`]+)`(?!`)")
+STARTS = ("python ", ".venv/bin/python ", "make ", "tfmix ")
+# A command with one of these is a form to fill in.
+PLACEHOLDERS = ("...", "<", "$", "PATH", "NAME")
+# Games that no machine of ours has.
+NOT_INSTALLED = ("smac/", "smacv2/", "football/")
+SMALL = [
+    "--env_steps=120",
+    "--buffer_episodes=64",
+    "--batch_episodes=4",
+    "--eval_episodes=2",
+    "--eval_period_env_steps=120",
+]
+TIMEOUT_SECONDS = 600
+
+
+class Command(NamedTuple):
+    """A command that a page shows.
+
+    Attributes:
+      page: the page, from the repository's root.
+      words: the command's words, `python` or `make` first.
+    """
+
+    page: str
+    words: tuple[str, ...]
+
+
+def pages(asked: str = "") -> list[Path]:
+    """Returns README, CONTRIBUTING and the pages of docs, or those of a comma-separated list."""
+    names = [name for name in asked.split(",") if name]
+    every = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [path for path in every if not names or path.name in names]
+
+
+def find(page: Path) -> list[Command]:
+    """Returns the commands of a page, each once: lines of code blocks and inline code."""
+    text = page.read_text(encoding="utf-8")
+    lines = []
+    for language, block in FENCE.findall(text):
+        if language in ("", "sh", "bash", "console"):
+            lines += block.replace("\\\n", " ").splitlines()
+    lines += [" ".join(code.split()) for code in INLINE.findall(FENCE.sub("", text))]
+    found = []
+    for line in lines:
+        line = re.split(r"\s{2,}#", line.strip().removeprefix("$ "))[0].strip()
+        if line.startswith(STARTS) and not any(mark in line for mark in PLACEHOLDERS):
+            found.append(Command(str(page.relative_to(ROOT)), tuple(shlex.split(line, True))))
+    return list(dict.fromkeys(found))
+
+
+def arguments_of(command: Command) -> list[str] | None:
+    """Returns what a command gives to main.py, None if it starts something else."""
+    first, *rest = command.words
+    if first == "make":
+        given = [word.partition("=")[2] for word in rest if word.startswith("ARGS=")]
+        return shlex.split(given[0]) if given else None
+    if first == "tfmix":
+        return rest
+    return rest[1:] if rest[:1] == ["main.py"] else None
+
+
+def check_main(arguments: list[str]) -> None:
+    """Parses a command line of main.py and resolves its settings; raises UserError."""
+    import main
+    from tfmix.config import parsing, resolve
+    from tfmix.config.schema import FIELDS, Config
+    from tfmix.experiments import grid
+
+    if arguments in (["--help"], ["--version"]):
+        return
+    given = parsing.parse(arguments, main.define(flags.FlagValues()))
+    settings = {name: value for name, value in given.items() if name in FIELDS}
+    if given.get("mode") == "benchmark":
+        rest = {n: v for n, v in settings.items() if n not in ("algo", "env", "run_dir", "seed")}
+        algo, env = settings.get("algo", Config.algo), settings.get("env", Config.env)
+        grid.make(algo, env, given.get("seeds") or [0], settings.get("run_dir", "runs"), rest)
+    else:
+        resolve.resolve(settings)
+
+
+def _check_script(words: list[str]) -> str:
+    """Returns what is wrong with `python <script or -m module> <flags>`, '' for nothing."""
+    if words[0] == "-m":
+        name = words[1].replace(".", "/")
+        known = any((ROOT / end).exists() for end in (f"{name}.py", name))
+        return "" if known or words[1] in ("pip", "venv", "build", "pytest") else "no such module"
+    script = ROOT / words[0]
+    if not script.is_file():
+        return f"there is no {words[0]}"
+    source = "".join(path.read_text() for path in sorted(script.parent.glob("*.py")))
+    for word in words[1:]:
+        name = re.match(r"--([\w-]+)", word)
+        forms = () if name is None else (name[1], name[1].split("_")[0])  # --jaxmarl_python too
+        if forms and not any(f'--{form}"' in source or f'"{form}"' in source for form in forms):
+            return f"no script there has --{name[1]}"
+    return ""
+
+
+def check(command: Command) -> str:
+    """Returns what is wrong with a command, '' for nothing."""
+    from tfmix.errors import UserError
+
+    try:
+        arguments = arguments_of(command)
+        if arguments is not None:
+            check_main(arguments)
+        if command.words[0] == "make":
+            targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            missing = [w for w in command.words[1:] if "=" not in w and w not in targets]
+            return f"the Makefile has no target {missing[0]}" if missing else ""
+        return _check_script(list(command.words[1:])) if arguments is None else ""
+    except (UserError, KeyError) as error:
+        return str(error)
+
+
+def small(arguments: list[str]) -> list[str] | None:
+    """Returns a command line of main.py with small sizes, None for one that is not run."""
+    joined = " ".join(arguments)
+    if any(f"={name}" in joined or f",{name}" in joined for name in NOT_INSTALLED):
+        return None
+    mode = re.search(r"--mode=(\w+)", joined)
+    name = mode[1] if mode else "train"
+    for word in arguments:  # a flagfile may hold the mode
+        if word.startswith("--flagfile=") and "--mode=benchmark" in (
+            (ROOT / word.partition("=")[2]).read_text()
+        ):
+            name = "benchmark"
+    if name == "benchmark":
+        return [*arguments, "--algo=vdn", "--seeds=0:1", "--jobs=1", *SMALL]
+    extra = {
+        "train": SMALL,
+        "resume": ["--env_steps=240"],
+        "evaluate": ["--eval_episodes=2"],
+    }
+    return [*arguments, *extra.get(name, [])] if "--help" not in arguments else arguments
+
+
+def _prepare(folder: Path) -> None:
+    """Links the repository into a folder, and writes the modules there that docs/ shows."""
+    for name in ("main.py", "flags", "tfmix", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+    for page in pages():
+        for _, block in FENCE.findall(page.read_text(encoding="utf-8")):
+            if name := re.match(r"# (\w+\.py)\n", block):
+                (folder / name[1]).write_text(block)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    """Runs main.py in a folder; returns what went wrong, '' for nothing.
+
+    If it reads a run folder that no command before it has made, one of two_step is
+    trained there first.
+    """
+    command = [sys.executable, "main.py", *arguments]
+    run_dir = next((w.partition("=")[2] for w in arguments if w.startswith("--run_dir=")), "")
+    reads = re.search(r"--mode=(resume|evaluate|export)", " ".join(arguments))
+    if reads and run_dir and not (folder / run_dir).exists():
+        first = [f"--run_dir={run_dir}", "--env=two_step", *SMALL]
+        if failed := run(first, folder):
+            return failed
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr[-300:]}"
+
+
+def check_all(asked: str = "", and_run: bool = False) -> int:
+    """Checks the commands of pages, and runs those of main.py if asked to.
+
+    Args:
+      asked: names of pages, separated by commas; all without one.
+      and_run: run them too, in a temporary folder.
+
+    Returns:
+      the exit code, 1 if a command is wrong.
+    """
+    found = [command for page in pages(asked) for command in find(page)]
+    wrong = [(command, reason) for command in found if (reason := check(command))]
+    if and_run:
+        wrong += _run_all([c for c in found if not any(c is bad for bad, _ in wrong)])
+    for command, reason in wrong:
+        print(f"{command.page}: {shlex.join(command.words)}\n  {reason}")
+    print(f"{len(found)} commands, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+def _run_all(found: list[Command]) -> list[tuple[Command, str]]:
+    """Runs the commands of main.py, each once; returns those that fail, with the reason."""
+    wrong, done = [], set()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _prepare(folder)
+        for command in found:
+            arguments = arguments_of(command)
+            sized = None if arguments is None else small(arguments)
+            if sized is None or tuple(sized) in done:
+                continue
+            done.add(tuple(sized))
+            print(f"python main.py {shlex.join(sized)}", flush=True)
+            if reason := run(sized, folder):
+                wrong.append((command, reason))
+    return wrong
