@@ -124,7 +124,7 @@ def save(
       folder: the run's `checkpoints`.
       tensors: all variables on which the rest of the run depends.
       env_steps: the run's env steps; they name the checkpoint.
-      seconds: time spent on the run so far.
+      seconds: time spent on the run.
       counts: further numbers by name that distinguish states of the run at the same
         env steps; the manifest holds them, see `count_of`.
 

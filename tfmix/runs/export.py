@@ -35,7 +35,7 @@ class ExportedPolicy(tf.Module):
 
     A graph cannot raise an error for one row. An agent that cannot act gets action -1
     (`NO_ACTION`), q of NaN and its `hidden` unchanged; the other agents act. An agent
-    cannot act if none of its own actions is legal, if its observation or its `hidden`
+    cannot act if none of its actions is legal, if its observation or its `hidden`
     holds NaN or infinity, if its Q values overflow because the observation is too
     large, or if its index is not from 0 to N - 1. Actions that an agent does not have
     are never taken, even if `legal` allows them.

@@ -50,7 +50,7 @@ def train_new(asked: NewRun, verbose: bool) -> Run:
 
 
 def _report_decay(run: Run, old_end: int) -> None:
-    """Print how a new end changes the present step size, if it decays until the end."""
+    """Print how a new end changes the present learning rate, if it decays until the end."""
     trainer, end = run.trainer, run.config.env_steps
     before, after = (float(trainer.learning_rate(x)) for x in (old_end, end))
     if run.env_steps and before != after:

@@ -218,7 +218,7 @@ class Run:
 
         Args:
           episodes: the number of episodes.
-          epsilon: the chance of a random action; 0 is greedy, 1 plays a random team.
+          epsilon: the probability of a random action; 0 is greedy, 1 plays a random team.
 
         Raises:
           UserError: the machine has less memory than the episodes need.

@@ -51,7 +51,7 @@ class GraphCollector:
           seed: [2] int, the run's seed and the stream (training, evaluation).
           first_episode: [] int64, the number of the first of these episodes.
             All randomness depends on it and on `seed`.
-          epsilon: [] float, the chance of a random action.
+          epsilon: [] float, the probability of a random action.
           batch: B, a Python int; each value compiles once.
         """
         # The groups do not depend on the number of cores, because the random numbers

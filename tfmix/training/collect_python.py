@@ -32,7 +32,7 @@ class PythonCollector:
 
     @property
     def restarts(self) -> int:
-        """Return how many workers were replaced so far."""
+        """Return the number of workers that were replaced."""
         return self.vector_env.restarts
 
     def collect(
@@ -43,7 +43,7 @@ class PythonCollector:
         Args:
           seed: [2] int, the run's seed and the stream.
           first_episode: the number of the first of these episodes.
-          epsilon: the chance of a random action.
+          epsilon: the probability of a random action.
           batch: B.
 
         Raises:

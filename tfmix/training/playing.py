@@ -45,7 +45,7 @@ def play(
       seed: the run's seed.
       stream: what the seed is used for, a `Stream`.
       episodes: the number of episodes.
-      epsilon: the chance of a random action.
+      epsilon: the probability of a random action.
       first: the number of the first episode.
 
     Returns:

@@ -9,7 +9,7 @@ MAX_DEVIATIONS = 10.0
 
 
 class RewardScale(tf.Module):
-    """Running mean and deviation of all rewards collected so far.
+    """Running mean and deviation of all collected rewards.
 
     If nearly all rewards are equal and few differ, the deviation is tiny at first, and
     those few would become huge: one in 10,000 steps would be scaled to 100. Therefore

@@ -54,8 +54,8 @@ def updates_owed(config: Config, episodes: tf.Tensor, updates: tf.Tensor) -> tf.
 
     Args:
       config: the settings.
-      episodes: [] int64, episodes collected so far.
-      updates: [] int64, updates done so far.
+      episodes: [] int64, the collected episodes.
+      updates: [] int64, the updates that are done.
 
     Returns:
       [] int64.

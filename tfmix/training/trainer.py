@@ -43,7 +43,7 @@ class Trainer:
       task: the task, opened to train.
 
     Attributes:
-      counters: env steps, episodes and updates so far.
+      counters: the run's env steps, episodes and updates.
       metric_names: the metrics that an update reports, sorted.
       run_iterations: (iterations, updates) -> (ok, due), see `_iterations`.
       tensors: all variables that a checkpoint holds.
@@ -193,7 +193,7 @@ class Trainer:
 
     @_no_autograph
     def epsilon(self) -> tf.Tensor:
-        """Return the present chance of a random action, [] float."""
+        """Return the present probability of a random action, [] float."""
         c = self.config
         return ops.linear_schedule(
             c.epsilon_start, c.epsilon_end, c.epsilon_anneal_env_steps, self.counters.env_steps
@@ -201,7 +201,7 @@ class Trainer:
 
     @_no_autograph
     def learning_rate(self, end_env_steps: int | None = None) -> tf.Tensor:
-        """Return the present step size of the optimiser, [] float.
+        """Return the present learning rate, [] float.
 
         Args:
           end_env_steps: the env steps at which a decay ends; None for the run's own end.
@@ -252,7 +252,7 @@ class Trainer:
         return play(self.collector, self.seed, stream, episodes, epsilon, first)
 
     def env_steps(self) -> int:
-        """Return the environment steps done so far."""
+        """Return the environment steps of the run."""
         return int(self.counters.env_steps)
 
     def owes_updates(self) -> bool:
