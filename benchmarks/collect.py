@@ -90,7 +90,7 @@ def make_collector(n_envs: int, workers: int) -> Any:
     config = Config(env=NAME, n_envs=n_envs, env_workers=workers)
     task = open_task(config, to_train=False)
     algorithm = algos.make("qmix", task.spec, config)
-    algorithm.reset(np.asarray([0, 0], np.int32))
+    algorithm.init_weights(np.asarray([0, 0], np.int32))
     return task.make_collector(algorithm)
 
 

@@ -61,7 +61,7 @@ def learned(
     """Loss, gradients and weights of a fixed batch on a device; `weights` None: drawn there."""
     with tf.device(device):
         algorithm = algos.make(algo, SIZES[size], settings(algo))
-        algorithm.reset(tf.constant([0, 0]))
+        algorithm.init_weights(tf.constant([0, 0]))
         variables = [*algorithm.live.variables, *algorithm.target.variables]
         for variable, value in zip(variables, weights or (), strict=bool(weights)):
             variable.assign(value)

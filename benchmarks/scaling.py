@@ -74,7 +74,7 @@ def collect_point(algo: str, size: int) -> Callable[[], float]:
     config = resolve({"algo": algo, "env": "mpe/simple_spread", "n_envs": size})
     env = envs.make_graph(config.env, config)
     algorithm = algos.make(algo, env.spec, config)
-    algorithm.reset(tf.constant([0, 0]))
+    algorithm.init_weights(tf.constant([0, 0]))
     collector = GraphCollector(env, algorithm.act, algorithm.agent_spec.policy_state_size, False)
     seed, first, epsilon = tf.constant([0, 1]), tf.constant(0, tf.int64), tf.constant(0.1)
 

@@ -230,7 +230,7 @@ class Side:
         count: int = 0,
     ):
         algorithm = algos.make(config.algo, spec, config)
-        algorithm.reset(tf.constant([0, 0]))
+        algorithm.init_weights(tf.constant([0, 0]))
         self.learner, self._rate = Learner(algorithm), tf.constant(config.learning_rate)
         self._batch = batch or random_batch(spec, config.batch_episodes)
 

@@ -18,7 +18,7 @@ SEED = tf.constant([1, 2])
 
 def build(name, spec, config, **changes):
     algorithm = algos.make(name, spec, dataclasses.replace(config, algo=name, **changes))
-    algorithm.reset(SEED)
+    algorithm.init_weights(SEED)
     # A target unlike the live networks, as in the middle of a training.
     for i, weight in enumerate(algorithm.target.variables):
         weight.assign_add(0.1 * tf.random.stateless_normal(weight.shape, [i, 5]))
@@ -469,13 +469,13 @@ def test_acting_is_legal_and_carries_the_last_action(spec, config):
 
 def test_same_seed_same_weights_other_seed_others(spec, config):
     algorithm = algos.make("qmix", spec, config)
-    algorithm.reset(tf.constant([1, 0]))
+    algorithm.init_weights(tf.constant([1, 0]))
     first = [w.numpy() for w in algorithm.live.variables]
-    algorithm.reset(tf.constant([2, 0]))
+    algorithm.init_weights(tf.constant([2, 0]))
     assert not any(
         np.array_equal(w, f) for w, f in zip(algorithm.live.variables, first, strict=True)
     )
-    algorithm.reset(tf.constant([1, 0]))
+    algorithm.init_weights(tf.constant([1, 0]))
     for live, target, f in zip(
         algorithm.live.variables, algorithm.target.variables, first, strict=True
     ):

@@ -87,10 +87,10 @@ def collectors(cut_is_terminal):
     ]
 
 
-@pytest.mark.parametrize("lane", [0, 1])
+@pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize("cut_is_terminal", [False, True])
-def test_episodes_of_any_length_are_padded_and_keep_their_last_observation(lane, cut_is_terminal):
-    collector = collectors(cut_is_terminal)[lane]
+def test_episodes_of_any_length_are_padded_and_keep_their_last_observation(kind, cut_is_terminal):
+    collector = collectors(cut_is_terminal)[kind]
     played = collector.collect(RUN, tf.constant(0, tf.int64), 0.0, 4)
     lengths = np.asarray([1, 2, 3, 4])
     np.testing.assert_array_equal(played.mask, np.arange(5) < lengths[:, None])

@@ -126,7 +126,7 @@ def test_every_run_has_a_folder_of_its_own_and_the_settings_of_a_single_run(tmp_
     last = many.cells[-1]
     assert last.folder == tmp_path / "matrix_qtran" / "qmix" / "seed1"
     assert last.config.hypernet_layers == 1  # flags/env/matrix.qmix.flags
-    assert resolve.resolve(parsing.parse(last.words)) == last.config
+    assert resolve.resolve(parsing.parse(last.flags)) == last.config
     again = parsing.parse(many.command.split()[2:], experiments_flags())
     assert again["algo"] == "vdn,qmix" and again["seeds"] == "0:2" and again["gamma"] == 0.5
 
@@ -244,7 +244,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
     assert rows[1]["reason"] == "ended by the system (Killed); its last line: nonsense"
     assert "stopped by a signal" in rows[3]["reason"]
     shown = capsys.readouterr().err
-    assert f"broke     two_step vdn seed 0: loss became NaN ({rows[0]['folder']}.log)" in shown
+    assert f"failed    two_step vdn seed 0: loss became NaN ({rows[0]['folder']}.log)" in shown
     table = (tmp_path / "table.md").read_text()
     assert f"- failed at 0 env steps: {rows[0]['folder']}: loss became NaN" in table
     monkeypatch.setattr(Fake, "act", healthy)
@@ -254,7 +254,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
 def test_the_command_line_ends_with_1_and_says_how_to_go_on(tmp_path, faked, monkeypatch, capsys):
     settings = {"algo": "vdn,qmix", "env": "two_step", "env_steps": 200, "run_dir": str(tmp_path)}
     monkeypatch.setattr(Fake, "act", lambda self: 3)
-    with pytest.raises(RunFailedError, match=r"4 of 4 runs broke; .*--seeds=0:2 --run_dir="):
+    with pytest.raises(RunFailedError, match=r"4 of 4 runs failed; .*--seeds=0:2 --run_dir="):
         experiments.from_command_line(settings, "0:2", None)
     assert "| two_step | vdn | 0 of 2 | - |" in capsys.readouterr().out
 

@@ -142,6 +142,6 @@ def test_entries_follow_no_link_and_have_an_end(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     assert {p.name for p, _ in files.entries(tmp_path)} == {"a", "b", "up"}
-    monkeypatch.setattr(files, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(files, "MOST_ENTRIES", 2)
     with pytest.raises(OSError, match="more than 2 files"):
         list(files.entries(tmp_path))

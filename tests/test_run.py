@@ -247,7 +247,9 @@ def test_values_that_overflow_are_no_reason_to_act(unequal):
         unequal._policy_state = tf.constant(hidden)
         with pytest.raises(UserError, match="agent 0 has values that are not finite"):
             unequal.act(np.zeros([2, 1]))
-        policy = ExportedPolicy(unequal.algorithm.agent_spec, unequal.algorithm.live.agent.read())
+        policy = ExportedPolicy(
+            unequal.algorithm.agent_spec, unequal.algorithm.live.agent.read_weights()
+        )
         out = policy.signatures()["act"](
             obs=tf.zeros([1, 2, 1]), legal=tf.fill([1, 2, 3], True), hidden=tf.constant(hidden)
         )

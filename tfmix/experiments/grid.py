@@ -1,4 +1,4 @@
-"""What a benchmark consists of: its runs, and how far each one is."""
+"""The runs of a benchmark: what was asked for, and which ones are finished."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MOST = 10_000  # seeds, and runs at a time
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """One run of a grid.
+    """Describes one run of a grid.
 
     Attributes:
-      config: its settings, resolved.
-      words: the command-line words that ask for it.
+      config: its resolved settings.
+      flags: the command-line arguments that ask for it.
     """
 
     config: Config
-    words: tuple[str, ...]
+    flags: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -36,7 +36,7 @@ class RunSpec:
 
     @property
     def log(self) -> Path:
-        """What the run's processes print, beside its folder."""
+        """The file next to the run folder that holds the output of the run's processes."""
         return self.folder.with_name(self.folder.name + ".log")
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class RunSpec:
 
 @dataclasses.dataclass(frozen=True)
 class RunGrid:
-    """The runs of a benchmark, how many at a time, and the command that asks for them."""
+    """Holds the runs of a benchmark, how many run at a time, and the command that asks for them."""
 
     cells: list[RunSpec]
     run_dir: Path
@@ -54,16 +54,16 @@ class RunGrid:
 
 
 def names_of(asked: str | Iterable[str]) -> list[str]:
-    """Names from `a,b` or from a list, each once."""
-    words = asked.split(",") if isinstance(asked, str) else asked
-    return list(dict.fromkeys(word.strip() for word in words))
+    """Return the names of `a,b` or of a list, each once."""
+    names = asked.split(",") if isinstance(asked, str) else asked
+    return list(dict.fromkeys(name.strip() for name in names))
 
 
 def seeds_of(asked: str | Iterable[int]) -> list[int]:
-    """Seeds from `first:last` (the last left out), `0,3,7` or a list, each once.
+    """Return the seeds of `first:last` (without the last), `0,3,7` or a list, each once.
 
     Raises:
-      UserError: something else, or no seed at all.
+      UserError: the text is something else, or there is no seed.
     """
     if not isinstance(asked, str):
         return list(dict.fromkeys(asked))
@@ -84,7 +84,7 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
 
 
 def _seeds_text(seeds: list[int]) -> str:
-    """The shortest `--seeds` that `seeds_of` reads as `seeds`."""
+    """Return the shortest text that `seeds_of` reads as `seeds`."""
     first, last = seeds[0], seeds[-1]
     if len(seeds) > 1 and seeds == list(range(first, last + 1)):
         return f"{first}:{last + 1}"
@@ -99,17 +99,17 @@ def make(
     settings: Mapping[str, Any],
     jobs: int | None = None,
 ) -> RunGrid:
-    """The grid of what was asked for; every pair has its first seed before any has its second.
+    """Make the grid. Its order is by seed, so that all pairs run their first seed first.
 
     Raises:
-      UserError: a name that does not exist, no seeds, a setting that does not fit.
+      UserError: a name does not exist, there are no seeds, or a setting is wrong.
     """
     for name in ("algo", "env", "seed"):
         if name in settings:
             raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
     algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
     for algo in algo_names:
-        algos.check(algo)
+        algos.check_name(algo)
     for env in env_names:
         envs.is_graph(env)
     if jobs is not None and not 1 <= jobs <= MOST:
@@ -123,7 +123,7 @@ def make(
                 folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
                 asked = {**settings, "algo": algo, "env": env, "seed": seed, "run_dir": folder}
                 cells.append(RunSpec(resolve.resolve(asked), tuple(parsing.as_flags(asked))))
-    words = [
+    flags = [
         f"--algo={','.join(algo_names)}",
         f"--env={','.join(env_names)}",
         f"--seeds={_seeds_text(seeds)}",
@@ -131,20 +131,20 @@ def make(
         *([] if jobs is None else [f"--jobs={jobs}"]),
         *parsing.as_flags(settings),
     ]
-    command = shlex.join(["python", "main.py", "--mode=benchmark", *words])
+    command = shlex.join(["python", "main.py", "--mode=benchmark", *flags])
     return RunGrid(cells, Path(run_dir), jobs, command)
 
 
 def is_finished(cell: RunSpec) -> bool:
-    """Whether the run came to its end."""
+    """Return whether a run is finished."""
     return folders.is_finished(cell.folder, cell.config.env_steps)
 
 
 def refuse_others(cell: RunSpec) -> None:
-    """Refuses a folder that holds a run of other settings than the grid's.
+    """Refuse a folder that holds a run with other settings than the grid's.
 
     Raises:
-      UserError: the first setting that differs, or a file that cannot be read.
+      UserError: a setting differs, which the message names, or a file cannot be read.
     """
     if not (cell.folder / "run.json").exists():
         return
@@ -161,5 +161,5 @@ def refuse_others(cell: RunSpec) -> None:
 
 
 def _flag(name: str, value: Any) -> str:
-    """A setting as it would be typed."""
+    """Return a setting as a flag."""
     return " ".join(parsing.as_flags({name: value})) or f"no --{name}"

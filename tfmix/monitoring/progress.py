@@ -1,4 +1,4 @@
-"""What a person sees of a run in the terminal."""
+"""The progress of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tfmix.utils.text import Lossy, tell
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a line now and then.
+    """Shows a progress bar on a terminal, and otherwise prints a line now and then.
 
     Args:
-      total_env_steps: the end.
-      done_env_steps: where this start begins.
-      every_seconds: distance between lines where there is no terminal.
+      total_env_steps: env steps of the whole run.
+      done_env_steps: env steps done before this start.
+      every_seconds: time between lines without a terminal.
     """
 
     def __init__(self, total_env_steps: int, done_env_steps: int, every_seconds: float = 10.0):
@@ -40,7 +40,7 @@ class Progress:
         self._bar.stop()
 
     def update(self, env_steps: int, row: dict[str, Any]) -> None:
-        """Shows where the run is."""
+        """Show the env steps done and the newest row of metrics."""
         now = time.monotonic()
         text = describe(row)
         if not self._bar.disable:
@@ -53,10 +53,10 @@ class Progress:
 
 
 def progress_bar() -> Any:
-    """Makes rich's bar with share done, description and time left, on standard error.
+    """Make rich's bar with the share done, a description and the time left, on standard error.
 
-    If that is no terminal it is disabled and shows nothing. What cannot be
-    written is dropped, also by `console.print`.
+    Without a terminal it is disabled and shows nothing. What cannot be written is
+    dropped, also by `console.print`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -76,7 +76,7 @@ def progress_bar() -> Any:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """The middle of the progress line."""
+    """Return the middle of the progress line."""
     parts = [f"{row['env_steps_per_second']:,.0f} env steps/s"]
     for name, label in (("train_return", "return"), ("greedy_return", "greedy")):
         if row.get(name) is not None:

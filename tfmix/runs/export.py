@@ -125,7 +125,7 @@ def export(algorithm: Algorithm, folder: Path) -> Path:
       RunFailedError: the loaded export does not act like the live policy.
       OSError: the folder cannot be written.
     """
-    policy = ExportedPolicy(algorithm.agent_spec, algorithm.live.agent.read())
+    policy = ExportedPolicy(algorithm.agent_spec, algorithm.live.agent.read_weights())
     policy.functions = policy.signatures()
     spare = folder.with_name(f".{folder.name}-writing")
     with whole_or_nothing(spare, folder):

@@ -72,7 +72,7 @@ def new_run(env: Any, settings: dict[str, Any]) -> NewRun:
     elif env is not None:
         given = env
         settings["env"] = custom.name_for(env)
-    algos.check(settings.get("algo", Config.algo))
+    algos.check_name(settings.get("algo", Config.algo))
     if given is None:
         envs.is_graph(settings.get("env", Config.env))
         envs.allow_import(settings.get("env", Config.env))
@@ -114,7 +114,7 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
     """
     folder, (config, spec, _) = Path(run_dir), folders.read(run_dir)
     folders.refuse_links(folder)
-    algos.check(config.algo)
+    algos.check_name(config.algo)
     if isinstance(env, str):
         if env != config.env:
             raise UserError(f"{folder} was trained on {config.env}, not on {env}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from tfmix import algos
+from tfmix.algos.base import Algorithm
 from tfmix.config.schema import Config
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
@@ -31,7 +30,7 @@ def check_networks(config: Config, spec: EnvSpec) -> None:
     memory.check_memory(COPIES * weights, f"the networks for {spec.name}", SMALLER_NETWORKS)
 
 
-def make_algorithm(config: Config, spec: EnvSpec) -> Any:
+def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
     """Build the networks of a run.
 
     Raises:

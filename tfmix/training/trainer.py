@@ -96,7 +96,7 @@ class Trainer:
     def restart(self, seed: int) -> None:
         """Start over from `seed`, with new weights and an empty replay; compiled code is kept."""
         self.seed.assign(seed)
-        self.algorithm.reset(tf.stack([self.seed, Stream.WEIGHTS]))
+        self.algorithm.init_weights(tf.stack([self.seed, Stream.WEIGHTS]))
         self.learner.clear()
         self.replay.clear()
         set_to_zero(self.counters)

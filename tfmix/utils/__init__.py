@@ -1,1 +1,1 @@
-"""Helps every part of tfmix with text, files, memory and signals; knows nothing of learning."""
+"""Text, files, signals, memory: what every part of tfmix may use."""

@@ -1,8 +1,8 @@
-"""Opens, reads and replaces files in folders whose contents cannot be trusted.
+"""Open, read and replace files in folders that anybody may have filled.
 
-A run folder may hold links, pipes and devices instead of its files. This module reads
-only regular files, and no symbolic links. It writes only new files, or files without
-another name. Errors are OSErrors whose `strerror` can be shown to a user.
+A run folder may hold links, pipes and devices instead of its files. These functions read
+only regular files and follow no symbolic link. They write only new files, or files
+without a second name. Their errors are OSErrors whose `strerror` is text for a person.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-# The largest run.json or manifest that is read; they have about 3 KB.
-MAX_JSON_BYTES = 1 << 20
-# The most entries of a run folder; it has about twenty.
-MAX_ENTRIES = 100_000
-# Opening must not block at a pipe, and must not follow a link.
+# Largest run.json or manifest that is read; they have about 3 KB.
+MOST_JSON_BYTES = 1 << 20
+# Most entries of a run folder, which has about twenty.
+MOST_ENTRIES = 100_000
+# Opening must not wait for a pipe and must not follow a link.
 _CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _KINDS = (
@@ -35,17 +35,16 @@ _KINDS = (
 
 
 def kind_of(found: os.stat_result) -> str:
-    """Return what a file is if it is not a regular one, such as `a named pipe`, else nothing."""
+    """Return the kind of a file that is not a regular one, such as `a named pipe`."""
     return next((name for test, name in _KINDS if test(found.st_mode)), "")
 
 
 def _refuse(path: str | os.PathLike[str], text: str) -> NoReturn:
-    """Raise an OSError of `path` with `text` as its message."""
     raise OSError(errno.EINVAL, text, os.fspath(path))
 
 
 def _check_regular(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
-    """Raise OSError if a file is not a regular one of at most `most` bytes."""
+    """Raise OSError unless a file is a regular one of at most `most` bytes."""
     if kind := kind_of(found):
         _refuse(path, f"it is {kind}, not a regular file")
     if most is not None and found.st_size > most:
@@ -55,7 +54,7 @@ def _check_regular(path: str | os.PathLike[str], found: os.stat_result, most: in
 def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> int:
     """Return a descriptor of a regular file; raise OSError as `_check_regular` and `os.open`."""
     with contextlib.suppress(FileNotFoundError):
-        _check_regular(path, os.lstat(path), most)  # before opening: that may start a device
+        _check_regular(path, os.lstat(path), most)  # first: opening a device may have an effect
     handle = os.open(path, flags | _CAREFUL, 0o666)
     try:
         _check_regular(path, os.fstat(handle), most)
@@ -79,32 +78,28 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[by
 
 
 def open_own(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file to write to it or lock it; create it if it does not exist.
+    """Open a file to write to it or lock it, and create it if there is none.
 
     Args:
       path: the file.
-      flags: the flags of `os.open`, such as `os.O_WRONLY | os.O_APPEND`.
+      flags: of `os.open`, such as `os.O_WRONLY | os.O_APPEND`.
 
     Returns:
       a file descriptor.
 
     Raises:
-      OSError: it is not a regular file, or it has another name (a hard link), so that
-        writing would change a file elsewhere.
+      OSError: it is no regular file, or has a second name (a hard link), through
+        which a file elsewhere would be written.
     """
     handle = _open(path, flags | os.O_CREAT)
     if os.fstat(handle).st_nlink > 1:
         os.close(handle)
-        _refuse(path, "it is a hard link to a file that has another name; put a copy there")
+        _refuse(path, "it is a hard link to a file that has another name")
     return handle
 
 
-def read_text(path: str | os.PathLike[str], most: int = MAX_JSON_BYTES) -> str:
+def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
     """Return the text of a small regular file.
-
-    Args:
-      path: the file.
-      most: the largest size in bytes.
 
     Raises:
       OSError: as `open_regular`.
@@ -112,7 +107,7 @@ def read_text(path: str | os.PathLike[str], most: int = MAX_JSON_BYTES) -> str:
     """
     with open_regular(path, most) as file:
         content = file.read(most + 1)
-    if len(content) > most:  # it grew after it was opened
+    if len(content) > most:  # it grew
         _refuse(path, f"it has more than {most:,} bytes")
     return content.decode()
 
@@ -126,7 +121,7 @@ def _object_of_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """Return a JSON number; raise ValueError for NaN, Infinity and numbers that overflow."""
+    """Return a JSON number; raise ValueError for NaN, Infinity and what overflows to it."""
     number = float(text)
     if not abs(number) < float("inf"):
         raise ValueError(f"the number {text[:20]} is not finite")
@@ -134,11 +129,11 @@ def _finite(text: str) -> float:
 
 
 def read_json(text: str) -> Any:
-    """Return the value of a JSON text.
+    """Return what JSON text holds.
 
     Raises:
-      ValueError: it is not JSON, is nested too deeply, or has a name twice in one object
-        or a number that is not finite.
+      ValueError: it is no JSON, has a name twice in one object, a number that
+        is not finite, or is nested too deeply.
     """
     try:
         return json.loads(
@@ -152,7 +147,9 @@ def read_json(text: str) -> Any:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link (not its target), or a folder with its contents, if it exists.
+    """Remove a file, a folder with all in it, or a link but not its target.
+
+    Nothing happens if there is nothing of that name.
 
     Raises:
       OSError: it cannot be removed.
@@ -167,9 +164,7 @@ def remove(path: Path) -> None:
 
 
 def create(path: Path) -> IO[bytes]:
-    """Open a new file to write; an older file or link of its name is removed first.
-
-    The target of a link is not changed.
+    """Open a new file to write; a file or link of that name is removed first.
 
     Raises:
       OSError: it cannot be written, or a folder has its name.
@@ -180,11 +175,7 @@ def create(path: Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
-    """Open a new file `spare` to write, then flush it and rename it to `path`.
-
-    Args:
-      path: the file that is replaced.
-      spare: the new file's name until it is complete.
+    """Open `spare` for writing, as a context that flushes it and renames it to `path`.
 
     Raises:
       OSError: it cannot be written; `path` is unchanged.
@@ -201,7 +192,7 @@ def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically by one with `text`.
+    """Replace a file, whole or not at all, by one with `text`.
 
     Raises:
       OSError: it cannot be written; `path` is unchanged.
@@ -211,17 +202,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield every entry below a folder with its `os.lstat`; links are not followed.
+    """Yield everything below a folder, with its `os.lstat`; follow no link.
 
     Raises:
-      OSError: it cannot be read, or has more than `MAX_ENTRIES` entries.
+      OSError: it cannot be read, or has more than `MOST_ENTRIES` entries.
     """
     pending, count = [folder], 0
     while pending:
         with os.scandir(pending.pop()) as found:
             for entry in found:
-                if (count := count + 1) > MAX_ENTRIES:
-                    _refuse(folder, f"it has more than {MAX_ENTRIES:,} files")
+                if (count := count + 1) > MOST_ENTRIES:
+                    _refuse(folder, f"it has more than {MOST_ENTRIES:,} files")
                 about = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(about.st_mode):
                     pending.append(Path(entry.path))

@@ -1,4 +1,4 @@
-"""Checks that the available memory is enough for what a run asks for."""
+"""Checks whether the machine has the memory that a run needs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tfmix.errors import UserError
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Return the available memory in bytes, or None if the system does not report it.
+    """Return the memory in bytes that a process can still get; None if it is not known.
 
-    On Linux it is what the kernel reports as available, or less if a control group, such
-    as a container's, has less left below its limit; the group's cached files that can be
-    reclaimed count as available. On other systems it is all memory of the machine.
+    On Linux this is what the kernel reports as available, or less if a control group,
+    such as a container's, has less left below its limit. Cached files that the kernel
+    can drop do not count as used. On other systems it is all memory of the machine.
 
     Args:
       root: the folder that holds `proc` and `sys`.
@@ -31,7 +31,7 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 
 def _read(path: Path) -> str:
-    """Return the text of a file, or an empty string if it cannot be read."""
+    """Return the text of a file, nothing if it cannot be read."""
     try:
         return path.read_text()
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def _read(path: Path) -> str:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """Yield the bytes that each control group of this process has left below its limit."""
+    """Yield the bytes below the limit of each control group that this process is in."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if not controllers:  # version 2
@@ -50,7 +50,7 @@ def _of_groups(root: Path) -> Iterator[int]:
         else:
             continue
         inside = top / path.lstrip("/")
-        # The limits of parent groups apply too. In a container only the top may be visible.
+        # The limits of the enclosing groups apply too; a container may see only the top one.
         for group in (inside, *inside.parents):
             limit, used = (_read(group / name).strip() for name in files)
             if limit.isdecimal() and used.isdecimal():  # `max` is no limit
@@ -60,26 +60,26 @@ def _of_groups(root: Path) -> Iterator[int]:
 
 
 def _reclaimable(group: Path) -> int:
-    """Return the bytes of a group's cached files that were not used of late."""
-    stats = dict(line.split()[:2] for line in _read(group / "memory.stat").splitlines() if line)
-    return int(stats.get("total_inactive_file") or stats.get("inactive_file") or 0)
+    """Return the bytes of a group's memory that hold cached files which nothing uses."""
+    stat = dict(line.split()[:2] for line in _read(group / "memory.stat").splitlines() if line)
+    return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
 
 
 def format_bytes(size: float) -> str:
-    """Return bytes as `0.9 GB` or `60 MB`."""
+    """Return a number of bytes as `0.9 GB` or `60 MB`."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.0f} MB"
 
 
 def check_memory(needed: int, what: str, advice: str) -> None:
-    """Check that memory is available.
+    """Refuse what needs more memory than is available.
 
     Args:
-      needed: bytes that are needed.
-      what: for the error, what needs them, such as `a replay of 5,000 episodes`.
-      advice: for the error, what to do.
+      needed: bytes.
+      what: what needs them, such as `a replay of 5,000 episodes`.
+      advice: what the user can do.
 
     Raises:
-      UserError: less memory is available.
+      UserError: less is available.
     """
     available = available_bytes()
     if available is not None and needed > available:

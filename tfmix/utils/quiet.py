@@ -1,4 +1,4 @@
-"""Silences the banners and warnings of dependencies."""
+"""Hides the banners and warnings of dependencies."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-_FIRST_FREE = 3  # 0 to 2 belong to the standard streams, even if one of them is closed
+_FIRST_FREE = 3  # 0 to 2 are the standard streams, even if one of them is closed
 _LOCK = threading.Lock()
-_inside = 0  # the number of calls, of all threads, that are inside of `quiet`
-_silence = contextlib.ExitStack()  # undoes what the first of these calls did
+_inside = 0  # how many calls of `quiet` are active in all threads
+_silence = contextlib.ExitStack()  # undoes what the first of them did
 
 
 def _flush() -> None:
-    """Write what Python has buffered for stdout and stderr, if it can be written."""
+    """Flush Python's buffers of the two streams, if they can be written."""
     for stream in (sys.stdout, sys.stderr):
-        # A stream may be None, without a reader, or closed.
-        with contextlib.suppress(AttributeError, OSError, ValueError):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, gone, closed
             stream.flush()
 
 
 def _put_back(fd: int, kept: int) -> None:
-    """Make `fd` a copy of the descriptor `kept`, and close `kept`."""
+    """Make `fd` refer to the file of `kept`, and close `kept`."""
     os.dup2(kept, fd)
     os.close(kept)
 
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Send file descriptors 1 and 2 to the null device; one that is closed stays closed."""
+    """Send file descriptors 1 and 2 to the null device; a closed one stays closed."""
     with contextlib.ExitStack() as undo, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _flush()
@@ -53,10 +52,11 @@ def _silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop everything that is printed and warned inside, by C++ libraries too.
+    """Drop all output and warnings inside of the context, also those of C++ libraries.
 
-    Exceptions pass. Descriptors and warning filters belong to the whole process. If several
-    threads are inside, the first one silences the process and the last one undoes it.
+    Exceptions pass, and they say what a user needs to know. Descriptors and warning filters
+    belong to the process. If several threads use the context at a time, the first one to
+    enter silences the process and the last one to leave undoes that.
     """
     global _inside
     with _LOCK:

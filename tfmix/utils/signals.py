@@ -1,4 +1,4 @@
-"""Turns Ctrl-C and SIGTERM into a flag that the training loop polls."""
+"""Turns Ctrl-C and SIGTERM into a flag that a loop polls."""
 
 from __future__ import annotations
 
@@ -17,40 +17,39 @@ from tfmix.utils.text import Lossy, tell
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT)
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
-# The exit code that a shell reports for a process that Ctrl-C ended.
+# The exit code of a process that Ctrl-C ended, as shells report it.
 INTERRUPTED = 128 + signal.SIGINT
-# Two SIGINT within this time count as one, because a terminal and a program that forwards the
-# signal may both send it.
+# Two SIGINT within this time count as one: a terminal may send it, and a parent that passes it on.
 ONE_PRESS_SECONDS = 0.3
-# After a second Ctrl-C the process ends if no Python code runs within this time.
+# After a second Ctrl-C, Python code must run again within this time; otherwise the process ends.
 PATIENCE_SECONDS = 1.0
 STOPPING = (
     "tfmix: stopping after about two seconds of work at most (while it compiles, after that) "
     "and saving; Ctrl-C again ends without saving"
 )
-# True if tfmix is the whole program, and not part of a user's script or notebook; main.py sets it.
+# Whether tfmix is the whole program and not imported by a script or notebook; main.py sets it.
 # Then a second Ctrl-C may end the process, and the exit code reports a SIGTERM.
 owns_process = False
 
 
 class Stop:
-    """Flag that Ctrl-C and SIGTERM set; call it to read it.
+    """Records Ctrl-C and SIGTERM; a call says whether one has arrived.
 
-    Python runs signal handlers only in its main thread, between two instructions, and
-    merges the signals that arrive during a long call into TensorFlow. Therefore a second
-    thread receives the signals too: it answers at once and sees each of them.
+    Python runs signal handlers only between two instructions of the main thread, and
+    counts several signals during a long call into TensorFlow as one. A second thread
+    therefore listens too: it answers at once and sees every signal.
 
     Args:
-      answer: the line that this thread prints at the first signal; empty for none.
+      answer: what that thread prints at the first signal; empty for nothing.
 
     Attributes:
-      number: the first signal, 0 before it.
+      number: the first signal, 0 before there is one.
     """
 
     def __init__(self, answer: str = ""):
         self.number = 0
         self._answer, self._first_time = answer, 0.0
-        self._deadline: float | None = None  # by which Python code must have run again
+        self._deadline: float | None = None  # when Python code must have run again
         self._asked_twice = self._ended = False
 
     def __call__(self) -> bool:
@@ -65,7 +64,7 @@ class Stop:
             raise KeyboardInterrupt
 
     def listen(self, receiver: socket.socket) -> None:
-        """Receive one byte for each signal until the sender closes its end."""
+        """Read one byte for each signal from `receiver` until its other end is closed."""
         while True:
             left = self._deadline and max(self._deadline - time.monotonic(), 0.0)
             if not select.select([receiver], [], [], left)[0]:
@@ -78,7 +77,7 @@ class Stop:
                 return
 
     def _count_signal(self, number: int) -> None:
-        """Count a signal: the first asks to save and stop, a later Ctrl-C not to save."""
+        """Record a signal: the first asks to stop, a later Ctrl-C to stop without saving."""
         now = time.monotonic()
         if not self._first_time:
             self._first_time, self.number = now, number
@@ -90,14 +89,14 @@ class Stop:
             and not self._asked_twice  # the signal that is sent below arrives here too
         ):
             self._asked_twice, self._deadline = True, now + PATIENCE_SECONDS
-            # A signal to the main thread wakes it if it waits.
+            # A signal to the main thread interrupts whatever call it waits in.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def _end_process(self) -> None:
-        """End the process, whose main thread is inside of a long call.
+        """End a process whose main thread is in a long call.
 
-        No file is left incomplete: files are written under other names and then renamed.
-        The system releases the locks, and workers end after their parent.
+        This damages nothing: files are written under other names and then renamed,
+        locks end with the process, and workers end after it.
         """
         if owns_process and not self._ended:
             screen = Lossy(sys.__stderr__)
@@ -106,19 +105,19 @@ class Stop:
             os._exit(INTERRUPTED)
 
     def end(self) -> None:
-        """Ignore later signals."""
+        """Stop raising KeyboardInterrupt."""
         self._ended = True
 
 
 @contextmanager
 def stop_on_signal(answer: str = "") -> Iterator[Stop]:
-    """Turn Ctrl-C and SIGTERM into a flag that a loop polls; yield it.
+    """Turn Ctrl-C and SIGTERM into a flag, inside of the context, that a loop polls.
 
-    A second Ctrl-C raises KeyboardInterrupt. Outside of the main thread signals cannot be
-    caught, and the flag is never set.
+    A second Ctrl-C raises KeyboardInterrupt. In other threads than the main one signals
+    cannot be caught, and the context changes nothing.
 
     Args:
-      answer: the line that is printed at once at the first signal; empty for none.
+      answer: printed at once at the first signal, whatever the process does.
     """
     stop = Stop(answer)
     if threading.current_thread() is not threading.main_thread():
@@ -139,18 +138,18 @@ def stop_on_signal(answer: str = "") -> Iterator[Stop]:
             sender.shutdown(socket.SHUT_RDWR)
             thread.join()
             for number, handler in old.items():
-                # A handler of None was not installed from Python, and Python cannot restore it.
+                # None: the old handler was not installed from Python, which cannot restore it.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def raise_again(number: int) -> None:
-    """Raise SIGTERM again if it stopped a training, so that it reaches the calling script.
+    """Raise a SIGTERM that stopped a training again, for the script that called tfmix.
 
-    Everything is saved by then. If tfmix is the whole program, nothing is raised: its exit
-    code reports the signal.
+    Everything is saved by then. If tfmix is the whole program, its exit code reports the
+    signal instead.
 
     Args:
-      number: the signal that stopped the training, 0 for none.
+      number: the signal that arrived, 0 for none.
     """
     if number == signal.SIGTERM and not owns_process:
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Makes text from outside (errors, names, files) safe to print, and prints without raising."""
+"""Makes text of errors, names and files safe to print, and prints without raising."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_CHARACTERS = 600
 def clean(text: Any, most: int = MAX_CHARACTERS) -> str:
     """Return `text` as one printable line of at most `most` characters.
 
-    Whitespace is folded to single spaces. Other control characters, which a terminal would
-    obey, are shown as `\\x1b` and the like.
+    Whitespace becomes single spaces. Other control characters, which a terminal would obey,
+    are shown as escapes such as `\\x1b`.
 
     Args:
-      text: a string or any object, whose `str` is used; if that raises, the result names
-        the object's type.
-      most: the most characters that are kept; a longer text is cut at its end.
+      text: a string, or any object, which `str` turns into one. If its `str` raises, the
+        result is its type's name.
+      most: characters that are kept; the end of a longer text is cut.
     """
     try:
         # Cut first, so that a text of megabytes takes no time.
@@ -33,32 +33,32 @@ def clean(text: Any, most: int = MAX_CHARACTERS) -> str:
 
 
 def of_error(error: BaseException, most: int = MAX_CHARACTERS) -> str:
-    """Return `KeyError: 'x'` as one printable line, or the type alone without a message."""
+    """Return an error as `KeyError: 'x'` in one printable line, without message as its type."""
     message = clean(error, most)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 class Lossy(io.TextIOBase):
-    """Text stream that writes what can be written and drops the rest.
+    """Writes to a text stream what can be written, and drops the rest.
 
-    The reader of a stream may end and its disk may be full. A message that cannot be
-    printed must not end a run.
+    A pipe's reader may end, and a disk may be full. A run must not end because a message
+    cannot be printed.
 
     Args:
-      stream: the stream, such as `sys.stderr`; None, which Python uses for a closed one,
-        drops everything.
+      stream: such as `sys.stderr`. With None, which Python sets for a closed stream,
+        everything is dropped.
     """
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """Return the stream's encoding."""
+    def encoding(self) -> str:  # type: ignore[override]  # a property, as io's own
+        """The encoding of the stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal; False for a closed stream."""
+        """Return whether the stream is a terminal; False if it is closed."""
         try:
             return bool(self._stream.isatty())
         except (AttributeError, ValueError):
@@ -81,16 +81,16 @@ class Lossy(io.TextIOBase):
 
 
 def tell(line: str) -> None:
-    """Print a line on standard error at once; drop what cannot be printed."""
+    """Print a line on standard error at once; drop it if it cannot be printed."""
     print(line, file=Lossy(sys.stderr), flush=True)
 
 
 def show(text: str) -> None:
-    """Print on standard output at once; drop what cannot be printed."""
+    """Print on standard output at once; drop text that cannot be printed."""
     print(text, file=Lossy(sys.stdout), flush=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` with the closest known name, or nothing if none is close."""
+    """Return `; did you mean 'x'?` with the closest name, nothing if none is close."""
     close = difflib.get_close_matches(name, list(known), 1, 0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -32,7 +32,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined] 
     callable if epsilon or the learning rate should change.
 
     Args:
-      algorithm: the algorithm, whose weights `Algorithm.reset` has drawn.
+      algorithm: the algorithm, whose weights `Algorithm.init_weights` has drawn.
       learner: the learner of this algorithm; None makes one.
       epsilon: the epsilon of the collect policy; None takes `epsilon_end` of the settings.
       learning_rate: a number, a variable or a callable; None takes that of the
