@@ -382,7 +382,7 @@ def broken(found):
 
 def test_a_hundred_command_lines_do_what_they_say_or_are_one_line(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    found = fuzz.fuzz_words(100, random.Random("short"), tmp_path)
+    found = fuzz.fuzz_arguments(100, random.Random("short"), tmp_path)
     assert not broken(found)
     assert {outcome for _, outcome in found} == {fuzz.GOES_ON, fuzz.REFUSED}
 
