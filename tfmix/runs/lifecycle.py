@@ -13,7 +13,7 @@ from tfmix.monitoring.metrics_csv import cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.manifest import create_manifest, device_line, update_manifest
-from tfmix.runs.opening import check_moment, open_stored_task, open_stored_trainer
+from tfmix.runs.opening import check_env_steps, open_stored_task, open_stored_trainer
 from tfmix.runs.requests import IN_USE, NewRun, StoredRun
 from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
@@ -121,7 +121,7 @@ def load_stored(stored: StoredRun) -> Run:
     assert newest is not None
     algorithm, counters = make_algorithm(stored.config, stored.spec), Counters()
     checkpoint.restore_part(newest, tf.train.Checkpoint(live=algorithm.live, counters=counters))
-    check_moment(newest, counters)
+    check_env_steps(newest, counters)
     return Run(
         stored.folder,
         algorithm,

@@ -56,11 +56,11 @@ def open_stored_trainer(stored: StoredRun) -> Trainer:
     trainer = Trainer(open_stored_task(stored, to_train=True))
     if stored.newest is not None:
         checkpoint.restore(stored.newest, trainer.tensors)
-        check_moment(stored.newest, trainer.counters)
+        check_env_steps(stored.newest, trainer.counters)
     return trainer
 
 
-def check_moment(newest: Path, counters: Counters) -> None:
+def check_env_steps(newest: Path, counters: Counters) -> None:
     """Raise UserError if a checkpoint's tensors are not of the env steps that name it."""
     if newest.name != str(int(counters.env_steps)):
         raise UserError(

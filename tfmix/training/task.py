@@ -57,13 +57,13 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
       UserError: no such environment, or the task needs more memory than is available.
     """
     factory: Callable[[], Any] | None = None
-    first: Any = None
+    first_env: Any = None
     if env is None and envs.is_graph(config.env):
-        first = envs.make_graph(config.env, config)
+        first_env = envs.make_graph(config.env, config)
     elif env is None:
         factory = functools.partial(envs.make_python, config.env, config)
     elif custom.is_instance(env):
-        first = custom.adapt(env, config.env, config.team_reward, config.episode_limit)
+        first_env = custom.adapt(env, config.env, config.team_reward, config.episode_limit)
     else:
         names = (config.env, config.team_reward, config.episode_limit)
         factory = functools.partial(custom.make_from_factory, env, *names)
@@ -72,7 +72,7 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
         workers.close()
         workers = None
     if workers is None:
-        return _open_here(config, first, factory, to_train)
+        return _open_in_process(config, first_env, factory, to_train)
     try:
         replay = _plan_memory(config, workers.spec, to_train)
         _report_notices(workers.spec, workers.about.notices)
@@ -83,15 +83,15 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
     return Task(config, workers.spec, replay, _python_collector_of(workers))
 
 
-def _open_here(
-    config: Config, first: Any, factory: Callable[[], Any] | None, to_train: bool
+def _open_in_process(
+    config: Config, first_env: Any, factory: Callable[[], Any] | None, to_train: bool
 ) -> Task:
     """Open environments that this process steps or compiles.
 
     Args:
       config: the settings.
-      first: an environment; None if `factory` makes it.
-      factory: makes an environment; None if `first` is the only one.
+      first_env: an environment; None if `factory` makes it.
+      factory: makes an environment; None if `first_env` is the only one.
       to_train: plan the replay too.
 
     Raises:
@@ -100,27 +100,27 @@ def _open_here(
     reporter = Progress.of_this_process()
     if factory is not None:
         factory = functools.partial(build_env, factory, config.env, reporter)
-        first = factory()
-    replay = _plan_memory(config, first.spec, to_train)
-    if kind_of(first).in_graph:
+        first_env = factory()
+    replay = _plan_memory(config, first_env.spec, to_train)
+    if kind_of(first_env).in_graph:
         cut_is_terminal = config.time_limit == "terminal"
         return Task(
             config,
-            first.spec,
+            first_env.spec,
             replay,
             lambda algorithm: GraphCollector(
-                first, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
+                first_env, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
             ),
         )
-    if kind_of(first) is Kind.ADAPTED:
-        _report_notices(first.spec, reporter.call(RESET, first.rehearse))
+    if kind_of(first_env) is Kind.ADAPTED:
+        _report_notices(first_env.spec, reporter.call(RESET, first_env.rehearse))
     if factory is None and config.n_envs > 1:
         raise UserError(
             f"one environment was given and n_envs={config.n_envs}: give a factory, or set n_envs=1"
         )
     others = [factory() for _ in range(config.n_envs - 1)] if factory else []
-    in_process = pool.in_process([first, *others], config)
-    return Task(config, first.spec, replay, _python_collector_of(in_process))
+    in_process = pool.in_process([first_env, *others], config)
+    return Task(config, first_env.spec, replay, _python_collector_of(in_process))
 
 
 def _plan_memory(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:

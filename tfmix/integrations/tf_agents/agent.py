@@ -68,8 +68,8 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined] 
 
     def _initialize(self) -> None:
         live, target = self.algorithm.live.variables, self.algorithm.target.variables
-        for follower, leader in zip(target, live, strict=True):
-            follower.assign(leader)
+        for target_weight, live_weight in zip(target, live, strict=True):
+            target_weight.assign(live_weight)
 
     def observe(self, trajectory: Any) -> tf.Tensor:
         """Count collected rewards, the only ones that `standardise_rewards` reads.
