@@ -151,7 +151,7 @@ def compare_with_live(algorithm: Algorithm, signatures: Any, batch: int = 4) -> 
     random = np.random.default_rng(0)
     policy_state = tf.zeros([*shape, agent_spec.policy_state_size])
     hidden = signatures["initial_state"](batch_size=tf.constant(batch))["hidden"]
-    alone = [hidden[:, i] for i in range(spec.n_agents)]
+    hidden_by_agent = [hidden[:, i] for i in range(spec.n_agents)]
     for _ in range(CHECK_STEPS):
         obs = tf.constant(random.normal(size=[*shape, spec.obs_size]), tf.float32)
         allowed = random.random([*shape, spec.n_actions]) < 0.7
@@ -161,7 +161,10 @@ def compare_with_live(algorithm: Algorithm, signatures: Any, batch: int = 4) -> 
         team = signatures["act"](obs=obs, legal=legal, hidden=hidden)
         singles = [
             signatures["act_agent"](
-                obs=obs[:, i], legal=legal[:, i], hidden=alone[i], agent=tf.fill([batch], i)
+                obs=obs[:, i],
+                legal=legal[:, i],
+                hidden=hidden_by_agent[i],
+                agent=tf.fill([batch], i),
             )
             for i in range(spec.n_agents)
         ]
@@ -182,4 +185,4 @@ def compare_with_live(algorithm: Algorithm, signatures: Any, batch: int = 4) -> 
                     "this is a fault of tfmix, please report it"
                 )
         # The export continues from the live policy's state, so that a different action is no fault.
-        hidden, alone = policy_state, [policy_state[:, i] for i in range(spec.n_agents)]
+        hidden, hidden_by_agent = policy_state, [policy_state[:, i] for i in range(spec.n_agents)]

@@ -33,7 +33,7 @@ owns_process = False
 
 
 class Stop:
-    """Records Ctrl-C and SIGTERM; a call says whether one has arrived.
+    """Flag that Ctrl-C and SIGTERM set; a call returns whether one has arrived.
 
     Python runs signal handlers only between two instructions of the main thread, and
     counts several signals during a long call into TensorFlow as one. A second thread
