@@ -353,7 +353,7 @@ def test_every_kind_of_agent_trains_exports_and_is_loaded(kind, tmp_path):
 
 def test_observations_that_the_replays_number_type_cannot_hold_are_one_line(tmp_path):
     settings = {**PAIR, "algo": "vdn", "env_steps": 400, "buffer_type": "uint8"}
-    with pytest.raises(RunFailedError, match=r"no whole number .* choose float32 or float16"):
+    with pytest.raises(RunFailedError, match=r"not a whole number .* choose float32 or float16"):
         tfmix.train("mpe/simple_spread", run_dir=tmp_path / "run", **settings)
 
 
@@ -366,7 +366,7 @@ def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
     try:
         weight.assign_add(tf.range(5, dtype=tf.float32))
         with pytest.raises(RuntimeError, match="does not act like the live policy"):
-            export.compare(trained.algorithm, other)
+            export.compare_with_live(trained.algorithm, other)
     finally:
         weight.assign(kept)
 
@@ -588,7 +588,7 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
         counters=kept.counters,
         seed=kept.seed,
         **{f"replay_{i}": v for i, v in enumerate(rows)},
-        **({"sums": kept.sums} if number > 1 else {}),
+        **({"sums": kept.accumulator} if number > 1 else {}),
     )
     newest = checkpoint.latest(copied / "checkpoints")
     for file in newest.iterdir():
@@ -778,7 +778,7 @@ def test_damaged_checkpoints_are_noticed_and_the_one_before_is_used(copied, caps
     assert checkpoint.latest(checkpoints) == older
     assert "is damaged" in capsys.readouterr().err
     (older / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"no checkpoint .* is whole"):
+    with pytest.raises(UserError, match=r"all checkpoints .* are damaged: delete"):
         tfmix.load(copied)
 
 

@@ -91,7 +91,7 @@ def env_arguments(config: Config) -> dict[str, Any]:
 
 
 def from_dict(stored: Mapping[str, Any]) -> Config:
-    """Returns the configuration of a run folder's run.json.
+    """Return the configuration of a run folder's run.json.
 
     A setting that it lacks is as it was before the setting existed, so that a
     resumed run trains as it began.
