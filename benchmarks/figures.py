@@ -1,0 +1,132 @@
+"""Draws the pictures of README and docs.
+
+  python benchmarks/figures.py curves runs/quick --out=docs/images/curves.png
+  python benchmarks/figures.py payoff --out=docs/images/payoff.png
+
+`curves` draws the greedy return of the runs in a benchmark's folder over env steps. The runs
+of the picture in README come from
+
+  python main.py --mode=benchmark --flagfile=flags/preset/quick_mpe.flags --algo=vdn,qmix,iql \\
+    --env=mpe/simple_spread --seeds=0:1 --env_steps=300000 --run_dir=runs/quick
+
+`payoff` trains VDN, QMIX and QTRAN-base on 8/-12/0, seed 0, and draws what they learn beside
+the payoff. It takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+COLORS = {"vdn": "#00695c", "qmix": "#c2185b", "iql": "#5c6bc0"}
+NAMES = {"vdn": "VDN", "qmix": "QMIX", "iql": "IQL"}
+# Returns of simple_spread, summed over the agents.
+LINES = {"random team": -79.4, "scripted controller": -22.5}
+
+
+def curve_of(path: Path) -> tuple[list[int], list[float]]:
+    """Reads env steps and greedy returns from a metrics.csv."""
+    with path.open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["greedy_return"]]
+    return [int(r["env_steps"]) for r in rows], [float(r["greedy_return"]) for r in rows]
+
+
+def draw_curves(folder: Path, out: Path) -> None:
+    """Draws a line for each run of a benchmark, <env>/<algo>/seed<k>."""
+    figure, axis = plt.subplots(figsize=(7.2, 3.2), dpi=110)
+    for path in sorted(folder.glob("*/*/seed*/metrics.csv")):
+        algo = path.parts[-3]
+        steps, returns = curve_of(path)
+        axis.plot(np.asarray(steps) / 1000, returns, color=COLORS.get(algo), lw=2)
+        label = NAMES.get(algo, algo)
+        axis.annotate(
+            label,
+            (steps[-1] / 1000, returns[-1]),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=COLORS.get(algo),
+            va="center",
+        )
+    for label, level in LINES.items():
+        axis.axhline(level, color="#9e9e9e", lw=1, ls=":")
+        axis.text(axis.get_xlim()[0] + 2, level + 1, label, color="#757575", fontsize=8)
+    axis.set_xlabel("env steps, thousands")
+    axis.set_ylabel("greedy return, summed")
+    axis.set_title("simple_spread, flags/preset/quick_mpe.flags", fontsize=10, loc="left")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.margins(x=0.1)
+    save(figure, out)
+
+
+def learned() -> dict[str, np.ndarray]:
+    """Trains on 8/-12/0 and returns the tables that the picture shows, [3, 3] each."""
+    from benchmarks import games
+
+    tables = {}
+    for name in ("vdn", "qmix", "qtran_base"):
+        trainer = games.trainer_of(f"{name}_matrix")
+        games.train(trainer, 0)
+        tables.setdefault("payoff", np.asarray(trainer.collector.env.table))
+        if name == "qtran_base":
+            values, _, own = games.joint(trainer)
+            tables["QTRAN-base: Q_jt"], tables["QTRAN-base: Q'"] = values[..., 0], own
+        else:
+            tables[f"{NAMES[name]}: Q_tot"] = games.mixed(trainer)
+    return tables
+
+
+def draw_payoff(out: Path) -> None:
+    """Draws the payoff of 8/-12/0 and the learned tables; a frame marks the greedy action."""
+    tables = learned()
+    figure, axes = plt.subplots(1, len(tables), figsize=(2.1 * len(tables), 2.5), dpi=110)
+    for axis, (title, table) in zip(axes, tables.items(), strict=True):
+        axis.imshow(table, cmap="RdYlGn", vmin=-12, vmax=12)
+        for (i, j), value in np.ndenumerate(table):
+            axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9)
+        best = np.unravel_index(np.argmax(table), table.shape)
+        square = plt.Rectangle((best[1] - 0.48, best[0] - 0.48), 0.96, 0.96, fill=False, lw=2)
+        axis.add_patch(square)
+        axis.set_title(title, fontsize=9)
+        axis.set_xticks(range(3), "ABC")
+        axis.set_yticks(range(3), "ABC")
+        axis.tick_params(length=0)
+    save(figure, out)
+
+
+def save(figure: plt.Figure, out: Path) -> None:
+    """Writes a figure; the file's bytes do not depend on the date."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(out, metadata={"Software": None})
+    print(out)
+
+
+def main() -> None:
+    """Draws what the command line names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("picture", choices=("curves", "payoff"))
+    parser.add_argument("folder", nargs="?", type=Path, help="of a benchmark, for curves")
+    parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
+    asked = parser.parse_args()
+    if asked.picture == "payoff":
+        sys.path.insert(0, str(ROOT))
+        draw_payoff(asked.out)
+    elif asked.folder is None:
+        parser.error("curves needs the folder of a benchmark, such as runs/quick")
+    else:
+        draw_curves(asked.folder, asked.out)
+
+
+if __name__ == "__main__":
+    main()
