@@ -20,8 +20,8 @@ from absl import flags
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"(?<!`)`((?:python|make|tfmix|\.venv/bin/python) [^`]+)`(?!`)")
-STARTS = ("python ", ".venv/bin/python ", "make ", "tfmix ")
+INLINE = re.compile(r"(?<!`)`((?:python|make|tfmix(?= --)|\.venv/bin/python) [^`]+)`(?!`)")
+STARTS = ("python ", ".venv/bin/python ", "make ", "tfmix --")
 # A command with one of these is a form to fill in.
 PLACEHOLDERS = ("...", "<", "$", "PATH", "NAME")
 # Games that no machine of ours has.
@@ -41,7 +41,7 @@ class Command(NamedTuple):
 
     Attributes:
       page: the page, from the repository's root.
-      words: the command's words, `python` or `make` first.
+      words: the parts of the command, `python` or `make` first.
     """
 
     page: str
@@ -108,6 +108,8 @@ def _check_script(words: list[str]) -> str:
         known = any((ROOT / end).exists() for end in (f"{name}.py", name))
         return "" if known or words[1] in ("pip", "venv", "build", "pytest") else "no such module"
     script = ROOT / words[0]
+    if words[0] in _shown_modules():
+        return ""
     if not script.is_file():
         return f"there is no {words[0]}"
     source = "".join(path.read_text() for path in sorted(script.parent.glob("*.py")))
@@ -158,14 +160,18 @@ def small(arguments: list[str]) -> list[str] | None:
     return [*arguments, *extra.get(name, [])] if "--help" not in arguments else arguments
 
 
+def _shown_modules() -> dict[str, str]:
+    """Returns the modules that pages show whole, by name: blocks that begin with `# name.py`."""
+    blocks = [b for page in pages() for _, b in FENCE.findall(page.read_text(encoding="utf-8"))]
+    return {name[1]: b for b in blocks if (name := re.match(r"# (\w+\.py)\n", b))}
+
+
 def _prepare(folder: Path) -> None:
-    """Links the repository into a folder, and writes the modules there that docs/ shows."""
+    """Links the repository into a folder, and writes the modules there that the pages show."""
     for name in ("main.py", "flags", "tfmix", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    for page in pages():
-        for _, block in FENCE.findall(page.read_text(encoding="utf-8")):
-            if name := re.match(r"# (\w+\.py)\n", block):
-                (folder / name[1]).write_text(block)
+    for name, text in _shown_modules().items():
+        (folder / name).write_text(text)
 
 
 def run(arguments: list[str], folder: Path) -> str:

@@ -3,8 +3,8 @@
   python benchmarks/figures.py curves runs/quick --out=docs/images/curves.png
   python benchmarks/figures.py payoff --out=docs/images/payoff.png
 
-`curves` draws the greedy return of the runs in a benchmark's folder over env steps. The runs
-of the picture in README come from
+`curves` draws the greedy return of the runs in a benchmark's folder over env steps, and a
+greedy episode of the run with the best return. The runs of the picture in README come from
 
   python main.py --mode=benchmark --flagfile=flags/preset/quick_mpe.flags --algo=vdn,qmix,iql \\
     --env=mpe/simple_spread --seeds=0:1 --env_steps=300000 --run_dir=runs/quick
@@ -24,7 +24,7 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parent.parent
 COLORS = {"vdn": "#00695c", "qmix": "#c2185b", "iql": "#5c6bc0"}
@@ -40,31 +40,67 @@ def curve_of(path: Path) -> tuple[list[int], list[float]]:
     return [int(r["env_steps"]) for r in rows], [float(r["greedy_return"]) for r in rows]
 
 
+def paths_of(folder: Path, episode: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Plays a greedy episode of a run on mpe/simple_spread.
+
+    Returns:
+      positions of the agents, [T+1, N, 2], and of the landmarks, [L, 2].
+    """
+    import tfmix  # before TensorFlow
+    from tfmix.utils.quiet import quiet_import
+
+    tf = quiet_import("tensorflow")
+    run = tfmix.load(folder)
+    env, seed = run.collector.env, tf.constant([0, episode])
+    world, seen = env.reset(seed, 1)
+    landmarks = seen.obs.numpy()[0, 0, 4:10].reshape(3, 2) + seen.obs.numpy()[0, 0, 2:4]
+    places = [seen.obs.numpy()[0, :, 2:4]]
+    run.reset()
+    for _ in range(run.spec.episode_limit):
+        action = run.act(seen.obs.numpy()[0], seen.legal.numpy()[0])
+        world, seen = env.step(world, tf.constant(action[None]), seed)
+        places.append(seen.obs.numpy()[0, :, 2:4])
+    return np.stack(places), landmarks
+
+
 def draw_curves(folder: Path, out: Path) -> None:
-    """Draws a line for each run of a benchmark, <env>/<algo>/seed<k>."""
-    figure, axis = plt.subplots(figsize=(7.2, 3.2), dpi=110)
+    """Draws a line for each run of a benchmark, <env>/<algo>/seed<k>, and an episode."""
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(8.4, 3.2), dpi=110, gridspec_kw={"width_ratios": [2, 1]}
+    )
+    best, best_return = folder, -np.inf
     for path in sorted(folder.glob("*/*/seed*/metrics.csv")):
         algo = path.parts[-3]
         steps, returns = curve_of(path)
-        axis.plot(np.asarray(steps) / 1000, returns, color=COLORS.get(algo), lw=2)
-        label = NAMES.get(algo, algo)
-        axis.annotate(
-            label,
-            (steps[-1] / 1000, returns[-1]),
-            xytext=(6, 0),
-            textcoords="offset points",
-            color=COLORS.get(algo),
-            va="center",
-        )
+        label = f"{NAMES.get(algo, algo)} {returns[-1]:.0f}"
+        left.plot(np.asarray(steps) / 1000, returns, color=COLORS.get(algo), lw=2, label=label)
+        if returns[-1] > best_return:
+            best, best_return = path.parent, returns[-1]
     for label, level in LINES.items():
-        axis.axhline(level, color="#9e9e9e", lw=1, ls=":")
-        axis.text(axis.get_xlim()[0] + 2, level + 1, label, color="#757575", fontsize=8)
-    axis.set_xlabel("env steps, thousands")
-    axis.set_ylabel("greedy return, summed")
-    axis.set_title("simple_spread, flags/preset/quick_mpe.flags", fontsize=10, loc="left")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.margins(x=0.1)
+        left.axhline(level, color="#9e9e9e", lw=1, ls=":")
+        left.text(1, level + 1.5, label, color="#757575", fontsize=8, ha="right", va="bottom",
+                  transform=left.get_yaxis_transform())  # fmt: skip
+    left.legend(frameon=False, loc="lower center", ncols=3, fontsize=9)
+    left.set(xlabel="env steps, thousands", ylabel="greedy return, summed")
+    left.set_title("simple_spread, flags/preset/quick_mpe.flags", fontsize=10, loc="left")
+    left.spines[["top", "right"]].set_visible(False)
+    draw_episode(right, best)
     save(figure, out)
+
+
+def draw_episode(axis: plt.Axes, folder: Path) -> None:
+    """Draws the paths of a trained team: agents move from small to large circles."""
+    places, landmarks = paths_of(folder)
+    axis.scatter(*landmarks.T, marker="s", s=60, color="#424242", label="landmark")
+    for agent in range(places.shape[1]):
+        path, color = places[:, agent], plt.cm.tab10(agent)
+        axis.plot(*path.T, color=color, lw=1.5)
+        axis.scatter(*path[0], s=15, color=color)
+        axis.scatter(*path[-1], s=140, color=color, alpha=0.6)
+    name = NAMES.get(folder.parts[-2], folder.parts[-2])
+    axis.set_title(f"an episode of {name}", fontsize=10, loc="left")
+    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.margins(0.15)
 
 
 def learned() -> dict[str, np.ndarray]:
@@ -119,8 +155,8 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="of a benchmark, for curves")
     parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
     asked = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
     if asked.picture == "payoff":
-        sys.path.insert(0, str(ROOT))
         draw_payoff(asked.out)
     elif asked.folder is None:
         parser.error("curves needs the folder of a benchmark, such as runs/quick")

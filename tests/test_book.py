@@ -87,5 +87,7 @@ def test_wrong_commands_are_found(tmp_path, monkeypatch):
 
 
 def test_the_check_needs_no_tensorflow():
-    code = "import sys, benchmarks.book, benchmarks.commands; assert 'tensorflow' not in sys.modules"
+    code = (
+        "import sys, benchmarks.book, benchmarks.commands; assert 'tensorflow' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=book.ROOT, check=True)
