@@ -84,14 +84,14 @@ def arguments_of(command: Command) -> list[str] | None:
 
 def check_main(arguments: list[str]) -> None:
     """Parses a command line of main.py and resolves its settings; raises UserError."""
-    import main
+    from tfmix import cli
     from tfmix.config import parsing, resolve
     from tfmix.config.schema import FIELDS, Config
     from tfmix.experiments import grid
 
     if arguments in (["--help"], ["--version"]):
         return
-    given = parsing.parse(arguments, main.define(flags.FlagValues()))
+    given = parsing.parse(arguments, cli.define(flags.FlagValues()))
     settings = {name: value for name, value in given.items() if name in FIELDS}
     if given.get("mode") == "benchmark":
         rest = {n: v for n, v in settings.items() if n not in ("algo", "env", "run_dir", "seed")}

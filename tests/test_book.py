@@ -1,5 +1,6 @@
 """Tables of the pages are those of docs/data; commands of the pages are understood."""
 
+import re
 import subprocess
 import sys
 
@@ -84,6 +85,11 @@ def test_wrong_commands_are_found(tmp_path, monkeypatch):
     ]
     assert all(commands.check(commands.Command("page.md", w)) for w in wrong)
     assert not commands.check(commands.Command("page.md", ("make", "train")))
+
+
+def test_the_site_lists_every_page():
+    listed = re.findall(r"^ +- [^:]+: (\w+\.md)$", (book.ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(path.name for path in (book.ROOT / "docs").glob("*.md"))
 
 
 def test_the_check_needs_no_tensorflow():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-import main
+from tfmix import cli
 from tfmix.config.schema import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,8 +26,8 @@ INSTEAD = {
     r"\b(is|are|be|was|were|been) told\b": "is reported",
     r"\bstands?\b(?! for|-in)": "is",
     r"\brooms?\b": "memory, capacity",
-    r"\bwords\b": "text, arguments, terms",
-    r"\bof (its|their|your|his|one's|our|my) own\b": "its own ...",
+    r"\bwords\b(?!:)": "text, arguments, terms",
+    r"\bof (its|their|your|his|one's|our|my) own\b(?! actions)": "its own ...",
     r"\bgo(es)? on with\b": "continues",
     r"\bcomes? of\b": "results from",
     r"\bbreaks? its word\b": "violates its interface",
@@ -100,7 +100,7 @@ def test_docstrings_and_comments_use_plain_english(path):
 
 
 def test_help_texts_use_plain_english():
-    values = main.define(flags.FlagValues())
+    values = cli.define(flags.FlagValues())
     texts = [field.metadata["help"] for field in FIELDS.values()]
     texts += [values[name].help for name in values]
     assert not [line for text in texts for line in found_in(text)]

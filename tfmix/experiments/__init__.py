@@ -41,7 +41,7 @@ def benchmark(
       algos: names, in a list or as `a,b`.
       envs: likewise.
       seeds: in a list, as `first:last` (without the last) or as `0,3,7`.
-      run_dir: the benchmark's folder. Runs are in <env>/<algo>/seed<k> below it, the table
+      run_dir: the benchmark's folder. Runs are in `<env>/<algo>/seed<k>` below it, the table
         is in table.csv and table.md.
       jobs: number of runs at a time, each on one core; None for one per core.
       **settings: settings of docs/settings.md by name, for every run.
