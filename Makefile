@@ -4,6 +4,7 @@
 # make test-all    everything, compiled as for users
 PYTHON ?= python3
 VENV ?= .venv
+DOCS_VENV ?= .venv-docs
 ARGS ?= --algo=qtran_alt
 BIN := $(VENV)/bin
 
@@ -17,7 +18,7 @@ INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))
 # Each name is a file of tests that takes seconds.
 FAST = text files signals structure config readme ops properties replay matrix_games quiet
 
-.PHONY: train test test-fast test-all check format docs gpu clean
+.PHONY: train test test-fast test-all check format docs docs-serve gpu clean
 
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)
@@ -41,8 +42,13 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.run
+docs: $(VENV)/.run $(DOCS_VENV)/.docs
 	$(BIN)/python docs/make_settings.py
+	$(BIN)/python benchmarks/book.py
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
+docs-serve: $(DOCS_VENV)/.docs
+	$(DOCS_VENV)/bin/mkdocs serve
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) \
@@ -59,8 +65,14 @@ $(VENV)/.dev: $(BIN)/python requirements.txt requirements-dev.txt
 	@$(call INSTALL,requirements-dev.txt)
 	@touch $@ $(VENV)/.run
 
+# The site's tools do not agree with TF-Agents' pins, so they have their own environment.
+$(DOCS_VENV)/.docs: requirements-docs.txt
+	@$(PYTHON) -m venv $(DOCS_VENV) || { rm -rf $(DOCS_VENV); exit 1; }
+	@$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 gpu: $(VENV)/.run
 	@$(call INSTALL,requirements-gpu.txt)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DOCS_VENV) site .pytest_cache .mypy_cache .ruff_cache

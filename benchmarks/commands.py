@@ -20,8 +20,8 @@ from absl import flags
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-INLINE = re.compile(r"(?<!`)`((?:python|make|tfmix|\.venv/bin/python) [^`]+)`(?!`)")
-STARTS = ("python ", ".venv/bin/python ", "make ", "tfmix ")
+INLINE = re.compile(r"(?<!`)`((?:python|make|tfmix(?= --)|\.venv/bin/python) [^`]+)`(?!`)")
+STARTS = ("python ", ".venv/bin/python ", "make ", "tfmix --")
 # A command with one of these is a form to fill in.
 PLACEHOLDERS = ("...", "<", "$", "PATH", "NAME")
 # Games that no machine of ours has.
@@ -41,11 +41,11 @@ class Command(NamedTuple):
 
     Attributes:
       page: the page, from the repository's root.
-      words: the command's words, `python` or `make` first.
+      parts: the command and its arguments, `python` or `make` first.
     """
 
     page: str
-    words: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 def pages(asked: str = "") -> list[Path]:
@@ -73,7 +73,7 @@ def find(page: Path) -> list[Command]:
 
 def arguments_of(command: Command) -> list[str] | None:
     """Returns what a command gives to main.py, None if it starts something else."""
-    first, *rest = command.words
+    first, *rest = command.parts
     if first == "make":
         given = [word.partition("=")[2] for word in rest if word.startswith("ARGS=")]
         return shlex.split(given[0]) if given else None
@@ -84,14 +84,14 @@ def arguments_of(command: Command) -> list[str] | None:
 
 def check_main(arguments: list[str]) -> None:
     """Parses a command line of main.py and resolves its settings; raises UserError."""
-    import main
+    from tfmix import cli
     from tfmix.config import parsing, resolve
     from tfmix.config.schema import FIELDS, Config
     from tfmix.experiments import grid
 
     if arguments in (["--help"], ["--version"]):
         return
-    given = parsing.parse(arguments, main.define(flags.FlagValues()))
+    given = parsing.parse(arguments, cli.define(flags.FlagValues()))
     settings = {name: value for name, value in given.items() if name in FIELDS}
     if given.get("mode") == "benchmark":
         rest = {n: v for n, v in settings.items() if n not in ("algo", "env", "run_dir", "seed")}
@@ -108,6 +108,8 @@ def _check_script(words: list[str]) -> str:
         known = any((ROOT / end).exists() for end in (f"{name}.py", name))
         return "" if known or words[1] in ("pip", "venv", "build", "pytest") else "no such module"
     script = ROOT / words[0]
+    if words[0] in _shown_modules():
+        return ""
     if not script.is_file():
         return f"there is no {words[0]}"
     source = "".join(path.read_text() for path in sorted(script.parent.glob("*.py")))
@@ -127,11 +129,11 @@ def check(command: Command) -> str:
         arguments = arguments_of(command)
         if arguments is not None:
             check_main(arguments)
-        if command.words[0] == "make":
+        if command.parts[0] == "make":
             targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            missing = [w for w in command.words[1:] if "=" not in w and w not in targets]
+            missing = [w for w in command.parts[1:] if "=" not in w and w not in targets]
             return f"the Makefile has no target {missing[0]}" if missing else ""
-        return _check_script(list(command.words[1:])) if arguments is None else ""
+        return _check_script(list(command.parts[1:])) if arguments is None else ""
     except (UserError, KeyError) as error:
         return str(error)
 
@@ -158,14 +160,18 @@ def small(arguments: list[str]) -> list[str] | None:
     return [*arguments, *extra.get(name, [])] if "--help" not in arguments else arguments
 
 
+def _shown_modules() -> dict[str, str]:
+    """Returns the modules that pages show whole, by name: blocks that begin with `# name.py`."""
+    blocks = [b for page in pages() for _, b in FENCE.findall(page.read_text(encoding="utf-8"))]
+    return {name[1]: b for b in blocks if (name := re.match(r"# (\w+\.py)\n", b))}
+
+
 def _prepare(folder: Path) -> None:
-    """Links the repository into a folder, and writes the modules there that docs/ shows."""
+    """Links the repository into a folder, and writes the modules there that the pages show."""
     for name in ("main.py", "flags", "tfmix", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    for page in pages():
-        for _, block in FENCE.findall(page.read_text(encoding="utf-8")):
-            if name := re.match(r"# (\w+\.py)\n", block):
-                (folder / name[1]).write_text(block)
+    for name, text in _shown_modules().items():
+        (folder / name).write_text(text)
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -207,7 +213,7 @@ def check_all(asked: str = "", and_run: bool = False) -> int:
     if and_run:
         wrong += _run_all([c for c in found if not any(c is bad for bad, _ in wrong)])
     for command, reason in wrong:
-        print(f"{command.page}: {shlex.join(command.words)}\n  {reason}")
+        print(f"{command.page}: {shlex.join(command.parts)}\n  {reason}")
     print(f"{len(found)} commands, {len(wrong)} wrong")
     return 1 if wrong else 0
 

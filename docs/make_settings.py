@@ -12,15 +12,18 @@ from tfmix.config.schema import FIELDS, MODES, bounds
 
 HEAD = """# Settings
 
-Made by `make docs` from `tfmix/config/schema.py`; do not edit. Each is a flag of
-`main.py` and an argument of `tfmix.train` and `tfmix.benchmark`. The order in
-which they count: default, then `flags/env/<word>.flags` for each word of the
-environment's name, then `flags/algo/<algo>.flags`, then
-`flags/env/<word>.<algo>.flags`, then `--flagfile`, then what was typed.
+`make docs` writes this page from `tfmix/config/schema.py`. Each setting is a flag of `main.py`
+and an argument of `tfmix.train` and `tfmix.benchmark`.
 
-The defaults of learning and networks are those of PyMARL's `default.yaml` and
-`qmix.yaml` (which count the target networks' period in episodes, one update
-each); the optimiser is Adam, as in EPyMARL and PyMARL2.
+A run uses the default of a setting unless a flagfile or you set it. The order is: default, then
+the flagfiles of the environment and the algorithm in `flags/`, then `--flagfile`, then what you
+type; see [Command line](command_line.md#which-settings-count). For example, `flags/env/mpe.flags`
+sets a learning rate of 3e-3 and a discount factor of 0.9 for the particle environments.
+`run.json` in the run folder holds the settings that a run uses.
+
+The defaults of learning and networks are those of PyMARL's `default.yaml` and `qmix.yaml`, which
+count the target networks' period in episodes, one update each. The optimiser is Adam, as in
+EPyMARL and PyMARL2.
 """
 
 

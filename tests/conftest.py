@@ -1,8 +1,10 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
+import dataclasses
 import os
 import resource
 import sys
+from typing import NamedTuple
 
 # Compiling takes most of the time. XLA without LLVM's optimisations and with its older, smaller
 # code for fusions compiles in a third of the time. `make test-all` sets XLA_FLAGS to nothing,
@@ -22,7 +24,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
+from tfmix.runs import lifecycle, opening  # noqa: E402
+from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
 MEMORY: dict[str, float] = {}
@@ -69,6 +74,62 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"largest memory: {shown}")
 
 
+class Done(NamedTuple):
+    """What a command line printed, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def main_py(capsys):
+    """Runs a command line of main.py in this process."""
+
+    def run(*words):
+        capsys.readouterr()
+        return Done(cli.main([*map(str, words)]), *capsys.readouterr())
+
+    return run
+
+
+# Settings that no compiled function reads, and env_steps unless the learning rate decays.
+NOT_COMPILED = {
+    **{"seed": 0, "run_dir": "", "log_period_env_steps": 0, "eval_period_env_steps": 1},
+    **{"eval_episodes": 1, "checkpoint_period_seconds": 0.0, "checkpoint_period_env_steps": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def kept_trainers():
+    """What `builds` keeps for the tests of a module."""
+    return {}
+
+
+@pytest.fixture(params=["kept", pytest.param("fresh", marks=pytest.mark.slow)])
+def builds(request, monkeypatch, kept_trainers):
+    """Trains and resumes with trainers that earlier runs compiled; "fresh": compiles each anew.
+
+    A kept trainer starts over, as `Trainer.reset` promises.
+    """
+
+    def build(task):
+        config = dataclasses.replace(task.config, **NOT_COMPILED)
+        if config.learning_rate_decay == "none":
+            config = dataclasses.replace(config, env_steps=1)
+        key = (config, task.spec)
+        if key not in kept_trainers:
+            kept_trainers[key] = Trainer(task)
+        trainer = kept_trainers[key]
+        trainer.task, trainer.config, trainer.algorithm.config = task, task.config, task.config
+        trainer.reset(task.config.seed)
+        return trainer
+
+    if request.param == "kept":
+        for module in (lifecycle, opening):
+            monkeypatch.setattr(module, "Trainer", build)
+
+
 @pytest.fixture
 def spec():
     """A small task with unequal action sets."""
@@ -86,7 +147,16 @@ def spec():
 @pytest.fixture
 def config():
     """Settings that keep networks small."""
-    return Config(hidden_size=8, mixer_embed=6, hypernet_embed=9, qtran_embed=10, gamma=0.9)
+    return Config(
+        hidden_size=8,
+        mixer_embed=6,
+        hypernet_embed=9,
+        qtran_embed=10,
+        central_embed=12,
+        duplex_kernels=3,
+        duplex_layers=2,
+        gamma=0.9,
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Environments of other libraries and of the user's own in the Python lane."""
+"""Environments of other libraries and of users, stepped from Python."""
 
 import csv
 import importlib.util

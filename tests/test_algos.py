@@ -18,22 +18,24 @@ SEED = tf.constant([1, 2])
 
 def build(name, spec, config, **changes):
     algorithm = algos.make(name, spec, dataclasses.replace(config, algo=name, **changes))
-    algorithm.reset(SEED)
+    algorithm.init_weights(SEED)
     # A target unlike the live networks, as in the middle of a training.
     for i, weight in enumerate(algorithm.target.variables):
         weight.assign_add(0.1 * tf.random.stateless_normal(weight.shape, [i, 5]))
     return algorithm
 
 
-def gradients(algorithm, batch):
-    @tf.function(jit_compile=True)
-    def compiled():
+def gradients(algorithm, *batches):
+    """Returns the loss of each batch and its gradient, compiled once."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(batch):
         with tf.GradientTape() as tape:
             loss, _ = algorithm.loss(batch)
         return loss, tape.gradient(loss, algorithm.live.trainable_variables)
 
-    loss, found = compiled()
-    return float(loss), [None if g is None else g.numpy() for g in found]
+    for loss, found in map(compiled, batches):
+        yield float(loss), [None if g is None else g.numpy() for g in found]
 
 
 def real_steps(batch):
@@ -107,7 +109,7 @@ def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
         mixed = x.mix(algorithm.live, x.q, b, t, taken, x.action[b, t])
         after = x.mix(algorithm.target, x.tq, b, t + 1, following, x.next_action(b, t + 1))
         errors.append(np.square(mixed - x.target(b, t, after)))
-    loss, _ = gradients(algorithm, batch)
+    ((loss, _),) = gradients(algorithm, batch)
     np.testing.assert_allclose(loss, np.mean(errors), rtol=1e-4)
 
 
@@ -316,8 +318,8 @@ def test_padding_and_illegal_values_change_nothing_nan_included(name, spec, conf
         action=tf.constant(np.where(real[..., None], clean.action, 3), tf.int32),
         legal=clean.legal | ~seen[..., None, None],
     )
-    loss, wanted = gradients(algorithm, clean)
-    other, found = gradients(algorithm, ops.clear_padding(non_finite))
+    given = (clean, ops.clear_padding(non_finite))
+    (loss, wanted), (other, found) = gradients(algorithm, *given)
     assert np.isfinite(loss) and loss == other
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -467,13 +469,13 @@ def test_acting_is_legal_and_carries_the_last_action(spec, config):
 
 def test_same_seed_same_weights_other_seed_others(spec, config):
     algorithm = algos.make("qmix", spec, config)
-    algorithm.reset(tf.constant([1, 0]))
+    algorithm.init_weights(tf.constant([1, 0]))
     first = [w.numpy() for w in algorithm.live.variables]
-    algorithm.reset(tf.constant([2, 0]))
+    algorithm.init_weights(tf.constant([2, 0]))
     assert not any(
         np.array_equal(w, f) for w, f in zip(algorithm.live.variables, first, strict=True)
     )
-    algorithm.reset(tf.constant([1, 0]))
+    algorithm.init_weights(tf.constant([1, 0]))
     for live, target, f in zip(
         algorithm.live.variables, algorithm.target.variables, first, strict=True
     ):

@@ -19,6 +19,7 @@ from tests.test_adapters import Battle, Idle
 from tfmix import cli
 from tfmix.config import resolve
 from tfmix.envs import check
+from tfmix.envs.check import examine
 from tfmix.envs.python.workers import handle
 from tfmix.errors import UserError
 from tfmix.training.task import open_task
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def no_time_for_speed(monkeypatch):
-    monkeypatch.setattr(check, "SPEED_SECONDS", 1e-9)
+    monkeypatch.setattr(examine, "SPEED_SECONDS", 1e-9)
 
 
 @pytest.fixture(autouse=True)
@@ -372,7 +373,7 @@ def test_an_environment_of_tfmixs_own_kind_is_judged_too(faults, rules):
 
 
 def test_an_environment_in_the_graph_is_played_and_timed(monkeypatch):
-    monkeypatch.setattr(check, "SPEED_SECONDS", 0.001)
+    monkeypatch.setattr(examine, "SPEED_SECONDS", 0.001)
     report = tfmix.check_env("two_step", n_envs=2)
     assert report.ok and [w.rule for w in report.warnings] == ["seeds"]
     assert "with 1 in a batch" in report.rows["speed"] and "with 2" in report.rows["speed"]

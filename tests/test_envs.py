@@ -73,7 +73,7 @@ def test_every_graph_environment_compiles_and_keeps_its_promises():
             assert legal.any(-1).all() and not (legal & ~np.asarray(spec.own_actions)).any()
 
 
-# The Python lane.
+# Python environments.
 
 
 def test_pettingzoo_adapter_gives_what_the_environment_gives(upstream):
@@ -94,7 +94,7 @@ def test_pettingzoo_adapter_gives_what_the_environment_gives(upstream):
     env.close()
 
 
-def test_team_reward_rules_of_the_python_lane():
+def test_team_reward_rules_of_python_environments():
     sums = envs.make_python(TWIN, Config(env=TWIN))
     means = envs.make_python(TWIN, Config(env=TWIN, team_reward="mean"))
     sums.reset(1), means.reset(1)

@@ -126,7 +126,7 @@ def test_every_run_has_a_folder_of_its_own_and_the_settings_of_a_single_run(tmp_
     last = many.cells[-1]
     assert last.folder == tmp_path / "matrix_qtran" / "qmix" / "seed1"
     assert last.config.hypernet_layers == 1  # flags/env/matrix.qmix.flags
-    assert resolve.resolve(parsing.parse(last.words)) == last.config
+    assert resolve.resolve(parsing.parse(last.flags)) == last.config
     again = parsing.parse(many.command.split()[2:], experiments_flags())
     assert again["algo"] == "vdn,qmix" and again["seeds"] == "0:2" and again["gamma"] == 0.5
 
@@ -244,7 +244,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
     assert rows[1]["reason"] == "ended by the system (Killed); its last line: nonsense"
     assert "stopped by a signal" in rows[3]["reason"]
     shown = capsys.readouterr().err
-    assert f"broke     two_step vdn seed 0: loss became NaN ({rows[0]['folder']}.log)" in shown
+    assert f"failed    two_step vdn seed 0: loss became NaN ({rows[0]['folder']}.log)" in shown
     table = (tmp_path / "table.md").read_text()
     assert f"- failed at 0 env steps: {rows[0]['folder']}: loss became NaN" in table
     monkeypatch.setattr(Fake, "act", healthy)
@@ -254,7 +254,7 @@ def test_a_broken_run_is_told_with_its_reason_and_the_rest_goes_on(
 def test_the_command_line_ends_with_1_and_says_how_to_go_on(tmp_path, faked, monkeypatch, capsys):
     settings = {"algo": "vdn,qmix", "env": "two_step", "env_steps": 200, "run_dir": str(tmp_path)}
     monkeypatch.setattr(Fake, "act", lambda self: 3)
-    with pytest.raises(RunFailedError, match=r"4 of 4 runs broke; .*--seeds=0:2 --run_dir="):
+    with pytest.raises(RunFailedError, match=r"4 of 4 runs failed; .*--seeds=0:2 --run_dir="):
         experiments.from_command_line(settings, "0:2", None)
     assert "| two_step | vdn | 0 of 2 | - |" in capsys.readouterr().out
 
@@ -436,11 +436,6 @@ def test_runs_of_a_killed_benchmark_save_and_end(tmp_path, stand_in):
     wait_for(free)
 
 
-def main_py(*words):
-    command = [sys.executable, str(ROOT / "main.py"), "--mode=benchmark", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize(
     "words,message",
     [
@@ -456,8 +451,10 @@ def main_py(*words):
         (["--jobs=2", "--mode=resume", "--run_dir=x"], "--jobs is for --mode=benchmark"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_nothing_is_made(tmp_path, words, message):
-    done = main_py(f"--run_dir={tmp_path / 'x'}", *words)
+def test_benchmark_answers_a_wrong_request_with_one_line_and_makes_nothing(
+    tmp_path, words, message, main_py
+):
+    done = main_py("--mode=benchmark", f"--run_dir={tmp_path / 'x'}", *words)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and message in done.stderr
     assert not (tmp_path / "x").exists()
@@ -486,10 +483,11 @@ def test_where_all_is_finished_the_table_is_printed_without_tensorflow(tmp_path)
     assert done.stdout == (tmp_path / "table.md").read_text()
 
 
-def test_a_real_grid_is_interrupted_and_goes_on(tmp_path):
+@pytest.mark.parametrize("algos", ["iql", pytest.param("iql,vdn", marks=pytest.mark.slow)])
+def test_benchmark_of_real_processes_is_interrupted_and_continued(tmp_path, algos):
     """The first run ends, then Ctrl-C; the same command does the rest."""
-    out = tmp_path / "b"
-    words = ["--algo=iql,vdn", "--env=two_step", "--seeds=0:2", "--env_steps=200"]
+    out, count = tmp_path / "b", 2 * len(algos.split(","))
+    words = [f"--algo={algos}", "--env=two_step", "--seeds=0:2", "--env_steps=200"]
     words += ["--hidden_size=8", "--jobs=1", f"--run_dir={out}"]
     command = [sys.executable, str(ROOT / "main.py"), "--mode=benchmark", *words]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -498,20 +496,21 @@ def test_a_real_grid_is_interrupted_and_goes_on(tmp_path):
             parent.send_signal(signal.SIGINT)
             break
     shown, said = parent.communicate(timeout=120)
-    assert parent.returncode == STOPPED and "1 of 4 runs are finished; continue with: " in said
+    assert parent.returncode == STOPPED and f"1 of {count} runs are finished; con" in said
     assert "| two_step | iql | 1 of 2 (0) | 208 |" in shown
     with folders.locked(out, "a benchmark"):
         pass  # no process is left
     first = out / "two_step" / "iql" / "seed0"
     before = (first / "metrics.csv").read_text()
     shutil.rmtree(first / "export")  # as if it had been killed a moment earlier
-    done = main_py(*words[:-2], words[-1])  # as many at a time as there are cores
+    command.remove("--jobs=1")  # as many at a time as there are cores
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "start     two_step iql seed 0 from 2" in done.stderr
     assert (first / "metrics.csv").read_text() == before and (first / "export").is_dir()
     with (out / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["finished"] * 4
+    assert [row["status"] for row in rows] == ["finished"] * count
     for row in rows:
         with (Path(row["folder"]) / "metrics.csv").open() as file:
             last = list(csv.DictReader(file))[-1]

@@ -13,10 +13,12 @@ from tfmix import cli
 from tfmix.config.schema import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
-# Patterns, relative to the repository. Add `tfmix/utils/*.py` here once its texts are plain.
+# Patterns, relative to the repository. Add a folder of tfmix here once its texts are plain.
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md"]
 FLAGFILES = ["flags/*/*.flags"]
-CODE = ["benchmarks/book.py", "benchmarks/commands.py", "benchmarks/figures.py"]
+CODE = ["benchmarks/*.py"]
+CODE += ["tfmix/errors.py", "tfmix/utils/*.py", "tfmix/training/*.py", "tfmix/runs/*.py"]
+CODE += ["tfmix/integrations/**/*.py"]
 # What is found by a pattern, and what to write for it.
 INSTEAD = {
     r"\bbehind\b": "after, below",
@@ -24,8 +26,8 @@ INSTEAD = {
     r"\b(is|are|be|was|were|been) told\b": "is reported",
     r"\bstands?\b(?! for|-in)": "is",
     r"\brooms?\b": "memory, capacity",
-    r"\bwords\b": "text, arguments, terms",
-    r"\bof (its|their|your|his|one's|our|my) own\b": "its own ...",
+    r"\bwords\b(?!:)": "text, arguments, terms",
+    r"\bof (its|their|your|his|one's|our|my) own\b(?! actions)": "its own ...",
     r"\bgo(es)? on with\b": "continues",
     r"\bcomes? of\b": "results from",
     r"\bbreaks? its word\b": "violates its interface",

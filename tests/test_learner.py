@@ -14,7 +14,7 @@ RATE = tf.constant(1e-2)
 
 def learner_of(spec, config, **changes):
     algorithm = algos.make("qmix", spec, dataclasses.replace(config, **changes))
-    algorithm.reset(tf.constant([1, 2]))
+    algorithm.init_weights(tf.constant([1, 2]))
     return Learner(algorithm)
 
 
@@ -81,8 +81,8 @@ def test_reset_starts_over_exactly(spec, config, batch):
     learner = learner_of(spec, config, standardise_rewards=True)
     found = []
     for _ in range(2):
-        learner.algorithm.reset(tf.constant([1, 2]))
-        learner.reset()
+        learner.algorithm.init_weights(tf.constant([1, 2]))
+        learner.clear()
         learner.reward_scale.observe(batch.reward, batch.mask)
         for i in range(3):
             learner.update(batch, at(i), RATE)
@@ -97,7 +97,7 @@ def test_a_batch_learned_from_in_parts_has_the_gradient_of_the_whole(algo, spec,
     plain = {"optimizer": "rmsprop", "optimizer_epsilon": 1e6, "grad_clip_norm": 0.0}
     config = dataclasses.replace(config, algo=algo, **plain, update_shards=2)
     algorithm = algos.make(algo, spec, config)
-    algorithm.reset(tf.constant([1, 2]))
+    algorithm.init_weights(tf.constant([1, 2]))
     with tf.GradientTape() as tape:
         loss, metrics = algorithm.loss(batch)
     learner = Learner(algorithm)
@@ -193,7 +193,7 @@ def test_every_algorithm_learns_in_a_task_without_a_state(algo, spec, config):
     spec = dataclasses.replace(spec, state_size=0)
     changed = dataclasses.replace(config, algo=algo, target_period_updates=1000, hypernet_layers=1)
     algorithm = algos.make(algo, spec, changed)
-    algorithm.reset(tf.constant([1, 2]))
+    algorithm.init_weights(tf.constant([1, 2]))
     learner, batch = Learner(algorithm), make_batch(spec)
     before = algorithm.live.agent.networks[0].head.numpy()
     losses = [float(learner.update(batch, at(i), RATE).metrics["loss"]) for i in range(30)]
@@ -206,7 +206,7 @@ def test_an_update_never_looks_at_actions_that_an_agent_does_not_have(algo, spec
     found = []
     for padding_is_legal in (False, True):
         algorithm = algos.make(algo, spec, dataclasses.replace(config, algo=algo))
-        algorithm.reset(tf.constant([1, 2]))
+        algorithm.init_weights(tf.constant([1, 2]))
         for network in algorithm.live.agent.networks:  # the padding action would be the best
             network.head_bias.assign([0.0, 0.0, 0.0, 99.0])
         padding = ~np.asarray(spec.own_actions) & padding_is_legal
@@ -276,6 +276,6 @@ def test_rewards_far_from_zero_that_differ_at_every_step_have_no_floor():
         seen.append(reward.astype(np.float64))
         wanted = (seen[-1] - np.mean(seen)) / np.std(seen)
         np.testing.assert_allclose(scale.apply(tf.constant(reward)), wanted, rtol=1e-5, atol=1e-6)
-    scale.reset()
+    scale.clear()
     scale.observe(tf.constant([[1.0, 3.0]]), tf.ones([1, 2]))
     np.testing.assert_array_equal(scale.apply(tf.constant([1.0, 3.0])), [-1.0, 1.0])

@@ -71,7 +71,7 @@ def test_matmul_is_one_flat_product():
 def test_gru_equals_keras():
     agent = AgentTeam(AgentSpec(5, 2, 3, 8, True, True))
     reset_weights(agent, SEED)
-    w = RecurrentWeights(*agent.read()[0])
+    w = RecurrentWeights(*agent.read_weights()[0])
     cell = tf_keras.layers.GRUCell(8, reset_after=True)
     cell.build([None, 8])
 
@@ -111,7 +111,7 @@ def test_training_unroll_equals_step_by_step_acting(spec, kind):
         np.testing.assert_allclose(hidden, hiddens[:, t], atol=1e-5)
         for i in range(3):  # and as one robot would
             alone, _ = policy_step(
-                agent.read(),
+                agent.read_weights(),
                 agent.agent_spec,
                 batch.obs[:, t, i],
                 policy_state[:, i],
@@ -252,7 +252,7 @@ def test_agent_has_the_published_number_of_weights():
     agent = AgentTeam(size)
     assert size.n_inputs == 26 and size.policy_state_size == 69
     assert count(agent) == (26 * 64 + 64) + 2 * (64 * 192 + 192) + (64 * 5 + 5)
-    weights = RecurrentWeights(*agent.read()[0])
+    weights = RecurrentWeights(*agent.read_weights()[0])
     q, hidden = recurrent_step(weights, tf.zeros([2, 26]), tf.zeros([2, 64]))
     assert q.shape == [2, 5] and hidden.shape == [2, 64]
 

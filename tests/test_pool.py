@@ -37,7 +37,7 @@ SMALL = {"hidden_size": 8, "mixer_embed": 4}
 def team():
     """A collector whose actions depend on all that was seen."""
     algorithm = algos.make("qmix", Walk.spec, Config(**SMALL))
-    algorithm.reset(tf.constant([1, 2]))
+    algorithm.init_weights(tf.constant([1, 2]))
     vector_env = InProcess([Walk() for _ in range(N_ENVS)], False)
     return PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
 
@@ -247,8 +247,8 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         import pool_envs
         if __name__ == "__main__":
             factory = functools.partial(pool_envs.pid_of, {str(pids)!r})
-            lane = pool.start(factory, Config(n_envs=2, env_workers=2))
-            lane.open()
+            vector_env = pool.start(factory, Config(n_envs=2, env_workers=2))
+            vector_env.open()
             time.sleep(60)
         """,
     )
@@ -339,12 +339,12 @@ def test_an_environment_that_forks_and_plays_on_is_named(team, workers, at, call
 @pytest.mark.parametrize(
     "name,value,text",
     [
-        ("legal", np.full([2, 3], np.nan), "legal at step 1 .* nan.*, and it must be 0 or 1"),
+        ("legal", np.full([2, 3], np.nan), "legal at step 1 .* nan.*, expected 0 or 1"),
         ("legal", [["True"] * 3] * 2, "legal at step 1 .* it is of <U4"),
-        ("legal", np.full([2, 3], 2), "legal at step 1 .* and it must be 0 or 1 everywhere"),
+        ("legal", np.full([2, 3], 2), "legal at step 1 .* expected 0 or 1 everywhere"),
         ("obs", np.ones([2, 2], complex), "obs at step 1 .* it is of complex128"),
         ("state", np.array([None] * 4), "state at step 1 .* it is of object"),
-        ("terminated", "False", "terminated at step 1 .* is 'False', and it must be one True or"),
+        ("terminated", "False", "terminated at step 1 .* is 'False', expected one True or"),
         ("truncated", [False, True], r"truncated at step 1 .* is \[False, True\], expected"),
         ("terminated", 0.5, "terminated at step 1 .* is 0.5, expected"),
         ("reward", "1.5", "the reward at step 1 .* is not one number: it is '1.5'"),

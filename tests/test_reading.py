@@ -14,7 +14,7 @@ from gymnasium import spaces
 import tfmix
 from tests.cases import users, users2, users3
 from tfmix.config.schema import Config
-from tfmix.envs import check
+from tfmix.envs.check import examine
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.adapters import custom, reading
 from tfmix.envs.python.workers import pool
@@ -138,7 +138,7 @@ def report_of(case):
 
 @pytest.fixture(autouse=True)
 def strict(monkeypatch):
-    monkeypatch.setattr(check, "SPEED_SECONDS", 1e-9)
+    monkeypatch.setattr(examine, "SPEED_SECONDS", 1e-9)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # NumPy's, of casts
         yield

@@ -2,17 +2,11 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from absl import flags
-
-from tfmix import cli
-from tfmix.config import parsing, resolve
-from tfmix.config.schema import FIELDS
-from tfmix.experiments import grid
+from benchmarks import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -33,20 +27,9 @@ def test_python_examples_run_as_printed(tmp_path):
 
 
 def test_command_lines_are_understood():
-    lines = re.findall(r"^(?:\.venv/bin/)?python (main\.py .*?)(?:  +#.*)?$", TEXT, re.MULTILINE)
-    lines += [f"main.py {words}" for words in re.findall(r'make train ARGS="([^"]*)"', TEXT)]
-    assert len(lines) >= 8
-    for line in lines:
-        words = shlex.split(line)[1:]
-        if words == ["--help"]:
-            continue
-        given = parsing.parse(words, cli.define(flags.FlagValues()))
-        settings = {name: value for name, value in given.items() if name in FIELDS}
-        if given.get("mode") == "benchmark":
-            algos, envs, run_dir = (settings.pop(name) for name in ("algo", "env", "run_dir"))
-            grid.make(algos, envs, given["seeds"], run_dir, settings)
-        else:
-            resolve.resolve(settings)
+    found = [c for c in commands.find(ROOT / "README.md") if commands.arguments_of(c) is not None]
+    assert len(found) >= 8
+    assert not [(c, wrong) for c in found if (wrong := commands.check(c))]
 
 
 def test_files_that_are_named_exist():

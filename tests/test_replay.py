@@ -1,9 +1,10 @@
 import dataclasses
-from collections import deque
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tensorflow.python.framework import kernels
 
 from tests.conftest import make_batch
@@ -49,8 +50,8 @@ def test_an_episode_comes_back_as_it_was(spec):
     for row in range(50):
         match = [i for i in range(4) if np.array_equal(drawn.obs[row], batch.obs[i])]
         assert len(match) == 1
-        for found, given in zip(drawn, batch, strict=True):
-            np.testing.assert_array_equal(found[row], given[match[0]])
+        for found, wanted in zip(drawn, batch, strict=True):
+            np.testing.assert_array_equal(found[row], wanted[match[0]])
 
 
 @pytest.mark.skipif(
@@ -98,7 +99,7 @@ def test_small_number_types_hold_what_they_can_and_refuse_the_rest(spec):
     drawn = small.sample(tf.constant([0, 0]), 20)
     assert drawn.obs.dtype == tf.float32 and small.variables()[0].dtype == tf.uint8
     for row in drawn.obs.numpy():
-        assert any(np.array_equal(row, given) for given in grid.obs.numpy())
+        assert any(np.array_equal(row, wanted) for wanted in grid.obs.numpy())
     np.testing.assert_array_equal(drawn.state, np.full(drawn.state.shape, 7.0))
     for non_finite in (-1.0, 0.5, 256.0):
         with pytest.raises(tf.errors.InvalidArgumentError, match="buffer_type"):
@@ -106,7 +107,7 @@ def test_small_number_types_hold_what_they_can_and_refuse_the_rest(spec):
     half = EpisodeReplay(spec, n_envs=4, capacity_episodes=4, number_type="float16")
     half.add_batch(batch)
     found = half.sample(tf.constant([0, 0]), 1).obs.numpy()[0]
-    nearest = min(np.abs(found - given).max() for given in batch.obs.numpy())
+    nearest = min(np.abs(found - wanted).max() for wanted in batch.obs.numpy())
     assert 0 < nearest < 2e-3
 
 
@@ -119,39 +120,49 @@ def test_same_seed_same_draw(spec):
     assert not np.array_equal(draw[0], draw[2])
 
 
-@pytest.mark.parametrize("case", range(6))
-def test_the_replay_is_like_a_list(spec, case):
-    """A seed decides sizes and calls; a list of the last episodes says what must be there."""
-    random = np.random.default_rng(case)
-    n_envs, capacity = int(random.integers(1, 5)), int(random.integers(1, 14))
-    length = -(-capacity // n_envs)
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # `spec` never changes
+)
+@given(
+    n_envs=st.integers(1, 4),
+    capacity=st.integers(1, 13),
+    # Adds before each clearing.
+    adds=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    seed=st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)),
+)
+def test_the_replay_is_like_a_list(spec, n_envs, capacity, adds, seed):
     replay = EpisodeReplay(spec, n_envs, capacity)
-    add = tf.function(replay.add_batch, autograph=False) if case % 2 else replay.add_batch
-    rounds = deque(maxlen=length)  # of each add the number of its first episode
-    number = 0
-    for call in range(40):
-        if random.random() < 0.05:
-            replay.clear()
-            rounds.clear()
-            continue
-        add(numbered(spec, number, n_envs))
-        rounds.append(number)
-        number += n_envs
-        held = [first + env for first in rounds for env in range(n_envs)]
-        assert replay.num_episodes() == len(held)
-        order = replay.rows_in_order()
-        np.testing.assert_array_equal(replay.read(order).reward[:, 0], held)
-        np.testing.assert_array_equal(replay.newest().reward[:, 0], held[-n_envs:])
-        # Rows are the replay's own choice; the draw among the filled ones is the seed's.
-        seed = tf.constant([case, call])
-        draw = tf.random.stateless_uniform([7], seed, 0, len(held), tf.int64).numpy()
-        rows = draw // len(rounds) * length + draw % len(rounds)
-        assert set(rows) <= set(order.numpy())
-        np.testing.assert_array_equal(
-            replay.sample(seed, 7).reward, replay.read(tf.constant(rows)).reward
-        )
-    newest = replay.numbers(replay.rows_in_order()).numpy()[-n_envs:]
-    assert (newest == replay.variables()[-1].numpy()).all()
+    length = -(-capacity // n_envs)
+    batch = make_batch(spec, lengths=(6,) * n_envs)
+    held, number = [], 0
+    for count in adds:
+        replay.clear()
+        held.clear()
+        assert replay.num_episodes() == 0
+        for _ in range(count):
+            added = list(range(number, number + n_envs))
+            rewards = np.repeat(np.float32(added)[:, None], 6, 1)
+            replay.add_batch(batch._replace(reward=rewards))
+            held, number = (held + added)[-length * n_envs :], number + n_envs
+    assert replay.num_episodes() == len(held)
+    order = replay.rows_in_order()
+    np.testing.assert_array_equal(replay.read(order).reward[:, 0], held)
+    if not held:
+        return
+    np.testing.assert_array_equal(replay.newest().reward[:, 0], held[-n_envs:])
+    assert (replay.numbers(order)[-n_envs:] == replay.variables()[-1]).numpy().all()
+    # The seed draws among the filled rows; their order is part of every run's results.
+    filled = len(held) // n_envs
+    draw = tf.random.stateless_uniform([7], seed, 0, len(held), tf.int64).numpy()
+    rows = draw // filled * length + draw % filled
+    assert set(rows) <= set(order.numpy())
+    np.testing.assert_array_equal(replay.draw_rows(seed, 7), rows)
+    np.testing.assert_array_equal(
+        replay.sample(seed, 7).reward, replay.read(tf.constant(rows)).reward
+    )
 
 
 def test_a_compiled_add_is_traced_once(spec):

@@ -34,6 +34,8 @@ from tfmix.training.trainer import Trainer
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"hidden_size": 8, "batch_episodes": 8}
 MIXER = {"mixer_embed": 4, "hypernet_embed": 4}
+# An evaluation of as many episodes as are collected at a time is compiled with the collection.
+PAIR = {**SMALL, "n_envs": 2, "eval_episodes": 2}
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,7 @@ def test_act_refuses_what_is_no_observation_or_no_mask(trained, changes, message
 def unequal(tmp_path_factory):
     """A team whose agents have 3 and 2 of 3 actions, all padding better than any action."""
     folder = tmp_path_factory.mktemp("runs") / "unequal"
-    settings = {**SMALL, "algo": "vdn", "env_steps": 24, "n_envs": 2, "eval_episodes": 1}
+    settings = {**PAIR, "algo": "vdn", "env_steps": 24}
     done = tfmix.train(Unequal, run_dir=folder, env_workers=0, **settings)
     done.algorithm.live.agent.networks[0].head_bias.assign([0.0, 0.0, 99.0])
     done.export()
@@ -250,7 +252,9 @@ def test_values_that_overflow_are_no_reason_to_act(unequal):
         unequal._policy_state = tf.constant(hidden)
         with pytest.raises(UserError, match="agent 0 has values that are not finite"):
             unequal.act(np.zeros([2, 1]))
-        policy = ExportedPolicy(unequal.algorithm.agent_spec, unequal.algorithm.live.agent.read())
+        policy = ExportedPolicy(
+            unequal.algorithm.agent_spec, unequal.algorithm.live.agent.read_weights()
+        )
         out = policy.signatures()["act"](
             obs=tf.zeros([1, 2, 1]), legal=tf.fill([1, 2, 3], True), hidden=tf.constant(hidden)
         )
@@ -342,7 +346,7 @@ def test_the_export_names_its_inputs_and_outputs(trained):
     ids=str,
 )
 def test_every_kind_of_agent_trains_exports_and_is_loaded(kind, tmp_path):
-    settings = {**SMALL, "algo": "vdn", "env_steps": 64, "n_envs": 2, "eval_episodes": 1}
+    settings = {**PAIR, "algo": "vdn", "env_steps": 64}
     run = tfmix.train("two_step", run_dir=tmp_path / "run", **settings, **kind)
     again = tfmix.load(tmp_path / "run")  # exporting has compared all signatures with the policy
     obs = np.eye(3, dtype=np.float32)[[0, 0]]
@@ -351,8 +355,8 @@ def test_every_kind_of_agent_trains_exports_and_is_loaded(kind, tmp_path):
 
 
 def test_observations_that_the_replays_number_type_cannot_hold_are_one_line(tmp_path):
-    settings = {**SMALL, "algo": "vdn", "env_steps": 400, "buffer_type": "uint8"}
-    with pytest.raises(RunFailedError, match=r"no whole number .* choose float32 or float16"):
+    settings = {**PAIR, "algo": "vdn", "env_steps": 400, "buffer_type": "uint8"}
+    with pytest.raises(RunFailedError, match=r"not a whole number .* choose float32 or float16"):
         tfmix.train("mpe/simple_spread", run_dir=tmp_path / "run", **settings)
 
 
@@ -365,7 +369,7 @@ def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
     try:
         weight.assign_add(tf.range(5, dtype=tf.float32))
         with pytest.raises(RuntimeError, match="does not act like the live policy"):
-            export.compare(trained.algorithm, other)
+            export.compare_with_live(trained.algorithm, other)
     finally:
         weight.assign(kept)
 
@@ -391,18 +395,18 @@ def without_time(folder):
 
 
 @pytest.mark.parametrize("lane", ["graph", "python"])
-def test_a_run_stopped_between_two_rows_and_resumed_is_the_run_that_was_not(
-    lane, tmp_path, monkeypatch
+def test_resume_after_a_stop_between_two_rows_gives_the_run_that_was_not_stopped(
+    lane, tmp_path, monkeypatch, builds
 ):
     env = "two_step" if lane == "graph" else Threes
-    settings = {"algo": "vdn", "env_steps": 600, "n_envs": 2, "log_period_env_steps": 100, **SMALL}
-    settings["buffer_episodes"] = 50
+    settings = {"algo": "vdn", "env_steps": 600, "log_period_env_steps": 100, **PAIR}
+    settings |= {"buffer_episodes": 50, "env_workers": 0}
     tfmix.train(env, run_dir=tmp_path / "whole", **settings)
-    stop_at(250, monkeypatch)
-    first = tfmix.train(env, run_dir=tmp_path / "x", **settings)
+    with monkeypatch.context() as patch:
+        stop_at(250, patch)
+        first = tfmix.train(env, run_dir=tmp_path / "x", **settings)
     assert not first.finished and 250 <= first.env_steps < 260
     assert int(rows_of(tmp_path / "x")[-1]["env_steps"]) < 250
-    monkeypatch.undo()
     # What a killed process leaves behind its checkpoint is cut away.
     with (tmp_path / "x" / "metrics.csv").open("a") as file:
         file.write(rows_text(first.folder, 300) + "352,5")
@@ -430,20 +434,13 @@ def assert_same_run(one, other, env_steps):
 
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("lane", ["graph", "python"])
-def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not(
-    lane, shards, tmp_path, monkeypatch
+def test_resume_after_stops_among_a_collections_updates_gives_the_run_that_was_not_stopped(
+    lane, shards, tmp_path, monkeypatch, builds
 ):
     env = "two_step" if lane == "graph" else Threes
-    settings = {
-        "algo": "qmix",
-        "env_steps": 60,
-        "n_envs": 2,
-        "log_period_env_steps": 30,
-        **SMALL,
-        **MIXER,
-    }
+    settings = {"algo": "qmix", "env_steps": 60, "log_period_env_steps": 30, **PAIR, **MIXER}
     settings |= {"updates_per_episode": 5.5, "learning_rate_decay": "linear", "eval_episodes": 7}
-    settings |= {"update_shards": shards, "standardise_rewards": True}
+    settings |= {"update_shards": shards, "standardise_rewards": True, "env_workers": 0}
     whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
     folder, resumed = tmp_path / "x", {"env": None if lane == "graph" else env}
     counts = whole.trainer.counters
@@ -468,11 +465,10 @@ def test_a_run_stopped_among_the_updates_of_a_collection_is_the_run_that_was_not
 
 def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
     chosen = resolve.resolve({"algo": "vdn", "env": "two_step", "updates_per_episode": 3, **SMALL})
-    task = open_task(chosen)
-    found = []
+    trainer = Trainer(open_task(chosen))
+    counters, found = trainer.counters, []
     for limit in (10**6, 5):
-        trainer = Trainer(task)
-        counters = trainer.counters
+        trainer.reset(0)
         while trainer.env_steps() < 96 or trainer.owes_updates():  # 16 a collection
             before, left = int(counters.updates), (96 - trainer.env_steps()) // 16
             well, due = trainer.run_iterations(tf.constant(left), tf.constant(limit, tf.int64))
@@ -493,8 +489,8 @@ def event_steps(folder):
     return [event.step for event in events.Tensors("return/train")]
 
 
-def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path):
-    settings = {"algo": "vdn", "env": "two_step", "env_steps": 200, **SMALL}
+def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path, builds):
+    settings = {"algo": "vdn", "env": "two_step", "env_steps": 200, **PAIR}
     done = tfmix.train(run_dir=tmp_path / "x", **settings)
     before = (done.folder / "metrics.csv").read_bytes()
     again = tfmix.resume(tmp_path / "x")
@@ -508,7 +504,7 @@ def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path):
 
 
 def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys):
-    settings = {"algo": "vdn", "env_steps": 200, "n_envs": 2, **SMALL}
+    settings = {"algo": "vdn", "env_steps": 200, **PAIR}
     settings |= {"learning_rate": 1e-2, "learning_rate_decay": "linear"}
     tfmix.train("two_step", run_dir=tmp_path / "x", **settings)
     assert float(rows_of(tmp_path / "x")[-1]["learning_rate"]) == 0.0
@@ -522,21 +518,25 @@ def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys):
     assert "step size" not in capsys.readouterr().err
 
 
-def test_a_run_with_a_new_end_is_the_run_that_had_it_from_its_start(tmp_path):
-    settings = {"algo": "vdn", "n_envs": 2, "learning_rate_decay": "none", **SMALL}
+def test_a_run_with_a_new_end_is_the_run_that_had_it_from_its_start(tmp_path, builds):
+    settings = {"algo": "vdn", "learning_rate_decay": "none", **PAIR}
     tfmix.train("two_step", run_dir=tmp_path / "x", env_steps=200, **settings)
-    longer = tfmix.resume(tmp_path / "x", env_steps=400)
-    whole = tfmix.train("two_step", run_dir=tmp_path / "whole", env_steps=400, **settings)
-    for name in ("algorithm", "learner"):
-        found, wanted = (getattr(r.trainer, name).variables for r in (longer, whole))
-        for a, b in zip(found, wanted, strict=True):
-            np.testing.assert_array_equal(a, b)
+    found = []
+    for run in (
+        lambda: tfmix.resume(tmp_path / "x", env_steps=400),
+        lambda: tfmix.train("two_step", run_dir=tmp_path / "whole", env_steps=400, **settings),
+    ):
+        trainer = run().trainer
+        variables = (*trainer.algorithm.variables, *trainer.learner.variables)
+        found.append([x.numpy() for x in variables])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_run_without_its_replay_in_checkpoints_fills_it_before_it_learns_again(
     tmp_path, monkeypatch
 ):
-    settings = {"algo": "vdn", "env": "two_step", "env_steps": 400, "n_envs": 2, **SMALL}
+    settings = {"algo": "vdn", "env": "two_step", "env_steps": 400, **PAIR}
     stop_at(200, monkeypatch)
     first = tfmix.train(run_dir=tmp_path / "x", checkpoint_replay=False, **settings)
     size = sum(p.stat().st_size for p in (tmp_path / "x" / "checkpoints").rglob("*"))
@@ -591,7 +591,7 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
         counters=kept.counters,
         seed=kept.seed,
         **{f"replay_{i}": v for i, v in enumerate(rows)},
-        **({"sums": kept.sums} if number > 1 else {}),
+        **({"sums": kept.accumulator} if number > 1 else {}),
     )
     newest = checkpoint.latest(copied / "checkpoints")
     for file in newest.iterdir():
@@ -608,7 +608,7 @@ def test_a_checkpoint_of_an_earlier_format_opens(copied, trained, number):
     loaded = tfmix.load(copied)
     assert loaded.env_steps == 4000 and checkpoint.seconds_of(newest) == 1.5
     for module in ("live", "target"):
-        read, given = (getattr(x.algorithm, module).variables for x in (loaded, trained))
+        read, given = (getattr(x.trainer.algorithm, module).variables for x in (loaded, trained))
         for a, b in zip(read, given, strict=True):
             np.testing.assert_array_equal(a, b)
     for a, b in zip(loaded.trainer.replay.variables(), kept.replay.variables(), strict=True):
@@ -635,7 +635,7 @@ def rows_text(folder, env_steps):
     return f"{env_steps}{',0' * columns}\n"
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path, builds):
     found = []
     for number, seed in enumerate((3, 3, 4)):
         done = tfmix.train(
@@ -644,7 +644,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
             env_steps=400,
             seed=seed,
             run_dir=tmp_path / str(number),
-            **SMALL,
+            **PAIR,
         )
         found.append([w.numpy() for w in done.algorithm.live.variables])
     assert all(np.array_equal(a, b) for a, b in zip(found[0], found[1], strict=True))
@@ -656,9 +656,8 @@ def test_an_environment_of_the_users_own_trains_through_the_same_loop(tmp_path):
         env=lambda: PythonCountdown(3),
         algo="vdn",
         env_steps=120,
-        n_envs=2,
         run_dir=tmp_path / "x",
-        **SMALL,
+        **PAIR,
     )
     assert done.env_steps == 120 and done.evaluate(3).tolist() == [3.0] * 3
     alone = tfmix.load(tmp_path / "x")  # acts and exports, but has nothing to play in
@@ -682,10 +681,9 @@ def test_a_class_serves_as_a_factory(tmp_path):
         env=Threes,
         algo="iql",
         env_steps=12,
-        n_envs=2,
         env_workers=0,  # a worker would import this file, TensorFlow and all
         run_dir=tmp_path / "x",
-        **SMALL,
+        **PAIR,
     )
     assert done.env_steps == 12 and done.config.env == "custom/Threes"
 
@@ -702,7 +700,7 @@ class Stateless(PythonCountdown):
 
 
 def test_a_task_without_a_state_trains_is_loaded_and_acts(tmp_path):
-    settings = {**SMALL, **MIXER, "algo": "qmix", "env_steps": 120, "n_envs": 2, "env_workers": 0}
+    settings = {**PAIR, **MIXER, "algo": "qmix", "env_steps": 120, "env_workers": 0}
     done = tfmix.train(Stateless, run_dir=tmp_path / "x", **settings)
     assert done.spec.state_size == 0 and int(done.trainer.counters.updates) > 0
     loaded = tfmix.load(tmp_path / "x", env=Stateless)
@@ -741,7 +739,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(AdditiveMixer, "call", non_finite)
     with pytest.raises(RunFailedError, match=r"grad_norm, loss.* became NaN or infinite"):
-        tfmix.train(algo="vdn", env="two_step", env_steps=4000, run_dir=tmp_path / "x", **SMALL)
+        tfmix.train(algo="vdn", env="two_step", env_steps=4000, run_dir=tmp_path / "x", **PAIR)
     assert checkpoint.latest(tmp_path / "x" / "checkpoints") is None
 
 
@@ -758,9 +756,8 @@ def test_an_environment_that_fails_ends_the_run_and_nothing_is_lost(tmp_path):
             env=lambda: Breaking(3),
             algo="vdn",
             env_steps=600,
-            n_envs=2,
             run_dir=tmp_path / "x",
-            **SMALL,
+            **PAIR,
         )
     loaded = tfmix.load(tmp_path / "x", env=lambda: PythonCountdown(3))
     assert loaded.env_steps == 8 * 2 * 3 and not loaded.finished
@@ -784,7 +781,7 @@ def test_damaged_checkpoints_are_noticed_and_the_one_before_is_used(copied, caps
     assert checkpoint.latest(checkpoints) == older
     assert "is damaged" in capsys.readouterr().err
     (older / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match=r"no checkpoint .* is whole"):
+    with pytest.raises(UserError, match=r"all checkpoints .* are damaged: delete"):
         tfmix.load(copied)
 
 
@@ -815,11 +812,6 @@ def test_a_damaged_run_json_is_one_line(copied, text):
         tfmix.load(copied)
 
 
-def main_py(*words, cwd=ROOT):
-    command = [sys.executable, str(ROOT / "main.py"), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize(
     "words,message",
     [
@@ -836,16 +828,19 @@ def main_py(*words, cwd=ROOT):
         (["--mode=evaluate", "--run_dir=x", "--gamma=0.5"], "--gamma cannot be set"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_code_2(words, message):
+def test_main_answers_a_wrong_request_with_one_line_and_exit_code_2(words, message, main_py):
     done = main_py(*words)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", ["--help", "--mode=list", "--mode=resume"])
+LIST = pytest.param("--mode=list", marks=pytest.mark.slow)  # which imports TensorFlow
+
+
+@pytest.mark.parametrize("words", ["--help", LIST, "--mode=resume"])
 @pytest.mark.parametrize("streams", ["| true", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
-def test_streams_that_are_gone_are_no_traceback(words, streams, tmp_path):
+def test_main_shows_no_traceback_if_its_streams_are_gone(words, streams, tmp_path):
     """Exit code 0 or 2 as ever; 1 and a line if the disk is full beneath the answer."""
     script = f'"$0" "$1" {words} {streams}; echo "code ${{PIPESTATUS[0]}}" > code'
     command = ["bash", "-c", script, sys.executable, str(ROOT / "main.py")]
@@ -861,9 +856,14 @@ def test_streams_that_are_gone_are_no_traceback(words, streams, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "streams", ["2>&1 | true", ">/dev/full 2>/dev/full", "<&- >&- 2>&-"], ids=["pipe", "full", "&-"]
+    "streams",
+    [
+        pytest.param("2>&1 | true", marks=pytest.mark.slow, id="pipe"),
+        pytest.param(">/dev/full 2>/dev/full", marks=pytest.mark.slow, id="full"),
+        pytest.param("<&- >&- 2>&-", id="&-"),
+    ],
 )
-def test_a_training_whose_streams_are_gone_is_saved_and_exported(streams, tmp_path):
+def test_main_saves_and_exports_a_training_whose_streams_are_gone(streams, tmp_path):
     words = "--algo=vdn --env=two_step --env_steps=200 --hidden_size=8 --run_dir=run"
     script = f'"$0" "$1" {words} {streams}; echo "code ${{PIPESTATUS[0]}}" > code'
     command = ["bash", "-c", script, sys.executable, str(ROOT / "main.py")]
@@ -886,7 +886,8 @@ def make(**arguments):
 def test_flags_of_the_users_module_do_not_matter_and_have_their_defaults(tmp_path):
     (tmp_path / "flagged.py").write_text(FLAGGED)
     words = ["--mode=check_env", "--env=flagged:make", "--seed=3", "--env_workers=0"]
-    done = main_py(*words, cwd=tmp_path)
+    command = [sys.executable, str(ROOT / "main.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "agents        2: " in done.stdout
 
@@ -918,7 +919,7 @@ def test_what_an_error_says_obeys_no_terminal_with_its_traceback_either(monkeypa
         assert "\x1b" not in traced and "\r" not in traced and len(traced) < 10**6
 
 
-def test_help_and_list_show_what_there_is():
+def test_main_shows_its_help_and_what_there_is(main_py):
     shown = main_py("--help")
     assert shown.returncode == 0 and "--updates_per_episode" in shown.stdout
     names = main_py("--mode=list").stdout
@@ -926,7 +927,7 @@ def test_help_and_list_show_what_there_is():
         assert name in names
 
 
-def test_the_command_line_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path):
+def test_main_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path, main_py):
     folder = tmp_path / "run"
     words = ["--algo=qtran_alt", "--env=matrix/qtran", "--env_steps=400", f"--run_dir={folder}"]
     done = main_py(*words)

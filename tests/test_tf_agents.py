@@ -67,7 +67,7 @@ class Countdown:
 def make_algorithm(spec, name="vdn", **settings):
     config = Config(algo=name, hidden_size=8, mixer_embed=4, hypernet_embed=4, **settings)
     algorithm = algos.make(name, spec, config)
-    algorithm.reset(tf.constant([3, 0]))
+    algorithm.init_weights(tf.constant([3, 0]))
     return algorithm
 
 
@@ -347,8 +347,8 @@ def test_agent_trains_like_the_learner_on_what_a_driver_collected(name, algo):
     variables = [*algorithm.live.variables, *algorithm.target.variables]
     trained = [v.numpy() for v in variables]
 
-    algorithm.reset(tf.constant([3, 0]))
-    learner.reset()
+    algorithm.init_weights(tf.constant([3, 0]))
+    learner.clear()
     agent.observe(frames)  # all that was collected, before the first update
     for i, (rows, info) in enumerate(zip(batches, infos, strict=True)):
         terminated = np.zeros([2, length - 1], np.float32)
@@ -589,8 +589,8 @@ def test_the_agent_learns_from_the_replays_dataset_what_the_learner_does():
     episode = replay.replay.read(info.ids % 8)
     for found, wanted in zip(episodes_from_trajectory(items), episode, strict=True):
         np.testing.assert_array_equal(found, wanted)
-    algorithm.reset(tf.constant([3, 0]))
-    agent.learner.reset()
+    algorithm.init_weights(tf.constant([3, 0]))
+    agent.learner.clear()
     metrics, _ = agent.learner.update(episode, tf.constant(0, tf.int64), tf.constant(5e-4))
     assert float(metrics["loss"]) == loss > 0
     for found, wanted in zip(trained, algorithm.live.variables, strict=True):

@@ -12,7 +12,7 @@ from tfmix.types import Episode
 def check_shapes(
     sizes: Mapping[str, int] | None = None, /, **arguments: tuple[tf.Tensor, str]
 ) -> None:
-    """Checks that arguments have the shapes that their letters say.
+    """Check that arguments have the shapes that their letters say.
 
     The check reads static shapes: a compiled function pays for it once, when it is
     traced. A size that is not known then fits every letter.
@@ -47,7 +47,7 @@ def check_shapes(
 
 
 def _fits(size: int | None, axis: str, known: dict[str, int | None]) -> bool:
-    """Compares a size with that of an axis such as `T+1`, which it sets if it is not known."""
+    """Compare a size with that of an axis such as `T+1`, which it sets if it is not known."""
     if size is None:
         return True
     letter, _, more = axis.partition("+")
@@ -56,7 +56,7 @@ def _fits(size: int | None, axis: str, known: dict[str, int | None]) -> bool:
 
 
 def masked_mean(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Averages `x` over the real steps.
+    """Average `x` over the real steps.
 
     Args:
       x: [B, T] float, or any other shape. Padded steps may hold anything, also NaN.
@@ -74,13 +74,13 @@ def masked_mean(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def all_finite(tensors: Iterable[tf.Tensor]) -> tf.Tensor:
-    """Reports whether no tensor holds NaN or infinity, [] bool. Integers are finite."""
+    """Report whether no tensor holds NaN or infinity, [] bool. Integers are finite."""
     floats = [x for x in tensors if x.dtype.is_floating]
     return tf.reduce_all([True, *(tf.reduce_all(tf.math.is_finite(x)) for x in floats)])
 
 
 def clear_padding(episode: Episode) -> Episode:
-    """Sets everything after the end of each episode to zero.
+    """Set everything after the end of each episode to zero.
 
     A NaN on a padded step would reach the gradients even through a masked loss,
     because zero times NaN is NaN. Padding is therefore cleared before it is used.
@@ -107,7 +107,7 @@ def clear_padding(episode: Episode) -> Episode:
 
 
 def legal_argmax(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
-    """Finds the legal action with the highest value.
+    """Find the legal action with the highest value.
 
     Args:
       q: [..., A] float; illegal entries may hold anything.
@@ -124,7 +124,7 @@ def legal_argmax(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
 
 
 def legal_max(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
-    """Computes the highest value of the legal actions.
+    """Compute the highest value of the legal actions.
 
     Args:
       q: [..., A] float; illegal entries may hold anything.
@@ -142,12 +142,12 @@ def legal_max(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
 
 
 def _hide_illegal(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
-    """Replaces the values of illegal actions by the lowest number of their type."""
+    """Replace the values of illegal actions by the lowest number of their type."""
     return tf.where(legal, q, tf.fill(tf.shape(q), q.dtype.min))
 
 
 def gather_actions(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-    """Selects the values of `action`, by a contraction, which compiles better than a gather.
+    """Select the values of `action`, by a contraction, which compiles better than a gather.
 
     Args:
       q: [..., A] float; entries that are not selected may hold NaN.
@@ -167,7 +167,7 @@ def gather_actions(q: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
 def n_step_return(
     reward: tf.Tensor, discount: tf.Tensor, mask: tf.Tensor, next_value: tf.Tensor, n: int
 ) -> tf.Tensor:
-    """Computes G_t = r_t + discount_t r_{t+1} + ... with n rewards, then the value after them.
+    """Compute G_t = r_t + discount_t r_{t+1} + ... with n rewards, then the value after them.
 
     Near an episode's end there are fewer rewards. If the time limit ended the episode, the
     last value still counts; after termination its discount is 0.
@@ -201,7 +201,7 @@ def lambda_return(
     lambda_: float,
     chosen_value: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Computes the return of TD(lambda) or Q(lambda) at every step.
+    """Compute the return of TD(lambda) or Q(lambda) at every step.
 
     TD(lambda) (Sutton 1988; with greedy values Peng's Q(lambda), 1996):
 
@@ -251,7 +251,7 @@ def lambda_return(
 def _check_returns(
     reward: tf.Tensor, discount: tf.Tensor, mask: tf.Tensor, next_value: tf.Tensor
 ) -> None:
-    """Raises ValueError unless all have the shape of `reward`."""
+    """Raise ValueError unless all have the shape of `reward`."""
     check_shapes(
         reward=(reward, "..."),
         discount=(discount, "..."),
@@ -261,7 +261,7 @@ def _check_returns(
 
 
 def _next(x: tf.Tensor) -> tf.Tensor:
-    """Shifts [B, T, ...] by one step: x_{t+1} at t, zeros after the last step."""
+    """Shift [B, T, ...] by one step: x_{t+1} at t, zeros after the last step."""
     return tf.concat([x[:, 1:], tf.zeros_like(x[:, :1])], 1)
 
 
@@ -271,7 +271,7 @@ def select_actions(
     epsilon: tf.Tensor | float,
     seed: tf.Tensor | tuple[int, int],
 ) -> tf.Tensor:
-    """Chooses actions epsilon-greedily, for each agent independently.
+    """Choose actions epsilon-greedily, for each agent independently.
 
     Args:
       q: [B, N, A] float.
@@ -295,6 +295,6 @@ def select_actions(
 def linear_schedule(
     start: float, end: float, duration: tf.Tensor | int, now: tf.Tensor
 ) -> tf.Tensor:
-    """Interpolates from `start` to `end` over `duration`, then stays at `end`; [] float32."""
+    """Interpolate from `start` to `end` over `duration`, then stays at `end`; [] float32."""
     share = tf.cast(now, tf.float32) / tf.maximum(tf.cast(duration, tf.float32), 1.0)
     return start + (end - start) * tf.minimum(share, 1.0)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from tfmix.config.schema import Config
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils.text import nearest
+
+if TYPE_CHECKING:  # wrong requests are refused before TensorFlow is imported
+    from tfmix.algos.base import Algorithm
 
 # name: (module, class), so that names are known without importing TensorFlow.
 REGISTRY: dict[str, tuple[str, str]] = {
@@ -24,7 +28,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
 
 
 def find(name: str) -> str:
-    """Returns the name of an algorithm; `QMIX` and `qtran-alt` serve for `qmix` and `qtran_alt`.
+    """Return the name of an algorithm; `QMIX` and `qtran-alt` serve for `qmix` and `qtran_alt`.
 
     Raises:
       UserError: there is no such algorithm; the text has the nearest name, or all.
@@ -38,7 +42,12 @@ def find(name: str) -> str:
     raise UserError(f"there is no algorithm {name!r}{close}")
 
 
-def make(name: str, spec: EnvSpec, config: Config):  # type: ignore[no-untyped-def]
-    """Builds an algorithm; returns a `tfmix.algos.base.Algorithm`."""
+def make(name: str, spec: EnvSpec, config: Config) -> Algorithm:
+    """Build an algorithm for a task.
+
+    Raises:
+      UserError: there is no algorithm of that name.
+    """
     module, kind = REGISTRY[find(name)]
-    return getattr(importlib.import_module(module), kind)(spec, config)
+    algorithm: Algorithm = getattr(importlib.import_module(module), kind)(spec, config)
+    return algorithm

@@ -26,15 +26,15 @@ class Algorithm(tf.Module, abc.ABC):
     attributes of its networks or at the rank of their outputs.
 
     Attributes:
-      settings: the settings that the subclass reads beside those of `settings_read`
-        which all algorithms share.
+      settings: the settings that the subclass reads in addition to those that all
+        algorithms share, see `settings_read`.
       has_mixer: whether `live.mixer` makes the team's value from the agents' values.
       critic: what else values joint actions. `joint`: `live.joint` has one value for a joint
-        action, [B, T]. `counterfactual`: `live.joint` has one for each agent's own
-        actions beside the others' chosen ones, [B, T, N, A]. `central`:
+        action, [B, T]. `counterfactual`: `live.joint` has one for each action of each
+        agent, with the other agents' actions as chosen, [B, T, N, A]. `central`:
         `live.central_agent` and `live.central_mixer`. Otherwise `none`.
-      value_per_agent: whether the value that the TD error is of has one number for each
-        agent, [B, T, N], instead of one for the team, [B, T].
+      value_per_agent: whether there is one TD error for each agent, [B, T, N], instead of
+        one for the team, [B, T].
       spec: the task's shape.
       config: the settings.
       live: the networks that learn; `live.agent` is the decentralised policy.
@@ -56,27 +56,27 @@ class Algorithm(tf.Module, abc.ABC):
 
     @classmethod
     def settings_read(cls, config: Config) -> frozenset[str]:
-        """Returns the settings that this algorithm reads if they are those of `config`."""
+        """Return the settings that this algorithm reads if they are those of `config`."""
         return cls.settings | shared(config)
 
     @abc.abstractmethod
     def build(self) -> Networks:
-        """Makes the networks, `agent` among them."""
+        """Make the networks, `agent` among them."""
 
     @abc.abstractmethod
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """Computes the loss of a batch of episodes, whose padding is zero.
+        """Compute the loss of a batch of episodes, whose padding is zero.
 
         Returns:
           the loss, [] float, and its parts by name, [] float each.
         """
 
     def new_agents(self) -> AgentTeam:
-        """Makes the agents' networks."""
+        """Make the agents' networks."""
         return AgentTeam(self.agent_spec)
 
     def check_batch(self, batch: Episode) -> None:
-        """Checks that a batch has the task's shape.
+        """Check that a batch has the task's shape.
 
         Raises:
           ValueError: it has not; the text names the field, its shape and the right one.
@@ -96,7 +96,7 @@ class Algorithm(tf.Module, abc.ABC):
     def td_target(
         self, batch: Episode, next_value: tf.Tensor, chosen_value: Callable[[], tf.Tensor]
     ) -> tf.Tensor:
-        """Computes the TD target y of the chosen actions' value, constant to the gradient.
+        """Compute the TD target y of the chosen actions' value, constant to the gradient.
 
         One step, y_t = r_t + gamma (1 - d_t) v_{t+1}, or by the settings n steps,
         TD(lambda) or Q(lambda), see `ops.n_step_return` and `ops.lambda_return`.
@@ -131,8 +131,8 @@ class Algorithm(tf.Module, abc.ABC):
             found = ops.n_step_return(reward, discount, mask, next_value, config.n_step)
         return tf.stop_gradient(found)
 
-    def reset(self, seed: tf.Tensor) -> None:
-        """Draws all weights from `seed` [2]; the target networks become a copy of the live ones."""
+    def init_weights(self, seed: tf.Tensor) -> None:
+        """Draw all weights from `seed` [2]; the target networks become a copy of the live ones."""
         reset_weights(self.live, seed)
         for target, live in zip(self.target.variables, self.live.variables, strict=True):
             target.assign(live)
@@ -145,7 +145,7 @@ class Algorithm(tf.Module, abc.ABC):
         epsilon: tf.Tensor | float = 0.0,
         seed: tf.Tensor | tuple[int, int] = (0, 0),
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Chooses the team's actions for one step, epsilon-greedy, each agent on its own values.
+        """Choose the team's actions for one step, epsilon-greedy, each agent on its own values.
 
         Args:
           obs: [B, N, O].

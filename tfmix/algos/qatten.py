@@ -50,7 +50,7 @@ class AttentionMixer(tf_keras.layers.Layer):
         self.built = True
 
     def logits(self, state: tf.Tensor, obs: tf.Tensor) -> tf.Tensor:
-        """Computes the unscaled products of queries and keys.
+        """Compute the unscaled products of queries and keys.
 
         Args:
           state: [B, T, S].
@@ -68,7 +68,7 @@ class AttentionMixer(tf_keras.layers.Layer):
     def call(
         self, agent_q: tf.Tensor, state: tf.Tensor, *, obs: tf.Tensor, **_: tf.Tensor
     ) -> tf.Tensor:
-        """Returns q_tot, [B, T]."""
+        """Return q_tot, [B, T]."""
         attention = tf.nn.softmax(self.logits(state, obs) * self.embed**-0.5)
         head_q = tf.reduce_sum(attention * agent_q[..., None, :], -1)  # [B, T, heads]
         weights = tf.abs(self.head_weight(state))  # [B, T, heads]
@@ -88,7 +88,7 @@ class Qatten(ValueMixing):
     }
 
     def new_mixer(self) -> AttentionMixer:
-        """Makes the attention mixer."""
+        """Make the attention mixer."""
         return AttentionMixer(
             self.spec.state_size,
             self.spec.obs_size,
@@ -99,7 +99,7 @@ class Qatten(ValueMixing):
         )
 
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """Computes L = L_mixing + attention_logit_loss sum_h mean_i logit_{i,h}^2.
+        """Compute L = L_mixing + attention_logit_loss sum_h mean_i logit_{i,h}^2.
 
         L_mixing is the loss of `ValueMixing`, and the second term is a mean over real steps.
         That term is in the code of WQMIX's and QPLEX's authors and not in the paper.

@@ -37,7 +37,7 @@ class MonotonicMixer(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
-        """Returns q_tot, [B, T]."""
+        """Return q_tot, [B, T]."""
         w1 = tf.abs(self.hyper_w1(state))  # [B, T, N*E]
         w1 = tf.reshape(w1, [*tf.unstack(tf.shape(w1)[:-1]), self.n_agents, self.embed])
         mixed = tf.reduce_sum(agent_q[..., None] * w1, -2)  # [B, T, E]
@@ -52,7 +52,7 @@ class Qmix(ValueMixing):
     settings = ValueMixing.settings | {"mixer_embed", "hypernet_embed", "hypernet_layers"}
 
     def new_mixer(self) -> MonotonicMixer:
-        """Makes the monotonic mixer."""
+        """Make the monotonic mixer."""
         return MonotonicMixer(
             self.spec.n_agents,
             self.spec.state_size,

@@ -61,7 +61,7 @@ class DuplexMixer(tf_keras.layers.Layer):
         action: tf.Tensor,
         **_: tf.Tensor,
     ) -> tf.Tensor:
-        """Returns q_tot, [B, T]."""
+        """Return q_tot, [B, T]."""
         scale, shift = tf.abs(self.scale(state)) + self.TINY, self.shift(state)
         own = scale * agent_q + shift  # [B, T, N]
         advantage = tf.stop_gradient(own - (scale * agent_max_q + shift))
@@ -81,7 +81,7 @@ class Qplex(ValueMixing):
     settings = ValueMixing.settings | {"hypernet_embed", "duplex_kernels", "duplex_layers"}
 
     def new_mixer(self) -> DuplexMixer:
-        """Makes the duplex mixer."""
+        """Make the duplex mixer."""
         return DuplexMixer(
             self.spec.n_agents,
             self.spec.n_actions,

@@ -22,7 +22,7 @@ from tfmix.types import Episode
 
 
 def encode_taken(layer: Linear, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-    """The first layer of h_Q: ReLU of `layer` over [hidden, one-hot action], which are not joined.
+    """Compute the first layer of h_Q, ReLU of `layer` over [hidden, one-hot action], unjoined.
 
     Args:
       layer: from H + A.
@@ -62,7 +62,7 @@ class JointQ(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-        """Q_jt of one joint action a step.
+        """Compute Q_jt of one joint action for each step.
 
         Args:
           state: [B, T, S].
@@ -112,7 +112,7 @@ class CounterfactualQ(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-        """Q_jt of each agent's own actions beside the others' given ones.
+        """Compute Q_jt of each agent's own actions, with the other agents' actions as given.
 
         Args:
           state: [B, T, S].
@@ -159,7 +159,7 @@ class StateValue(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, state: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
-        """V_jt [B, T] from state [B, T, S] and hidden [B, T, N, H]."""
+        """Compute V_jt [B, T] from state [B, T, S] and hidden [B, T, N, H]."""
         if self.kind == "zero":
             return tf.zeros(tf.shape(state)[:2])
         if self.kind == "state":
@@ -186,18 +186,27 @@ class Opening(NamedTuple):
     target: tf.Tensor
 
 
+class QtranNetworks(Networks):
+    """The agents, one joint network or one for each agent, and V_jt."""
+
+    joint: JointQ | CounterfactualQ
+    value: StateValue
+
+
 class Qtran(Algorithm):
     """What the two have in common; they differ in the joint network and in L_nopt."""
 
     settings = frozenset(
         {"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"}
     )
+    live: QtranNetworks
+    target: QtranNetworks
 
     @abc.abstractmethod
     def joint_of(
-        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+        self, networks: QtranNetworks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
     ) -> tf.Tensor:
-        """Returns Q_jt of a joint action, [B, T], or that of each agent's network, [B, T, N].
+        """Return Q_jt of a joint action, [B, T], or that of each agent's network, [B, T, N].
 
         Args:
           networks: the live ones or the targets.
@@ -207,7 +216,7 @@ class Qtran(Algorithm):
         """
 
     def opening(self, batch: Episode) -> Opening:
-        """Unrolls the agents, chooses their best actions, and computes y."""
+        """Unroll the agents, choose their best actions, and compute y."""
         q, hidden = self.live.agent.unroll(batch.obs, batch.action)  # [B, T+1, N, A], [.., H]
         target_q, target_hidden = self.target.agent.unroll(batch.obs, batch.action)
         state, next_state = batch.state[:, :-1], batch.state[:, 1:]
@@ -228,24 +237,24 @@ class QtranBase(Qtran):
 
     critic = "joint"
 
-    def build(self) -> Networks:
-        """The agent network, one joint network and V."""
+    def build(self) -> QtranNetworks:
+        """Make the agents' networks, one joint network and V."""
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
-        return Networks(
+        return QtranNetworks(
             agent=self.new_agents(),
             joint=JointQ(*sizes, spec.n_actions, config.qtran_embed),
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
 
     def joint_of(
-        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+        self, networks: QtranNetworks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
     ) -> tf.Tensor:
-        """Q_jt, [B, T]."""
+        """Return Q_jt, [B, T]."""
         return networks.joint(state, hidden, action)
 
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """L = L_td + opt_loss L_opt + nopt_min_loss L_nopt, over real steps.
+        """Compute L = L_td + opt_loss L_opt + nopt_min_loss L_nopt, over real steps.
 
         With u* each agent's best legal action by the live network, ' the target
         networks and sg() constant to the gradient (Son et al. 2019, section 3.3):
@@ -286,24 +295,24 @@ class QtranAlt(Qtran):
     critic = "counterfactual"
     value_per_agent = True
 
-    def build(self) -> Networks:
-        """The agent network, the counterfactual joint network and V."""
+    def build(self) -> QtranNetworks:
+        """Make the agents' networks, the counterfactual joint network and V."""
         spec, config = self.spec, self.config
         sizes = spec.state_size, config.hidden_size
-        return Networks(
+        return QtranNetworks(
             agent=self.new_agents(),
             joint=CounterfactualQ(spec.n_agents, *sizes, spec.n_actions, config.qtran_embed),
             value=StateValue(config.qtran_state_value, *sizes, config.qtran_embed),
         )
 
     def joint_of(
-        self, networks: Networks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
+        self, networks: QtranNetworks, state: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
     ) -> tf.Tensor:
-        """Q_jt of each agent's network, [B, T, N]."""
+        """Return Q_jt of each agent's network, [B, T, N]."""
         return ops.gather_actions(networks.joint(state, hidden, action), action)
 
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """L = L_td + opt_loss L_opt + nopt_min_loss L_nopt-min, over real steps and agents.
+        """Compute L = L_td + opt_loss L_opt + nopt_min_loss L_nopt-min, over steps and agents.
 
         Condition 4b is only an inequality and leaves Q' loose. Condition 7 (Son
         et al. 2019, theorem 2) asks that for every agent, beside the others'
@@ -361,5 +370,5 @@ class QtranAlt(Qtran):
         }
 
     def _mean(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """The mean of x [B, T, N] over real steps and agents."""
+        """Average x [B, T, N] over real steps and agents."""
         return ops.masked_mean(tf.reduce_mean(x, -1), mask)

@@ -23,7 +23,7 @@ class IndependentMixer(tf_keras.layers.Layer):
     """Mixes nothing: the TD error is of every agent's own value (IQL, Tan 1993)."""
 
     def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
-        """Returns `agent_q` itself, [B, T, N]."""
+        """Return `agent_q` itself, [B, T, N]."""
         return agent_q
 
 
@@ -31,7 +31,7 @@ class AdditiveMixer(tf_keras.layers.Layer):
     """Computes Q_tot = sum_i Q_i (VDN, Sunehag et al. 2017, section 3)."""
 
     def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
-        """Returns q_tot, [B, T]."""
+        """Return q_tot, [B, T]."""
         return tf.reduce_sum(agent_q, -1)
 
 
@@ -50,15 +50,15 @@ class ValueMixing(Algorithm):
     target: MixedNetworks
 
     def build(self) -> MixedNetworks:
-        """Makes the agents' networks and the mixer."""
+        """Make the agents' networks and the mixer."""
         return MixedNetworks(agent=self.new_agents(), mixer=self.new_mixer())
 
     @abc.abstractmethod
     def new_mixer(self) -> tf_keras.layers.Layer:
-        """Makes the mixer."""
+        """Make the mixer."""
 
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """Computes L = sum m (Q_tot(s_t, u_t) - y_t)^2 / sum m, over real steps (m = 1).
+        """Compute L = sum m (Q_tot(s_t, u_t) - y_t)^2 / sum m, over real steps (m = 1).
 
         y_t = r_t + gamma (1 - d_t) Q_tot'(s_{t+1}, u') or a longer return
         (`td_target`). ' is the target network; u' is each agent's best legal action, by
@@ -90,7 +90,7 @@ class ValueMixing(Algorithm):
     def mix(
         self, networks: MixedNetworks, q: tf.Tensor, batch: Episode, steps: slice, action: tf.Tensor
     ) -> tf.Tensor:
-        """Computes Q_tot of actions.
+        """Compute Q_tot of actions.
 
         Args:
           networks: live or target.
@@ -106,7 +106,7 @@ class ValueMixing(Algorithm):
           ValueError: the mixer returned another shape.
         """
         agent_q = ops.gather_actions(q[:, steps], action)
-        q_tot: tf.Tensor = networks.mixer(
+        q_tot = networks.mixer(
             agent_q,
             batch.state[:, steps],
             agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),
@@ -124,7 +124,7 @@ class Iql(ValueMixing):
     value_per_agent = True
 
     def new_mixer(self) -> IndependentMixer:
-        """Makes the mixer that mixes nothing."""
+        """Make the mixer that mixes nothing."""
         return IndependentMixer()
 
 
@@ -132,5 +132,5 @@ class Vdn(ValueMixing):
     """Value-decomposition networks (Sunehag et al. 2017)."""
 
     def new_mixer(self) -> AdditiveMixer:
-        """Makes the sum."""
+        """Make the sum."""
         return AdditiveMixer()

@@ -1,9 +1,8 @@
 """CW-QMIX and OW-QMIX (Rashid et al. 2020, arXiv:2006.10800).
 
-QMIX weighs all joint actions alike, and where it cannot represent them all it
-gives up the best. Here a central Q* without constraint is learned beside it,
-both from one target, and joint actions that may be better than QMIX's own
-choice weigh more in QMIX's loss.
+QMIX weighs all joint actions alike. If it cannot represent all their values, it may give
+up the best one. WQMIX also learns a central Q* without constraints, from the same target.
+Joint actions that may be better than QMIX's choice weigh more in QMIX's loss.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class UnrestrictedMixer(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, agent_q: tf.Tensor, state: tf.Tensor, **_: tf.Tensor) -> tf.Tensor:
-        """Returns Q*, [B, T]."""
+        """Return Q*, [B, T]."""
         value = self.net(tf.concat([state, agent_q], -1)) + self.state_value(state)
         return tf.squeeze(value, -1)
 
@@ -64,7 +63,7 @@ class WeightedQmix(Algorithm):
     target: WeightedNetworks
 
     def build(self) -> WeightedNetworks:
-        """QMIX's agents and mixer; central agents of their own and their free mixer."""
+        """Make QMIX's agents and mixer, the central agents and the unrestricted mixer."""
         spec, config = self.spec, self.config
         return WeightedNetworks(
             agent=self.new_agents(),
@@ -80,7 +79,7 @@ class WeightedQmix(Algorithm):
         )
 
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """L = sum m (Q*(u) - y)^2 / sum m + sum w m (Q_tot(u) - y)^2 / sum m.
+        """Compute L = sum m (Q*(u) - y)^2 / sum m + sum w m (Q_tot(u) - y)^2 / sum m.
 
         y = r + gamma (1 - d) Q*'(s_{t+1}, u^) for both, u^ each QMIX agent's
         best legal action by the live network, ' the target central networks;
@@ -128,7 +127,7 @@ class WeightedQmix(Algorithm):
     def counts_fully(
         self, q_tot: tf.Tensor, target: tf.Tensor, bound: tf.Tensor, is_greedy: tf.Tensor
     ) -> tf.Tensor:
-        """Where the weight is 1; elsewhere it is `wqmix_alpha`. All [B, T].
+        """Return where the weight is 1; otherwise it is `wqmix_alpha`. All [B, T].
 
         Args:
           q_tot: QMIX's value of the joint action taken.
@@ -144,7 +143,7 @@ class CwQmix(WeightedQmix):
     def counts_fully(
         self, q_tot: tf.Tensor, target: tf.Tensor, bound: tf.Tensor, is_greedy: tf.Tensor
     ) -> tf.Tensor:
-        """Where the joint action is the greedy one, or promises more than that."""
+        """Return where the joint action is greedy, or y is above the greedy one's value."""
         return is_greedy | (target > bound)
 
 
@@ -154,5 +153,5 @@ class OwQmix(WeightedQmix):
     def counts_fully(
         self, q_tot: tf.Tensor, target: tf.Tensor, bound: tf.Tensor, is_greedy: tf.Tensor
     ) -> tf.Tensor:
-        """Where QMIX underestimates the joint action (equation 13)."""
+        """Return where QMIX underestimates the joint action (equation 13)."""
         return q_tot < target

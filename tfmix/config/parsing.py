@@ -57,7 +57,7 @@ class _SettingParser(flags.ArgumentParser):  # type: ignore[misc]
 
 
 def define_flags(values: flags.FlagValues) -> flags.FlagValues:
-    """Makes an absl flag of every setting in `values`."""
+    """Make an absl flag of every setting in `values`."""
     for name, field in FIELDS.items():
         kind, default, meta = TYPES[name], field.default, field.metadata
         text = meta["help"] + (f" [{meta['unit']}]" if meta["unit"] else "")
@@ -142,7 +142,7 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[tuple[str, s
 
 
 def _expand_flagfiles(arguments: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Puts what is in --flagfile files first, so that what was typed wins over it.
+    """Put what is in --flagfile files first, so that what was typed wins over it.
 
     Returns:
       the arguments, each with its source; and the names of the flagfiles.
@@ -176,12 +176,12 @@ def _sources(arguments: Iterable[tuple[str, str]], known: Iterable[str]) -> dict
 
 
 def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> dict[str, Any]:
-    """Reads command-line words, flagfiles included, and returns what they set; as `read`."""
+    """Read command-line words, flagfiles included, and return what they set; as `read`."""
     return read(arguments, values).values
 
 
 def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Given:
-    """Reads command-line words, flagfiles included.
+    """Read command-line words, flagfiles included.
 
     Args:
       arguments: words such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ def flagfiles_for(algo: str, env: str) -> list[Path]:
     parts = _entry(env)
     names = [*(f"env/{x}" for x in parts), f"algo/{algo}", *(f"env/{x}.{algo}" for x in parts)]
     files = [parsing.FLAGS_FOLDER / f"{name}.flags" for name in names]
-    return [file for file in files if file.is_file()]
+    # Path.is_file raises OSError if a name is too long.
+    return [file for file in files if os.path.isfile(file)]  # noqa: PTH113
 
 
 def resolve(settings: Mapping[str, Any]) -> Config:
@@ -146,7 +148,7 @@ def env_arguments(config: Config) -> dict[str, Any]:
 
 
 def from_dict(stored: Mapping[str, Any]) -> Config:
-    """Returns the configuration of a run folder's run.json.
+    """Return the configuration of a run folder's run.json.
 
     A setting that it lacks is as it was before the setting existed, so that a
     resumed run trains as it began.

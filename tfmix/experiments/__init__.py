@@ -1,6 +1,6 @@
-"""Grids of runs: algorithms, environments and seeds, with a table of what they reached.
+"""Benchmarks: grids of runs over algorithms, environments and seeds, and their results.
 
-The runs are processes of their own; nothing here imports TensorFlow.
+Every run is a process. Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -34,44 +34,44 @@ def benchmark(
     jobs: int | None = None,
     **settings: Any,
 ) -> list[Row]:
-    """Trains every algorithm on every environment with every seed, what is finished excepted.
+    """Train every algorithm on every environment with every seed, except finished runs.
 
-    Runs that broke or were stopped by Ctrl-C or SIGTERM are told by their
-    `status`; the same call goes on with them.
+    `status` marks the runs that failed and those that Ctrl-C or SIGTERM stopped. The same
+    call continues them.
 
     Args:
       algos: names, in a list or as `a,b`.
       envs: likewise.
-      seeds: in a list, as `first:last` (the last left out) or as `0,3,7`.
-      run_dir: the benchmark's folder; runs stand in <env>/<algo>/seed<k> below
-        it, and their table in table.csv and table.md.
-      jobs: runs at a time, each on one core; None for one a core.
+      seeds: in a list, as `first:last` (without the last) or as `0,3,7`.
+      run_dir: the benchmark's folder. Runs are in `<env>/<algo>/seed<k>` below it, the table
+        is in table.csv and table.md.
+      jobs: number of runs at a time, each on one core; None for one per core.
       **settings: settings of docs/settings.md by name, for every run.
 
     Returns:
-      a row a run, as in table.csv.
+      one row for each run, as in table.csv.
 
     Raises:
-      UserError: a name, setting or folder that does not serve; nothing was started.
+      UserError: a name, setting or folder is wrong; no run was started.
     """
     return _benchmark(grid.make(algos, envs, seeds, Path(run_dir), settings, jobs))
 
 
 def _benchmark(asked: grid.RunGrid) -> list[Row]:
-    """Runs what is not finished, and writes the table."""
+    """Start the runs that are not finished, wait for them, and write the table."""
     with folders.locked(asked.run_dir, IN_USE) as lock:
         for cell in asked.cells:
             grid.refuse_others(cell)
         todo = [cell for cell in asked.cells if not grid.is_finished(cell)]
-        broken: dict[Path, str] = {}
+        failed: dict[Path, str] = {}
         if todo:
-            broken = processes.run_all(
+            failed = processes.run_all(
                 todo,
                 processes.slots(asked.jobs),
                 lambda cell, core: processes.RunProcess(cell, core, lock),
                 Screen(asked.cells, todo),
             )
-        rows = [table.row_of(cell, broken.get(cell.folder, "")) for cell in asked.cells]
+        rows = [table.row_of(cell, failed.get(cell.folder, "")) for cell in asked.cells]
         table.write(asked, rows)
     return rows
 
@@ -82,7 +82,7 @@ def from_command_line(
     jobs: int | None,
     sources: Mapping[str, str] | None = None,
 ) -> None:
-    """`--mode=benchmark`: what `benchmark` does, and prints the table.
+    """Do what `benchmark` does for `--mode=benchmark`, and print the table.
 
     Args:
       settings: by name; `algo` and `env` may name several.
@@ -93,7 +93,7 @@ def from_command_line(
     Raises:
       UserError: as in `benchmark`.
       StoppedError: Ctrl-C or SIGTERM stopped the benchmark.
-      RunFailedError: a run broke.
+      RunFailedError: a run failed.
     """
     rest = dict(settings)
     algo, env = rest.pop("algo", Config.algo), rest.pop("env", Config.env)
@@ -109,6 +109,6 @@ def from_command_line(
         )
     if "failed" in states:
         raise RunFailedError(
-            f"{states.count('failed')} of {len(rows)} runs broke; "
-            f"this tries them again: {asked.command}"
+            f"{states.count('failed')} of {len(rows)} runs failed; "
+            f"this command tries them again: {asked.command}"
         )

@@ -1,4 +1,4 @@
-"""What a benchmark consists of: its runs, and how far each one is."""
+"""The runs of a benchmark: what was asked for, and which ones are finished."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MOST = 10_000  # seeds, and runs at a time
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """One run of a grid.
+    """Describes one run of a grid.
 
     Attributes:
-      config: its settings, resolved.
-      words: the command-line words that ask for it.
+      config: its resolved settings.
+      flags: the command-line arguments that ask for it.
     """
 
     config: Config
-    words: tuple[str, ...]
+    flags: tuple[str, ...]
 
     @property
     def folder(self) -> Path:
@@ -37,7 +37,7 @@ class RunSpec:
 
     @property
     def log(self) -> Path:
-        """What the run's processes print, beside its folder."""
+        """The file next to the run folder that holds the output of the run's processes."""
         return self.folder.with_name(self.folder.name + ".log")
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class RunSpec:
 
 @dataclasses.dataclass(frozen=True)
 class RunGrid:
-    """The runs of a benchmark, how many at a time, and the command that asks for them."""
+    """Holds the runs of a benchmark, how many run at a time, and the command that asks for them."""
 
     cells: list[RunSpec]
     run_dir: Path
@@ -55,7 +55,7 @@ class RunGrid:
 
 
 def names_of(asked: str | Iterable[str]) -> list[str]:
-    """Names from `a,b` or from a list, each once."""
+    """Return the names of `a,b` or of a list, each once."""
     if not isinstance(asked, str | Iterable):
         raise UserError(f"{asked!r} is no list of names")
     names = asked.split(",") if isinstance(asked, str) else asked
@@ -63,10 +63,10 @@ def names_of(asked: str | Iterable[str]) -> list[str]:
 
 
 def seeds_of(asked: str | Iterable[int]) -> list[int]:
-    """Seeds from `first:last` (the last left out), `0,3,7` or a list, each once.
+    """Return the seeds of `first:last` (without the last), `0,3,7` or a list, each once.
 
     Raises:
-      UserError: something else, or no seed at all.
+      UserError: the text is something else, or there is no seed.
     """
     if isinstance(asked, int):
         raise UserError(
@@ -92,7 +92,7 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
 
 
 def _seeds_text(seeds: list[int]) -> str:
-    """The shortest `--seeds` that `seeds_of` reads as `seeds`."""
+    """Return the shortest text that `seeds_of` reads as `seeds`."""
     first, last = seeds[0], seeds[-1]
     if len(seeds) > 1 and seeds == list(range(first, last + 1)):
         return f"{first}:{last + 1}"
@@ -108,7 +108,7 @@ def make(
     jobs: int | None = None,
     sources: Mapping[str, str] | None = None,
 ) -> RunGrid:
-    """The grid of what was asked for; every pair has its first seed before any has its second.
+    """Make the grid. Its order is by seed, so that all pairs run their first seed first.
 
     A setting goes to the runs that read it.
 
@@ -120,8 +120,8 @@ def make(
       sources: where the settings were given; None for arguments of a Python function.
 
     Raises:
-      UserError: a name that does not exist, no seeds, a setting that does not fit, or one
-        that no run reads.
+      UserError: a name does not exist, there are no seeds, a setting is wrong, or no run
+        reads it.
     """
     for name in ("algo", "env", "seed"):
         if name in settings:
@@ -164,21 +164,21 @@ def make(
 
 
 def _read_by(names: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of the settings that the run of these names reads."""
+    """Return those of the settings that the run of these names reads."""
     config = resolve.resolve({**settings, **names})
     return {name: value for name, value in settings.items() if not why_unread(name, config)}
 
 
 def is_finished(cell: RunSpec) -> bool:
-    """Whether the run came to its end."""
+    """Return whether a run is finished."""
     return folders.is_finished(cell.folder, cell.config.env_steps)
 
 
 def refuse_others(cell: RunSpec) -> None:
-    """Refuses a folder that holds a run of other settings than the grid's.
+    """Refuse a folder that holds a run with other settings than the grid's.
 
     Raises:
-      UserError: the first setting that differs, or a file that cannot be read.
+      UserError: a setting differs, which the message names, or a file cannot be read.
     """
     if not (cell.folder / "run.json").exists():
         return
@@ -195,5 +195,5 @@ def refuse_others(cell: RunSpec) -> None:
 
 
 def _flag(name: str, value: Any) -> str:
-    """A setting as it would be typed."""
+    """Return a setting as a flag."""
     return " ".join(parsing.as_flags({name: value})) or f"no --{name}"

@@ -1,9 +1,9 @@
-"""Becomes a command that runs on one core and is told to stop when its parent is gone.
+"""Runs a command on one core; the command gets SIGTERM when its parent process ends.
 
   python launch.py CORE PARENT COMMAND...      (CORE: a number, or - for any)
 
-A script of its own, because what it sets for itself cannot safely be set
-between fork and exec by a parent that has threads. It imports nothing of tfmix.
+This is a separate script because a parent with threads cannot safely make these settings
+between fork and exec. It imports nothing of tfmix.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(core: str, parent: str, *command: str) -> None:
-    """Sets what is to be set, as far as this system has it, and becomes `command`."""
+    """Set core and death signal, if this system has them, and become `command`."""
     with contextlib.suppress(AttributeError, OSError, ValueError):  # no such thing here
         os.sched_setaffinity(0, {int(core)})
     if sys.platform == "linux":
-        # A parent that is killed cannot tell: the system does, and the run saves.
+        # A killed parent cannot stop its runs. The system signals them, and they save.
         with contextlib.suppress(AttributeError, OSError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):

@@ -1,4 +1,4 @@
-"""Runs of a grid as processes of their own, as many at a time as there are cores."""
+"""Runs the processes of a grid, as many at a time as there are cores."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from tfmix.utils.signals import stop_on_signal
 MAIN = Path(__file__).resolve().parents[1] / "__main__.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 POLL_SECONDS = 0.2
-LOG_END = 1 << 16  # bytes of a log in which its last line is looked for
+LOG_END = 1 << 16  # bytes at the end of a log that are searched for its last line
 
 
 class Process(Protocol):
-    """A run under way."""
+    """What a running run offers."""
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while it runs."""
 
     def stop(self) -> None:
-        """Asks it to save and end."""
+        """Ask it to save and end."""
 
     def kill(self) -> None:
-        """Ends it at once and waits for that."""
+        """End it at once and wait for its end."""
 
 
 class RunProcess:
-    """A process of tfmix's command line that trains a cell or goes on with it.
+    """A process of tfmix's command line that trains a run or resumes it.
 
-    It has a session of its own, so that a Ctrl-C at the terminal reaches the
-    benchmark alone, which then asks every run once to save and end.
+    It is in a new session, so that Ctrl-C at the terminal reaches only the benchmark,
+    which then asks every run once to save and end.
 
     Args:
-      cell: what to train.
+      cell: the run.
       core: the core it may use, None for any.
-      lock: a file descriptor that lives as long as the process.
+      lock: a file descriptor that stays open as long as the process runs.
     """
 
     def __init__(self, cell: RunSpec, core: int | None, lock: int):
-        words = list(cell.words)
+        flags = list(cell.flags)
         if (cell.folder / "run.json").exists():
-            words = ["--mode=resume", f"--run_dir={cell.folder}", f"--env={cell.config.env}"]
-        command = [sys.executable, str(MAIN), "--debug", *words]  # a traceback is for the log
+            flags = ["--mode=resume", f"--run_dir={cell.folder}", f"--env={cell.config.env}"]
+        command = [sys.executable, str(MAIN), "--debug", *flags]  # the log holds tracebacks
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -76,22 +76,22 @@ class RunProcess:
             )
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Asks it to save and end."""
+        """Ask it to save and end."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Ends it and its own children at once and waits for that."""
+        """End it and its children at once and wait for its end."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
 def slots(jobs: int | None) -> list[int | None]:
-    """The core of each of the runs that go at a time; None where cores cannot be chosen."""
+    """Return a core for each of the runs at a time; None if cores cannot be chosen."""
     cores: list[int | None] = [None] * (os.cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):
         cores = [*sorted(os.sched_getaffinity(0))]
@@ -104,18 +104,18 @@ def run_all(
     start: Callable[[RunSpec, int | None], Process],
     screen: Screen,
 ) -> dict[Path, str]:
-    """Runs `todo`, each on one of `cores`, until all have ended or Ctrl-C or SIGTERM.
+    """Run `todo`, each run on one of `cores`, until all have ended or Ctrl-C or SIGTERM.
 
-    Then the runs under way are asked to save and end, and waited for; a second
-    Ctrl-C ends them at once.
+    A signal asks the running ones to save and end, and waits for them. A second Ctrl-C
+    ends them at once.
 
     Returns:
-      of each run that broke, by its folder, the reason.
+      the reason for each run that failed, by its folder.
     """
     waiting, free = deque(todo), deque(cores)
     running: dict[RunSpec, tuple[Process, int | None]] = {}
-    broken: dict[Path, str] = {}
-    told = False
+    failed: dict[Path, str] = {}
+    asked = False
     with screen, stop_on_signal() as should_stop:
         try:
             while running or (waiting and not should_stop()):
@@ -123,8 +123,8 @@ def run_all(
                     cell, core = waiting.popleft(), free.popleft()
                     screen.started(cell, core)
                     running[cell] = (start(cell, core), core)
-                if should_stop() and not told:
-                    told = True
+                if should_stop() and not asked:
+                    asked = True
                     screen.stopping(len(running))
                     for process, _ in running.values():
                         process.stop()
@@ -135,9 +135,9 @@ def run_all(
                         continue
                     del running[cell]
                     free.append(core)
-                    reason = _reason(cell, code, told)
+                    reason = _reason(cell, code, asked)
                     if reason:
-                        broken[cell.folder] = reason
+                        failed[cell.folder] = reason
                     screen.ended(cell, reason, len(waiting) + len(running))
                 screen.update(running)
         except KeyboardInterrupt:
@@ -145,18 +145,18 @@ def run_all(
         finally:
             for process, _ in running.values():
                 process.kill()
-    return broken
+    return failed
 
 
-def _reason(cell: RunSpec, code: int, told: bool) -> str:
-    """Why a run that has ended counts as broken; empty where it does not."""
+def _reason(cell: RunSpec, code: int, asked: bool) -> str:
+    """Return why a run that has ended counts as failed; empty if it does not."""
     last = last_line(cell.log)
     if code == STOPPED:
         other = "stopped by a signal that did not come from here; what it learned is saved"
-        return "" if told else other
+        return "" if asked else other
     if code > 0:
         return last or f"exit code {code}"
-    if told or (code == 0 and is_finished(cell)):
+    if asked or (code == 0 and is_finished(cell)):
         return ""
     if code == 0:
         return "ended before its end, with exit code 0"
@@ -165,7 +165,7 @@ def _reason(cell: RunSpec, code: int, told: bool) -> str:
 
 
 def last_line(log: Path) -> str:
-    """Returns the last line in a log since the command that started its run, safe to print."""
+    """Return the last line of a log after the command that started the run, safe to print."""
     with files.open_regular(log) as file:
         file.seek(max(os.fstat(file.fileno()).st_size - LOG_END, 0))
         lines = [line.strip() for line in file.read(LOG_END).decode(errors="replace").splitlines()]

@@ -1,4 +1,4 @@
-"""What a person sees of a benchmark while it runs, on standard error."""
+"""The progress of a benchmark, on standard error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOOK_SECONDS = 2.0
 
 
 class Screen:
-    """A line as a run starts or ends; on a terminal a bar over all env steps below them.
+    """Prints a line when a run starts or ends, and on a terminal a bar over all env steps.
 
     Args:
-      cells: all of the grid.
+      cells: all runs of the grid.
       todo: those that are not finished.
     """
 
@@ -47,20 +47,20 @@ class Screen:
         self._bar.stop()
 
     def line(self, text: str) -> None:
-        """Writes a line, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
         self._bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def started(self, cell: RunSpec, core: int | None) -> None:
-        """A run starts, or goes on."""
+        """Say that a run starts or continues."""
         done = self._done[cell]
-        where = f" from {done:,} env steps" if done else ""
-        self.line(f"start     {cell}{where}" + ("" if core is None else f", core {core}"))
+        since = f" from {done:,} env steps" if done else ""
+        self.line(f"start     {cell}{since}" + ("" if core is None else f", core {core}"))
 
     def ended(self, cell: RunSpec, reason: str, left: int) -> None:
-        """A run has ended, for a `reason` if it broke."""
+        """Say that a run has ended, and the `reason` if it failed."""
         row = row_of(cell, reason)
         if reason:
-            text = f"broke     {cell}: {reason} ({cell.log})"
+            text = f"failed    {cell}: {reason} ({cell.log})"
         elif row["status"] == "finished":
             text = f"finished  {cell}: greedy return {row['last_greedy_return']:.2f}, "
             text += f"{row['seconds']:.0f} s"
@@ -69,11 +69,11 @@ class Screen:
         self.line(f"{text}; {left} left")
 
     def stopping(self, running: int) -> None:
-        """The runs under way have been asked to end."""
+        """Say that the running runs were asked to end."""
         self.line(f"stopping: {running} runs save and end; Ctrl-C again ends them at once")
 
     def update(self, running: Iterable[RunSpec]) -> None:
-        """Looks every now and then how far the runs are."""
+        """Read the runs' progress now and then, and move the bar."""
         if self._bar.disable or time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -82,5 +82,5 @@ class Screen:
 
 
 def _env_steps(cell: RunSpec) -> int:
-    """How far a run is, its goal at most."""
+    """Return the env steps that a run has done, at most its goal."""
     return min(row_of(cell)["env_steps"], cell.config.env_steps)

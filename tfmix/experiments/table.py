@@ -1,4 +1,4 @@
-"""What a benchmark found: a row a run (CSV), a row an environment and algorithm (Markdown)."""
+"""The results of a benchmark: one CSV row for each run, one Markdown row for each pair."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tfmix.types import TEAM_REWARD
 from tfmix.utils import files, text
 
 DASH = "-"
-MOST_TOLD = 200  # characters of one thing that a run.json tells
+MOST_FACT = 200  # characters of one fact of a run.json
 
 
 class Row(TypedDict):
-    """A run. env_steps, updates and seconds are those of the last row of its metrics.csv.
+    """Describes a run. env_steps, updates and seconds are from the last row of its metrics.csv.
 
-    status is `finished`, `unfinished` or `failed`; the greedy returns are means
-    over eval_episodes episodes, None before the first evaluation.
+    status is `finished`, `unfinished` or `failed`. The greedy returns are means over
+    eval_episodes episodes, None before the first evaluation.
     """
 
     env: str
@@ -42,7 +42,7 @@ class Row(TypedDict):
 
 
 def row_of(cell: RunSpec, reason: str = "") -> Row:
-    """Returns the row of a run; `reason` says why it broke."""
+    """Return the row of a run; `reason` says why it failed."""
     last = {"env_steps": "0", "updates": "0", "seconds": "0"}
     newest: float | None = None
     best: float | None = None
@@ -71,7 +71,7 @@ def row_of(cell: RunSpec, reason: str = "") -> Row:
 
 
 def as_csv(rows: Iterable[Row]) -> str:
-    """Returns the text of table.csv."""
+    """Return the text of table.csv."""
     page = io.StringIO()
     writer = csv.DictWriter(page, list(Row.__annotations__), lineterminator="\n")
     writer.writeheader()
@@ -80,7 +80,11 @@ def as_csv(rows: Iterable[Row]) -> str:
 
 
 def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
-    """table.md: how it was made, a row for each environment and algorithm, what is missing."""
+    """Return the text of table.md.
+
+    It says how it was made, has a row for each pair of environment and algorithm, and
+    lists the runs that are not finished.
+    """
     done = sum(row["status"] == "finished" for row in rows)
     lines = [
         "# Benchmark",
@@ -91,8 +95,8 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "seeds (lowest to highest).",
         "- last, best: greedy return of a run's last and of its best evaluation, undiscounted, "
         "mean over the evaluation's episodes.",
-        "- seconds: a run's own clock, all its starts together, compiling and evaluations "
-        "included; runs were on one core each where cores can be chosen.",
+        "- seconds: the time that a run took in all its starts, with compiling and evaluations; "
+        "each run had one core if cores can be chosen.",
         *_made_by(grid.cells),
         "",
         "| env | algo | seeds finished | env_steps | updates | last | best | "
@@ -114,7 +118,7 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
 
 
 def _made_by(cells: list[RunSpec]) -> list[str]:
-    """Says how rewards became the team's, and what the runs ran with, from their run.json."""
+    """Return lines from the run.json files: the kind of team reward, versions and hardware."""
     rewards: dict[str, dict[str, None]] = {}
     versions: Counter[str] = Counter()
     for cell in cells:
@@ -122,9 +126,9 @@ def _made_by(cells: list[RunSpec]) -> list[str]:
             continue
         stored = folders.read(cell.folder)
         rewards.setdefault(TEAM_REWARD[stored.spec.team_reward], {})[cell.config.env] = None
-        python, tensorflow, tfmix = _told(stored, "versions", "python", "tensorflow", "tfmix")
-        system, device = _told(stored, "hardware", "system", "device")
-        commit = text.clean(stored.about.get("git_commit") or "", MOST_TOLD)
+        python, tensorflow, tfmix = _facts(stored, "versions", "python", "tensorflow", "tfmix")
+        system, device = _facts(stored, "hardware", "system", "device")
+        commit = text.clean(stored.about.get("git_commit") or "", MOST_FACT)
         versions[
             f"Python {python}, TensorFlow {tensorflow}, "
             f"tfmix {tfmix}{commit and f' at {commit}'}; {system}, {device}"
@@ -133,20 +137,20 @@ def _made_by(cells: list[RunSpec]) -> list[str]:
     return lines + [f"- {count} runs: {version}" for version, count in versions.items()]
 
 
-def _told(stored: folders.RunFile, part: str, *names: str) -> list[str]:
-    """Returns what a run.json, which anybody may have written, tells of its machine."""
+def _facts(stored: folders.RunFile, part: str, *names: str) -> list[str]:
+    """Return facts of a run.json, which anybody may have written, safe to print."""
     found = stored.about.get(part)
     found = found if isinstance(found, dict) else {}
-    return [text.clean(found.get(name, "unknown"), MOST_TOLD) for name in names]
+    return [text.clean(found.get(name, "unknown"), MOST_FACT) for name in names]
 
 
 def _group_line(rows: list[Row]) -> str:
-    """A row of the Markdown table, over the runs of an environment and an algorithm."""
+    """Return a row of the Markdown table, over the runs of an environment and an algorithm."""
     done = [row for row in rows if row["status"] == "finished"]
     seeds = ", ".join(str(row["seed"]) for row in done)
 
     def spread(name: str, show: Callable[[Any], str]) -> str:
-        found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]
+        found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]  # a column
         if not found:
             return DASH
         low, high = show(min(found)), show(max(found))
@@ -174,6 +178,6 @@ def _group_line(rows: list[Row]) -> str:
 
 
 def write(grid: RunGrid, rows: list[Row]) -> None:
-    """Writes table.csv and table.md into the benchmark's folder, whole or not at all."""
+    """Write table.csv and table.md into the benchmark's folder, each whole or not at all."""
     for name, page in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
         files.write_text(grid.run_dir / name, page)

@@ -1,4 +1,4 @@
-"""metrics.csv: written row by row, read, and cut back when a run resumes."""
+"""metrics.csv: a run appends rows, readers read them, a resume cuts rows off."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 from tfmix.utils import files
 from tfmix.utils.text import tell
 
-# The first columns of metrics.csv, in this order; the algorithm's follow.
+# The first columns of metrics.csv, in this order; those of the algorithm follow.
 COLUMNS = ("env_steps", "episodes", "updates", "seconds", "train_return", "greedy_return")
 WHOLE_COLUMNS = 3  # the first of them are whole numbers
 MOST_LINE = 1 << 16  # characters of a line of metrics.csv, which has some 300
 
 
 class MetricsFile:
-    """metrics.csv: one row a report, empty cells where a row has nothing to say.
+    """Writes metrics.csv: one row for each report, empty cells for missing values.
 
     Args:
-      path: the file; an existing one is appended to.
-      columns: header of a new file.
+      path: the file. If it exists, rows are appended under its header.
+      columns: the header of a new file.
 
     Raises:
       OSError: it is no regular file, is a hard link, or cannot be written.
@@ -42,23 +42,23 @@ class MetricsFile:
             self._writer.writeheader()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Adds a row and flushes it."""
+        """Add a row and flush it."""
         self._writer.writerow(row)
         self._file.flush()
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 class NotMetricsError(ValueError):
-    """A file that is no metrics.csv."""
+    """Says that a file is no metrics.csv."""
 
 
 def metrics_rows(path: Path) -> Generator[list[str], None, None]:
-    """Yields the header of a metrics.csv, then its whole rows, one in memory at a time.
+    """Yield the header of a metrics.csv, then its complete rows, one in memory at a time.
 
-    What is no row is left out, such as a last line cut short.
+    Lines that are no row, such as an incomplete last line, are skipped.
 
     Raises:
       NotMetricsError: it has no header, or a line of more than `MOST_LINE` characters.
@@ -80,7 +80,7 @@ def metrics_rows(path: Path) -> Generator[list[str], None, None]:
 
 
 def _lines(file: io.TextIOWrapper) -> Iterator[str]:
-    """Yields lines; raises NotMetricsError where one has more than `MOST_LINE` characters."""
+    """Yield lines; raise NotMetricsError if one has more than `MOST_LINE` characters."""
     while line := file.readline(MOST_LINE):
         if len(line) == MOST_LINE:
             raise NotMetricsError("a line is too long")
@@ -88,7 +88,7 @@ def _lines(file: io.TextIOWrapper) -> Iterator[str]:
 
 
 def _is_row(cells: list[str]) -> bool:
-    """Whether all cells are numbers or empty, the first ones whole numbers and seconds."""
+    """Return whether the first cells are integers and seconds, and the rest numbers or empty."""
     try:
         whole = [int(cell) for cell in cells[:WHOLE_COLUMNS]]
         float(cells[WHOLE_COLUMNS])
@@ -100,9 +100,9 @@ def _is_row(cells: list[str]) -> bool:
 
 
 def cut_metrics(path: Path, env_steps: int) -> None:
-    """Drops the rows of metrics.csv after `env_steps`, and lines that are none.
+    """Drop the rows of metrics.csv after `env_steps`, and lines that are no row.
 
-    A file without its header is set aside beside it, and a line says so.
+    A file without its header is renamed to metrics.damaged.csv, and a message says so.
 
     Raises:
       OSError: it is no regular file, or cannot be written.

@@ -1,4 +1,4 @@
-"""What a person sees of a run in the terminal."""
+"""The progress of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SILENT_SECONDS = 2.0
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a line now and then.
+    """Shows a progress bar on a terminal, and otherwise prints a line now and then.
 
     The time that is left is predicted from the pace since `pace_begins`, and without
     the time inside `waiting`: compiling happens once.
 
     Args:
-      total_env_steps: the end.
-      done_env_steps: where this start begins.
+      total_env_steps: env steps of the whole run.
+      done_env_steps: env steps done before this start.
       shown: whether anything is printed.
-      every_seconds: distance between lines if there is no terminal.
+      every_seconds: time between lines without a terminal.
     """
 
     def __init__(

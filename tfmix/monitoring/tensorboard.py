@@ -1,4 +1,4 @@
-"""TensorBoard's events: written, and cut back when a run resumes."""
+"""TensorBoard's events: a run writes them, a resume cuts some off."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from tfmix.utils import files
 
-# Of a record in TensorBoard's files, which takes some 80 bytes; TensorFlow's reader
-# takes as much memory as the record says that it has.
+# Largest record of TensorBoard's files that is read; they have about 80 bytes. TensorFlow's
+# reader allocates as many bytes as a record claims to have.
 MOST_RECORD = 1 << 26
-# Where TensorBoard shows a metric; what is not named here goes under `learner/`.
+# TensorBoard's tags of metrics; those that are not named here are under `learner/`.
 TAGS = {
     "train_return": "return/train",
     "greedy_return": "return/greedy",
@@ -30,10 +30,10 @@ TAGS = {
 
 
 def _whole_records(path: Path) -> int:
-    """Counts the records at the start of one of TensorBoard's files that may be read.
+    """Count the intact records at the start of one of TensorBoard's files.
 
-    A record is its length (8 bytes) and a checksum (4), its bytes and another
-    checksum. The count ends before one that is empty, too long or cut short.
+    A record is its length (8 bytes), a checksum (4), its bytes and another checksum.
+    The count ends before a record that is empty, too long or incomplete.
     """
     with files.open_regular(path) as file:
         left, count = os.fstat(file.fileno()).st_size, 0
@@ -48,7 +48,7 @@ def _whole_records(path: Path) -> int:
 
 
 def cut_events(folder: Path, env_steps: int) -> None:
-    """Drops what TensorBoard's files in `folder` hold after `env_steps`, broken ends too.
+    """Drop the events after `env_steps`, and broken ends, from TensorBoard's files in `folder`.
 
     Raises:
       OSError: a file is no regular one, or cannot be written.
@@ -57,7 +57,7 @@ def cut_events(folder: Path, env_steps: int) -> None:
     from google.protobuf.message import DecodeError
 
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        # No more than were counted: the reader believes the length of what follows.
+        # No more than were counted: the reader would trust the length of the next record.
         records = tf.data.TFRecordDataset(str(path)).take(_whole_records(path))
         spare = folder / ".cut"  # a name that TensorBoard does not look at
         files.remove(spare)
@@ -65,7 +65,7 @@ def cut_events(folder: Path, env_steps: int) -> None:
             tf.io.TFRecordWriter(str(spare)) as writer,
             contextlib.suppress(tf.errors.DataLossError),
         ):
-            # The error: the end of the file of a process that was killed.
+            # The error means the incomplete end of a file whose process was killed.
             for record in records:
                 found = record.numpy()
                 with contextlib.suppress(DecodeError):  # a record that is no event
@@ -75,23 +75,23 @@ def cut_events(folder: Path, env_steps: int) -> None:
 
 
 class TensorBoard:
-    """Scalars against env steps in a new events file of the run folder."""
+    """Writes scalars by env steps into a new events file of the run folder."""
 
     def __init__(self, folder: Path):
         import tensorflow as tf
 
         self._tf = tf
-        # TensorFlow empties a file that has the name already, through a link too.
+        # TensorFlow would empty an existing file of the same name, also through a link.
         suffix = f".{secrets.token_hex(8)}.v2"
         self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
 
     def write(self, env_steps: int, row: dict[str, Any]) -> None:
-        """Adds what `row` holds."""
+        """Add the values of `row`."""
         with self._writer.as_default(step=env_steps):
             for name, value in row.items():
                 if name != "env_steps" and value is not None:
                     self._tf.summary.scalar(TAGS.get(name, f"learner/{name}"), value)
 
     def close(self) -> None:
-        """Flushes and closes the events file."""
+        """Flush and close the events file."""
         self._writer.close()

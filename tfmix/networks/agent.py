@@ -22,7 +22,7 @@ Weights = Sequence[tf.Tensor]
 def input_parts(
     agent_spec: AgentSpec, obs: tf.Tensor, last_action: tf.Tensor, agent: tf.Tensor
 ) -> list[tf.Tensor]:
-    """Lists the parts of a network's input, in the order of the first layer's kernel.
+    """List the parts of a network's input, in the order of the first layer's kernel.
 
     Args:
       agent_spec: says which parts the network reads.
@@ -45,7 +45,7 @@ def network_step(
     policy_state: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes one step of one network, before an action is chosen.
+    """Compute one step of one network, before an action is chosen.
 
     Args:
       weights: of the network.
@@ -79,7 +79,7 @@ def policy_step(
     policy_state: tf.Tensor,
     agent: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes one step as `network_step`, with the weights of one network or of one per agent."""
+    """Compute one step as `network_step`, with the weights of one network or of one per agent."""
     found = [network_step(w, agent_spec, obs, policy_state, agent) for w in weights]
     q, features = found[0]
     for i in range(1, len(found)):
@@ -89,7 +89,7 @@ def policy_step(
 
 
 def own_legal(agent_spec: AgentSpec, legal: tf.Tensor, agent: tf.Tensor | None = None) -> tf.Tensor:
-    """Removes from `legal` the actions that an agent does not have.
+    """Remove from `legal` the actions that an agent does not have.
 
     Args:
       agent_spec: holds the agents' own counts of actions.
@@ -115,7 +115,7 @@ def own_legal(agent_spec: AgentSpec, legal: tf.Tensor, agent: tf.Tensor | None =
 
 
 def next_policy_state(agent_spec: AgentSpec, features: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
-    """Joins what a policy reads at the next step, [..., K]: its memory and its last action.
+    """Join what a policy reads at the next step, [..., K]: its memory and its last action.
 
     Args:
       agent_spec: says what the network remembers and reads.
@@ -139,23 +139,23 @@ class AgentNetwork(SeededLayer):
         self.built = True
 
     def add_layer(self, name: str, n_in: int, n_out: int) -> None:
-        """Adds kernel and bias as attributes `name` and `name_bias`."""
+        """Add kernel and bias as attributes `name` and `name_bias`."""
         setattr(self, name, self.add_uniform(name, [n_in, n_out], n_in))
         setattr(self, f"{name}_bias", self.add_uniform(f"{name}_bias", [n_out], n_in))
 
-    def read(self) -> list[tf.Tensor]:
-        """Reads the weights as tensors, for the functions of this module."""
+    def read_weights(self) -> list[tf.Tensor]:
+        """Read the weights as tensors, for the functions of this module."""
         return [tf.convert_to_tensor(w) for w in self.weights]
 
     def unroll(
         self, obs: tf.Tensor, action: tf.Tensor, agent: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes as `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
+        """Compute as `AgentTeam.unroll`, for the agents [N] int32 that this network serves."""
         last_action = tf.pad(
             tf.one_hot(action, self.agent_spec.n_actions), [[0, 0], [1, 0], [0, 0], [0, 0]]
         )
         parts = input_parts(self.agent_spec, obs, last_action, agent)
-        return self.agent_spec.network.unroll(self.read(), parts)
+        return self.agent_spec.network.unroll(self.read_weights(), parts)
 
 
 class AgentTeam(tf_keras.Model):
@@ -169,12 +169,12 @@ class AgentTeam(tf_keras.Model):
         ]
         self.built = True
 
-    def read(self) -> list[list[tf.Tensor]]:
-        """Reads the weights of each network, for `policy_step`."""
-        return [network.read() for network in self.networks]
+    def read_weights(self) -> list[list[tf.Tensor]]:
+        """Read the weights of each network, for `policy_step`."""
+        return [network.read_weights() for network in self.networks]
 
     def call(self, obs: tf.Tensor, policy_state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes one step of the whole team.
+        """Compute one step of the whole team.
 
         Args:
           obs: [B, N, O].
@@ -194,10 +194,14 @@ class AgentTeam(tf_keras.Model):
         )
         if size.shared:
             agents = tf.broadcast_to(tf.range(size.n_agents), tf.shape(obs)[:-1])
-            return network_step(self.networks[0].read(), size, obs, policy_state, agents)
+            return network_step(self.networks[0].read_weights(), size, obs, policy_state, agents)
         found = [
             network_step(
-                network.read(), size, obs[:, i], policy_state[:, i], tf.fill(tf.shape(obs)[:1], i)
+                network.read_weights(),
+                size,
+                obs[:, i],
+                policy_state[:, i],
+                tf.fill(tf.shape(obs)[:1], i),
             )
             for i, network in enumerate(self.networks)
         ]
@@ -205,7 +209,7 @@ class AgentTeam(tf_keras.Model):
         return tf.stack(q, 1), tf.stack(features, 1)
 
     def unroll(self, obs: tf.Tensor, action: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Runs the networks over a batch of whole episodes, from the start of each.
+        """Run the networks over a batch of whole episodes, from the start of each.
 
         Args:
           obs: [B, T+1, N, O].

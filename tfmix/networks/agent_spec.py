@@ -68,7 +68,7 @@ class AgentSpec:
 
     @classmethod
     def of(cls, spec: EnvSpec, config: Config) -> AgentSpec:
-        """Makes the description of a task's agents from the settings."""
+        """Make the description of a task's agents from the settings."""
         return cls(
             obs_size=spec.obs_size,
             n_agents=spec.n_agents,
@@ -95,7 +95,7 @@ class AgentSpec:
 
 
 def settings_read(config: Config) -> frozenset[str]:
-    """Returns the settings that `AgentSpec.of` and the networks read if they are `config`."""
+    """Return the settings that `AgentSpec.of` and the networks read if they are `config`."""
     own = architectures.REGISTRY[architectures.chosen_by(config)].settings
     shared = {"share_parameters", "agent_id"} if config.share_parameters else {"share_parameters"}
     return own | shared | {"recurrent", "last_action"}

@@ -46,7 +46,7 @@ class Gates(NamedTuple):
 
 
 def gru_gates(weights: RecurrentWeights, x: tf.Tensor, hidden: tf.Tensor) -> Gates:
-    """Computes the gates of a GRU cell that applies the reset gate after the matrix product.
+    """Compute the gates of a GRU cell that applies the reset gate after the matrix product.
 
     This is the form of Cho et al. (2014) that cuDNN and PyTorch use:
 
@@ -70,7 +70,7 @@ def gru_gates(weights: RecurrentWeights, x: tf.Tensor, hidden: tf.Tensor) -> Gat
 def recurrent_step(
     weights: RecurrentWeights, inputs: tf.Tensor, hidden: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Computes one step of the agent network.
+    """Compute one step of the agent network.
 
     Args:
       weights: of the network.
@@ -86,12 +86,12 @@ def recurrent_step(
 
 
 def next_hidden(gates: Gates, hidden: tf.Tensor) -> tf.Tensor:
-    """Computes the hidden state after a step, h' = z h + (1 - z) c; [M, H] all."""
+    """Compute the hidden state after a step, h' = z h + (1 - z) c; [M, H] all."""
     return gates.update * hidden + (1.0 - gates.update) * gates.candidate
 
 
 def recurrent_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Runs the agent network over whole episodes from a zero hidden state.
+    """Run the agent network over whole episodes from a zero hidden state.
 
     Args:
       weights: of the network; those of the first layer are not read.
@@ -114,13 +114,13 @@ def _scan(
     outputs: int,
     backward: bool = False,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Calls `carry, outputs = step(carry, *(x[t] for x in rows))` for each t.
+    """Call `carry, outputs = step(carry, *(x[t] for x in rows))` for each t.
 
     Args:
       step: returns the next carry and `outputs` tensors [M, H].
       carry: the first carry, tensors of any shape.
       rows: tensors [T, M, H].
-      outputs: the number of tensors that a step returns beside the carry.
+      outputs: the number of tensors that a step returns in addition to the carry.
       backward: from the last t to the first.
 
     Returns:
@@ -144,7 +144,7 @@ def _scan(
 
 
 def _gru_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tf.Tensor:
-    """Computes the hidden states [T, M, H] of `recurrent_unroll`, with a custom gradient.
+    """Compute the hidden states [T, M, H] of `recurrent_unroll`, with a custom gradient.
 
     The forward pass keeps the gates for it (XLA drops them if no gradient is needed).
     The backward pass accumulates the weights' gradients step by step. Automatic
@@ -173,7 +173,7 @@ def _gru_unroll(weights: RecurrentWeights, encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _gru_gradient(weights: RecurrentWeights, rows: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    """Computes the gradients of `_gru_unroll` with respect to its input and `GRU_WEIGHTS`.
+    """Compute the gradients of `_gru_unroll` with respect to its input and `GRU_WEIGHTS`.
 
     Args:
       weights: of the network.

@@ -42,7 +42,7 @@ class NumpyTeam:
 
     @classmethod
     def of(cls, team: Any) -> NumpyTeam:
-        """Copies the current weights of an `AgentTeam`."""
+        """Copy the current weights of an `AgentTeam`."""
         copy = cls(team.agent_spec, bytearray(nbytes(team.agent_spec)))
         by_network = [[w.numpy() for w in network.weights] for network in team.networks]
         for own, given in zip(copy.weights, zip(*by_network, strict=True), strict=True):
@@ -58,7 +58,7 @@ class NumpyTeam:
         explore_mask: np.ndarray,
         exploration_scores: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Chooses the team's actions for one step.
+        """Choose the team's actions for one step.
 
         Args:
           obs: [B, N, O] float32.
@@ -82,7 +82,7 @@ class NumpyTeam:
         return action, np.concatenate([memory, self._one_hot[action]], -1)
 
     def step(self, obs: np.ndarray, policy_state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Computes values q [B, N, A] and features [B, N, H], as `AgentTeam.call`."""
+        """Compute values q [B, N, A] and features [B, N, H], as `AgentTeam.call`."""
         agent_spec = self.agent_spec
         batch, agents, _ = obs.shape
         parts = [obs]
@@ -96,18 +96,18 @@ class NumpyTeam:
         return self._by_agent(q, batch), self._by_agent(features, batch)
 
     def _rows(self, x: np.ndarray) -> np.ndarray:
-        """Splits [B, N, F] into the rows of each network, [M, B * N / M, F]."""
+        """Split [B, N, F] into the rows of each network, [M, B * N / M, F]."""
         if self.agent_spec.shared:
             return x.reshape(1, x.shape[0] * x.shape[1], x.shape[2])
         return np.ascontiguousarray(x.swapaxes(0, 1))
 
     def _by_agent(self, x: np.ndarray, batch: int) -> np.ndarray:
-        """Joins the rows of each network to [B, N, F]."""
+        """Join the rows of each network to [B, N, F]."""
         return x.reshape(batch, -1, x.shape[-1]) if self.agent_spec.shared else x.swapaxes(0, 1)
 
 
 def _shapes(agent_spec: AgentSpec) -> list[tuple[int, ...]]:
-    """Returns the shapes of the weights, see `NumpyTeam`."""
+    """Return the shapes of the weights, see `NumpyTeam`."""
     found: list[tuple[int, ...]] = []
     for _, n_in, n_out in agent_spec.layer_sizes:
         found += [(agent_spec.n_networks, n_in, n_out), (agent_spec.n_networks, 1, n_out)]
@@ -115,5 +115,5 @@ def _shapes(agent_spec: AgentSpec) -> list[tuple[int, ...]]:
 
 
 def nbytes(agent_spec: AgentSpec) -> int:
-    """Returns the bytes that the weights need."""
+    """Return the bytes that the weights need."""
     return 4 * sum(math.prod(shape) for shape in _shapes(agent_spec))

@@ -26,13 +26,13 @@ class SeededLayer(tf_keras.layers.Layer):
         self.bounds: list[float] = []
 
     def add_uniform(self, name: str, shape: list[int], fan_in: int) -> tf.Variable:
-        """Adds a weight, which is zero until `reset_weights` is called."""
+        """Add a weight, which is zero until `reset_weights` is called."""
         self.bounds.append(max(fan_in, 1) ** -0.5)
         return self.add_weight(name=name, shape=shape, initializer="zeros")
 
 
 def matmul(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Multiplies x [..., I] by kernel [I, O] as one flat product, [..., O].
+    """Multiply x [..., I] by kernel [I, O] as one flat product, [..., O].
 
     `x @ kernel` would be a batched product if x has more than two axes. Without XLA,
     TensorFlow 2.21 with oneDNN computed some of those wrongly and crashed ([9, 1, 2, 64] with
@@ -61,7 +61,7 @@ class Linear(SeededLayer):
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps x [..., n_in] to [..., n_out]."""
+        """Map x [..., n_in] to [..., n_out]."""
         y = matmul(x, self.kernel)
         return y + self.bias if self.has_bias else y
 
@@ -83,11 +83,10 @@ class Mlp(tf_keras.layers.Layer):
         self.built = True
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps x [..., sizes[0]] to [..., sizes[-1]]."""
+        """Map x [..., sizes[0]] to [..., sizes[-1]]."""
         for linear in self.linears[:-1]:
             x = tf.nn.relu(linear(x))
-        y: tf.Tensor = self.linears[-1](x)
-        return y
+        return self.linears[-1](x)
 
 
 class Networks(tf.Module):
@@ -106,7 +105,7 @@ class Networks(tf.Module):
 
 
 def reset_weights(networks: tf.Module, seed: tf.Tensor) -> None:
-    """Draws every weight of every `SeededLayer` in `networks` from `seed`, [2] int."""
+    """Draw every weight of every `SeededLayer` in `networks` from `seed`, [2] int."""
     layers = [m for m in (networks, *networks.submodules) if isinstance(m, SeededLayer)]
     for index, layer in enumerate(layers):
         for number, (weight, bound) in enumerate(zip(layer.weights, layer.bounds, strict=True)):

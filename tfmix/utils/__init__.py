@@ -1,1 +1,1 @@
-"""What every part of tfmix may use and what knows nothing of learning: text, files, signals."""
+"""Text, files, signals, memory: what every part of tfmix may use."""

@@ -1,9 +1,8 @@
-"""Opens, reads and replaces files in folders that anybody may have filled.
+"""Open, read and replace files in folders that anybody may have filled.
 
-A run folder may hold links, pipes and devices in the place of its files. What
-is read here is a regular file and no symbolic link; what is written is a new
-file, or one that has no other name. Errors are OSErrors whose `strerror` is
-text for a person.
+A run folder may hold links, pipes and devices instead of its files. These functions read
+only regular files and follow no symbolic link. They write only new files, or files
+without a second name. Their errors are OSErrors whose `strerror` is text for a person.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-# Of a run.json and a manifest, which take some 3 KB.
+# Largest run.json or manifest that is read; they have about 3 KB.
 MOST_JSON_BYTES = 1 << 20
-# Entries of a run folder, which has about twenty.
+# Most entries of a run folder, which has about twenty.
 MOST_ENTRIES = 100_000
-# A pipe must not hold up the open, and a link must not lead it elsewhere.
+# Opening must not wait for a pipe and must not follow a link.
 _CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _KINDS = (
@@ -36,7 +35,7 @@ _KINDS = (
 
 
 def kind_of(found: os.stat_result) -> str:
-    """Returns what a file is where it is not a regular one, such as `a named pipe`."""
+    """Return the kind of a file that is not a regular one, such as `a named pipe`."""
     return next((name for test, name in _KINDS if test(found.st_mode)), "")
 
 
@@ -44,8 +43,8 @@ def _refuse(path: str | os.PathLike[str], text: str) -> NoReturn:
     raise OSError(errno.EINVAL, text, os.fspath(path))
 
 
-def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
-    """Raises OSError where a file is not a regular one of at most `most` bytes."""
+def _check_regular(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
+    """Raise OSError unless a file is a regular one of at most `most` bytes."""
     if kind := kind_of(found):
         _refuse(path, f"it is {kind}, not a regular file")
     if most is not None and found.st_size > most:
@@ -53,12 +52,12 @@ def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None
 
 
 def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> int:
-    """Returns a file descriptor of a regular file; raises OSError as `_check` and `os.open`."""
+    """Return a descriptor of a regular file; raise OSError as `_check_regular` and `os.open`."""
     with contextlib.suppress(FileNotFoundError):
-        _check(path, os.lstat(path), most)  # first: to open a device may already do something
+        _check_regular(path, os.lstat(path), most)  # first: opening a device may have an effect
     handle = os.open(path, flags | _CAREFUL, 0o666)
     try:
-        _check(path, os.fstat(handle), most)
+        _check_regular(path, os.fstat(handle), most)
     except BaseException:
         os.close(handle)
         raise
@@ -66,11 +65,11 @@ def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> 
 
 
 def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[bytes]:
-    """Opens a regular file to read its bytes.
+    """Open a regular file to read its bytes.
 
     Args:
-      path: the file; a symbolic link in its place is not followed.
-      most: bytes; a larger file is refused.
+      path: the file; a symbolic link is not followed.
+      most: the largest size in bytes; a larger file is refused.
 
     Raises:
       OSError: there is no such file, or it is of another kind or too large.
@@ -79,7 +78,7 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[by
 
 
 def open_own(path: str | os.PathLike[str], flags: int) -> int:
-    """Opens a file to write to it or lock it, and makes it where there is none.
+    """Open a file to write to it or lock it, and create it if there is none.
 
     Args:
       path: the file.
@@ -89,8 +88,8 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
       a file descriptor.
 
     Raises:
-      OSError: it is no regular file, or has another name (a hard link),
-        through which a file elsewhere would be written.
+      OSError: it is no regular file, or has a second name (a hard link), through
+        which a file elsewhere would be written.
     """
     handle = _open(path, flags | os.O_CREAT)
     if os.fstat(handle).st_nlink > 1:
@@ -100,7 +99,7 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
-    """Returns the text of a small regular file.
+    """Return the text of a small regular file.
 
     Raises:
       OSError: as `open_regular`.
@@ -113,8 +112,8 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
     return content.decode()
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns a JSON object; raises ValueError where a name comes twice."""
+def _object_of_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError if a name comes twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name comes twice in one object")
@@ -122,7 +121,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """Returns a JSON number; raises ValueError for NaN, Infinity and what overflows to it."""
+    """Return a JSON number; raise ValueError for NaN, Infinity and what overflows to it."""
     number = float(text)
     if not abs(number) < float("inf"):
         raise ValueError(f"the number {text[:20]} is not finite")
@@ -130,7 +129,7 @@ def _finite(text: str) -> float:
 
 
 def read_json(text: str) -> Any:
-    """Returns what JSON text holds.
+    """Return what JSON text holds.
 
     Raises:
       ValueError: it is no JSON, has a name twice in one object, a number that
@@ -138,14 +137,19 @@ def read_json(text: str) -> Any:
     """
     try:
         return json.loads(
-            text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+            text,
+            object_pairs_hook=_object_of_unique_names,
+            parse_float=_finite,
+            parse_constant=_finite,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link alone, or a folder with all in it; nothing there is well too.
+    """Remove a file, a folder with all in it, or a link but not its target.
+
+    Nothing happens if there is nothing of that name.
 
     Raises:
       OSError: it cannot be removed.
@@ -160,7 +164,7 @@ def remove(path: Path) -> None:
 
 
 def create(path: Path) -> IO[bytes]:
-    """Opens a new file to write; what had its name is removed first, of a link the link alone.
+    """Open a new file to write; a file or link of that name is removed first.
 
     Raises:
       OSError: it cannot be written, or a folder has its name.
@@ -171,10 +175,10 @@ def create(path: Path) -> IO[bytes]:
 
 @contextlib.contextmanager
 def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
-    """Lets a new file be written as `spare`, flushes it and renames it to `path`.
+    """Open `spare` for writing, as a context that flushes it and renames it to `path`.
 
     Raises:
-      OSError: it cannot be written; `path` is as it was.
+      OSError: it cannot be written; `path` is unchanged.
     """
     try:
         with create(spare) as file:
@@ -188,17 +192,17 @@ def replacing(path: Path, spare: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file, whole or not at all, by one with `text`.
+    """Replace a file, whole or not at all, by one with `text`.
 
     Raises:
-      OSError: it cannot be written; `path` is as it was.
+      OSError: it cannot be written; `path` is unchanged.
     """
     with replacing(path, path.with_name(f".{path.name}")) as file:
         file.write(text.encode())
 
 
 def entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yields all below a folder with what `os.lstat` says of it; no link is followed.
+    """Yield everything below a folder, with its `os.lstat`; follow no link.
 
     Raises:
       OSError: it cannot be read, or has more than `MOST_ENTRIES` entries.

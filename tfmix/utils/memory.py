@@ -1,4 +1,4 @@
-"""How much memory there is for what a run asks for."""
+"""Checks whether the machine has the memory that a run needs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tfmix.errors import UserError
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that can still be had, None where the system does not say.
+    """Return the memory in bytes that a process can still get; None if it is not known.
 
-    On Linux what the kernel says is available, or less where a control group,
-    such as a container's, has less left below its limit (files that it can let
-    go of are not counted as used). Elsewhere all memory of the machine.
+    On Linux this is what the kernel reports as available, or less if a control group,
+    such as a container's, has less left below its limit. Cached files that the kernel
+    can drop do not count as used. On other systems it is all memory of the machine.
 
     Args:
-      root: where `proc` and `sys` are.
+      root: the folder that holds `proc` and `sys`.
     """
     found = [*_of_groups(root)]
     lines = _read(root / "proc/meminfo").splitlines()
@@ -31,7 +31,7 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 
 def _read(path: Path) -> str:
-    """What stands in a file, nothing where it cannot be read."""
+    """Return the text of a file, nothing if it cannot be read."""
     try:
         return path.read_text()
     except (OSError, ValueError):
@@ -39,7 +39,7 @@ def _read(path: Path) -> str:
 
 
 def _of_groups(root: Path) -> Iterator[int]:
-    """What is left below the limit of each control group that this process is in."""
+    """Yield the bytes below the limit of each control group that this process is in."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if not controllers:  # version 2
@@ -50,7 +50,7 @@ def _of_groups(root: Path) -> Iterator[int]:
         else:
             continue
         inside = top / path.lstrip("/")
-        # Limits of the groups around it hold too; in a container only the top may be seen.
+        # The limits of the enclosing groups apply too; a container may see only the top one.
         for group in (inside, *inside.parents):
             limit, used = (_read(group / name).strip() for name in files)
             if limit.isdecimal() and used.isdecimal():  # `max` is no limit
@@ -60,30 +60,30 @@ def _of_groups(root: Path) -> Iterator[int]:
 
 
 def _reclaimable(group: Path) -> int:
-    """The part of a group's memory that holds files nobody reads."""
-    words = dict(line.split()[:2] for line in _read(group / "memory.stat").splitlines() if line)
-    return int(words.get("total_inactive_file") or words.get("inactive_file") or 0)
+    """Return the bytes of a group's memory that hold cached files which nothing uses."""
+    stat = dict(line.split()[:2] for line in _read(group / "memory.stat").splitlines() if line)
+    return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
 
 
-def in_words(size: float) -> str:
-    """Bytes as `0.9 GB` or `60 MB`."""
+def format_bytes(size: float) -> str:
+    """Return a number of bytes as `0.9 GB` or `60 MB`."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.0f} MB"
 
 
 def check_memory(needed: int, what: str, advice: str) -> None:
-    """Refuses what the machine cannot hold.
+    """Refuse what needs more memory than is available.
 
     Args:
       needed: bytes.
-      what: needs them, such as `a replay of 5,000 episodes`.
-      advice: what to do.
+      what: what needs them, such as `a replay of 5,000 episodes`.
+      advice: what the user can do.
 
     Raises:
       UserError: less is available.
     """
-    room = available_bytes()
-    if room is not None and needed > room:
+    available = available_bytes()
+    if available is not None and needed > available:
         raise UserError(
-            f"{what} needs {in_words(needed)} of memory and {in_words(room)} are available: "
-            f"{advice}"
+            f"{what} needs {format_bytes(needed)} of memory and {format_bytes(available)} are "
+            f"available: {advice}"
         )

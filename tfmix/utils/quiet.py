@@ -1,4 +1,4 @@
-"""Keeps dependencies' banners and warnings off the user's screen."""
+"""Hides the banners and warnings of dependencies."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
-_FIRST_FREE = 3  # 0 to 2 are the standard streams, also where one of them is closed
+_FIRST_FREE = 3  # 0 to 2 are the standard streams, even if one of them is closed
 _LOCK = threading.Lock()
-_silences = 0  # threads, and calls in a thread, that are inside `quiet`
+_inside = 0  # how many calls of `quiet` are active in all threads
 _silence = contextlib.ExitStack()  # undoes what the first of them did
 
 
 def _flush() -> None:
-    """Writes out what Python holds back for the two streams, if it can be written."""
+    """Flush Python's buffers of the two streams, if they can be written."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # None, gone, closed
             stream.flush()
 
 
 def _put_back(fd: int, kept: int) -> None:
-    """Has `fd` lead to what `kept` leads to, and closes `kept`."""
+    """Make `fd` refer to the file of `kept`, and close `kept`."""
     os.dup2(kept, fd)
     os.close(kept)
 
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Sends file descriptors 1 and 2 to the null device; one that is closed stays closed."""
+    """Send file descriptors 1 and 2 to the null device; a closed one stays closed."""
     with contextlib.ExitStack() as undo, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _flush()
@@ -52,28 +52,28 @@ def _silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drops what is printed and warned about inside, C++ libraries' text included.
+    """Drop all output and warnings inside of the context, also those of C++ libraries.
 
-    Python's exceptions pass, and carry what a user needs to know. Descriptors
-    and warning filters belong to the process: several threads may be inside at
-    a time, the first one in silences the process and the last one out undoes it.
+    Exceptions pass, and they say what a user needs to know. Descriptors and warning filters
+    belong to the process. If several threads use the context at a time, the first one to
+    enter silences the process and the last one to leave undoes that.
     """
-    global _silences
+    global _inside
     with _LOCK:
-        if not _silences:
+        if not _inside:
             _silence.enter_context(_silenced())
-        _silences += 1
+        _inside += 1
     try:
         yield
     finally:
         with _LOCK:
-            _silences -= 1
-            if not _silences:
+            _inside -= 1
+            if not _inside:
                 _silence.close()
 
 
 def quiet_import(name: str) -> ModuleType:
-    """Imports a module inside `quiet`."""
+    """Import a module inside `quiet`."""
     if name in sys.modules:
         return sys.modules[name]
     with quiet():

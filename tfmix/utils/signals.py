@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that a loop asks."""
+"""Turns Ctrl-C and SIGTERM into a flag that a loop polls."""
 
 from __future__ import annotations
 
@@ -17,138 +17,139 @@ from tfmix.utils.text import Lossy, tell
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT)
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
-# The process ends with it, as a shell says it of one that Ctrl-C ended.
+# The exit code of a process that Ctrl-C ended, as shells report it.
 INTERRUPTED = 128 + signal.SIGINT
-# Two SIGINT within this time are one: a terminal and a program that passes it on both send it.
+# Two SIGINT within this time count as one: a terminal may send it, and a parent that passes it on.
 ONE_PRESS_SECONDS = 0.3
-# A second Ctrl-C waits that long for Python code to run again before the process is ended.
+# After a second Ctrl-C, Python code must run again within this time; otherwise the process ends.
 PATIENCE_SECONDS = 1.0
 STOPPING = (
     "tfmix: stopping after about two seconds of work at most (while it compiles, after that) "
     "and saving; Ctrl-C again ends without saving"
 )
-# Whether tfmix is the whole program, and not a guest in somebody's script or notebook: main.py
-# sets it. Then a second Ctrl-C may end the process, and the exit code reports a SIGTERM.
+# Whether tfmix is the whole program and not imported by a script or notebook; main.py sets it.
+# Then a second Ctrl-C may end the process, and the exit code reports a SIGTERM.
 owns_process = False
 
 
 class Stop:
-    """What was heard of Ctrl-C and SIGTERM; called, whether anything was.
+    """Flag that Ctrl-C and SIGTERM set; a call returns whether one has arrived.
 
-    Python runs a signal's handler between two instructions of its main thread
-    alone, and counts the signals of a long call into TensorFlow once. A thread
-    therefore listens beside it: it answers at once, and sees each signal.
+    Python runs signal handlers only between two instructions of the main thread, and
+    counts several signals during a long call into TensorFlow as one. A second thread
+    therefore listens too: it answers at once and sees every signal.
 
     Args:
-      answer: what the thread prints at the first signal; empty for nothing.
+      answer: what that thread prints at the first signal; empty for nothing.
 
     Attributes:
-      number: the first signal, 0 before it.
+      number: the first signal, 0 before there is one.
     """
 
     def __init__(self, answer: str = ""):
         self.number = 0
-        self._answer, self._first = answer, 0.0
+        self._answer, self._first_time = answer, 0.0
         self._deadline: float | None = None  # when Python code must have run again
-        self._unsaved = self._deaf = False
+        self._asked_twice = self._ended = False
 
     def __call__(self) -> bool:
-        """Whether a signal asked to stop."""
+        """Return whether a signal asked to stop."""
         return self.number != 0
 
     def handle(self, number: int, frame: Any) -> None:
-        """Is the handler in the main thread: raises KeyboardInterrupt at a second Ctrl-C."""
+        """Handle a signal in the main thread: raise KeyboardInterrupt at a second Ctrl-C."""
         self.number = self.number or number
-        if self._unsaved and not self._deaf:
-            self._deaf = True
+        if self._asked_twice and not self._ended:
+            self._ended = True
             raise KeyboardInterrupt
 
-    def listen(self, ear: socket.socket) -> None:
-        """Reads a byte a signal from `ear` until its other end is closed."""
+    def listen(self, receiver: socket.socket) -> None:
+        """Read one byte for each signal from `receiver` until its other end is closed."""
         while True:
             left = self._deadline and max(self._deadline - time.monotonic(), 0.0)
-            if not select.select([ear], [], [], left)[0]:
+            if not select.select([receiver], [], [], left)[0]:
                 self._deadline = None
-                self._give_up()
-            elif numbers := ear.recv(64):
+                self._end_process()
+            elif numbers := receiver.recv(64):
                 for number in filter(CAUGHT.__contains__, numbers):
-                    self._hear(number)
+                    self._count_signal(number)
             else:
                 return
 
-    def _hear(self, number: int) -> None:
-        """Counts a signal: the first asks to stop, a Ctrl-C after it to stop unsaved."""
+    def _count_signal(self, number: int) -> None:
+        """Record a signal: the first asks to stop, a later Ctrl-C to stop without saving."""
         now = time.monotonic()
-        if not self._first:
-            self._first, self.number = now, number
+        if not self._first_time:
+            self._first_time, self.number = now, number
             if self._answer:
                 tell(self._answer)
         elif (
             number == signal.SIGINT
-            and now - self._first > ONE_PRESS_SECONDS
-            and not self._unsaved  # the signal that is sent below is heard here too
+            and now - self._first_time > ONE_PRESS_SECONDS
+            and not self._asked_twice  # the signal that is sent below arrives here too
         ):
-            self._unsaved, self._deadline = True, now + PATIENCE_SECONDS
-            # A signal to that thread, so that it wakes up where it waits.
+            self._asked_twice, self._deadline = True, now + PATIENCE_SECONDS
+            # A signal to the main thread interrupts whatever call it waits in.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def _give_up(self) -> None:
-        """Ends a process whose main thread is deep in a call that takes long.
+    def _end_process(self) -> None:
+        """End a process whose main thread is in a long call.
 
-        Nothing is torn: files are written under other names and then renamed,
+        This damages nothing: files are written under other names and then renamed,
         locks end with the process, and workers end after it.
         """
-        if owns_process and not self._deaf:
+        if owns_process and not self._ended:
             screen = Lossy(sys.__stderr__)
             screen.write(f"{SHOW_CURSOR if screen.isatty() else ''}tfmix: interrupted\n")
             screen.flush()
             os._exit(INTERRUPTED)
 
     def end(self) -> None:
-        """Raises nothing any more."""
-        self._deaf = True
+        """Stop raising KeyboardInterrupt."""
+        self._ended = True
 
 
 @contextmanager
 def stop_on_signal(answer: str = "") -> Iterator[Stop]:
-    """Turns Ctrl-C and SIGTERM into a question that a loop asks between its parts.
+    """Turn Ctrl-C and SIGTERM into a flag, inside of the context, that a loop polls.
 
-    A second Ctrl-C interrupts. Outside of the main thread signals cannot be
-    caught, and nothing is changed.
+    A second Ctrl-C raises KeyboardInterrupt. In other threads than the main one signals
+    cannot be caught, and the context changes nothing.
 
     Args:
-      answer: printed at the first signal, at once, whatever the process does.
+      answer: printed at once at the first signal, whatever the process does.
     """
     stop = Stop(answer)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    ear, mouth = socket.socketpair()
-    with ear, mouth:
-        mouth.setblocking(False)
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
         old = {number: signal.signal(number, stop.handle) for number in CAUGHT}
-        old_fd = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-        thread = threading.Thread(target=stop.listen, args=[ear], daemon=True)
+        old_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        thread = threading.Thread(target=stop.listen, args=[receiver], daemon=True)
         thread.start()
         try:
             yield stop
         finally:
             stop.end()
             signal.set_wakeup_fd(old_fd)
-            mouth.shutdown(socket.SHUT_RDWR)
+            sender.shutdown(socket.SHUT_RDWR)
             thread.join()
             for number, handler in old.items():
-                # None: one that was not installed from Python, and cannot be from there.
+                # None: the old handler was not installed from Python, which cannot restore it.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def raise_again(number: int) -> None:
-    """Has a SIGTERM that stopped a training do what it would have done to the calling script.
+    """Raise a SIGTERM that stopped a training again, for the script that called tfmix.
 
-    All is saved by then. Where tfmix is the whole program its exit code reports the signal.
+    Everything is saved by then. If tfmix is the whole program, its exit code reports the
+    signal instead.
 
     Args:
-      number: the signal that was heard, 0 for none.
+      number: the signal that arrived, 0 for none.
     """
     if number == signal.SIGTERM and not owns_process:
         signal.raise_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Makes text from outside (errors, names, files) safe to print, and prints without raising."""
+"""Makes text of errors, names and files safe to print, and prints without raising."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ MAX_CHARACTERS = 600
 
 
 def clean(text: Any, most: int = MAX_CHARACTERS) -> str:
-    """Returns `text` as one printable line of at most `most` characters.
+    """Return `text` as one printable line of at most `most` characters.
 
-    Whitespace is folded to single spaces. Other characters that a terminal
-    would obey (escape sequences, carriage returns) are shown as `\\x1b` and alike.
+    Whitespace becomes single spaces. Other control characters, which a terminal would obey,
+    are shown as escapes such as `\\x1b`.
 
     Args:
-      text: a string, or any object whose `str` is wanted; one whose `str`
-        raises is named by its type.
-      most: characters that are kept; of a longer text the end is cut.
+      text: a string, or any object, which `str` turns into one. If its `str` raises, the
+        result is its type's name.
+      most: characters that are kept; the end of a longer text is cut.
     """
     try:
-        # Cut first: a text of megabytes costs nothing more.
+        # Cut first, so that a text of megabytes takes no time.
         raw = str(text)[: 4 * most + 4]
     except Exception:
         raw = f"<{type(text).__name__} that cannot be shown>"
@@ -33,7 +33,7 @@ def clean(text: Any, most: int = MAX_CHARACTERS) -> str:
 
 
 def of_error(error: BaseException, most: int = MAX_CHARACTERS) -> str:
-    """Returns `KeyError: 'x'` in one printable line; the type alone where there is no message."""
+    """Return an error as `KeyError: 'x'` in one printable line, without message as its type."""
     message = clean(error, most)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
@@ -41,56 +41,56 @@ def of_error(error: BaseException, most: int = MAX_CHARACTERS) -> str:
 class Lossy(io.TextIOBase):
     """Writes to a text stream what can be written, and drops the rest.
 
-    The reader of a stream may go away and the disk under it may be full. What a
-    run says about itself is no reason to end it.
+    A pipe's reader may end, and a disk may be full. A run must not end because a message
+    cannot be printed.
 
     Args:
-      stream: such as `sys.stderr`; None, which Python sets for a closed one,
-        drops everything.
+      stream: such as `sys.stderr`. With None, which Python sets for a closed stream,
+        everything is dropped.
     """
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The stream's encoding."""
+    def encoding(self) -> str:  # type: ignore[override]  # a property, as io's own
+        """The encoding of the stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Whether a person watches; False for a closed stream."""
+        """Return whether the stream is a terminal; False if it is closed."""
         try:
             return bool(self._stream.isatty())
         except (AttributeError, ValueError):
             return False
 
     def write(self, text: str) -> int:
-        """Writes `text` if it can, and returns its length in any case."""
+        """Write `text` if possible; return its length in any case."""
         try:
             self._stream.write(text)
-        except UnicodeEncodeError:  # a name that the terminal's encoding lacks
+        except UnicodeEncodeError:  # the terminal's encoding lacks a character
             self.write(text.encode("ascii", "backslashreplace").decode())
         except (AttributeError, OSError, ValueError):
             pass
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream if it can."""
+        """Flush the stream if possible."""
         with contextlib.suppress(AttributeError, OSError, ValueError):
             self._stream.flush()
 
 
 def tell(line: str) -> None:
-    """Prints a line on standard error at once; one that cannot be printed is dropped."""
+    """Print a line on standard error at once; drop it if it cannot be printed."""
     print(line, file=Lossy(sys.stderr), flush=True)
 
 
 def show(text: str) -> None:
-    """Prints on standard output at once; text that cannot be printed is dropped."""
+    """Print on standard output at once; drop text that cannot be printed."""
     print(text, file=Lossy(sys.stdout), flush=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or nothing where no name is close."""
+    """Return `; did you mean 'x'?` with the closest name, nothing if none is close."""
     close = difflib.get_close_matches(name, list(known), 1, 0.5)
     return f"; did you mean {close[0]!r}?" if close else ""

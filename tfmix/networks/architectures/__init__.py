@@ -13,5 +13,5 @@ REGISTRY: dict[str, Architecture] = {
 
 
 def chosen_by(config: Config) -> str:
-    """Returns the name of the architecture that the settings ask for."""
+    """Return the name of the architecture that the settings ask for."""
     return Gru.name if config.recurrent else FeedForward.name

@@ -39,13 +39,13 @@ class Architecture(abc.ABC):
 
     @abc.abstractmethod
     def layer_sizes(self, agent_spec: AgentSpec) -> list[tuple[str, int, int]]:
-        """Returns name, inputs and outputs of each layer, in the order of the weights."""
+        """Return name, inputs and outputs of each layer, in the order of the weights."""
 
     @abc.abstractmethod
     def step(
         self, weights: Sequence[tf.Tensor], inputs: tf.Tensor, memory: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes one step.
+        """Compute one step.
 
         Args:
           weights: kernel and bias of each layer.
@@ -60,7 +60,7 @@ class Architecture(abc.ABC):
     def unroll(
         self, weights: Sequence[tf.Tensor], parts: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes whole episodes from a zero memory, all sizes known.
+        """Compute whole episodes from a zero memory, all sizes known.
 
         Args:
           weights: kernel and bias of each layer.
@@ -78,7 +78,7 @@ class Architecture(abc.ABC):
         inputs: np.ndarray,
         memory: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Computes one step of M networks at once in NumPy.
+        """Compute one step of M networks at once in NumPy.
 
         Args:
           layers: kernel [M, n_in, n_out] and bias [M, 1, n_out] of each layer.

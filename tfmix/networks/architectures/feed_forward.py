@@ -24,7 +24,7 @@ class FeedForward(Architecture):
     recurrent = False
 
     def layer_sizes(self, agent_spec: AgentSpec) -> list[tuple[str, int, int]]:
-        """Returns `layers` hidden layers of H units each and the head."""
+        """Return `layers` hidden layers of H units each and the head."""
         h = agent_spec.hidden_size
         pairs = itertools.pairwise([agent_spec.n_inputs] + [h] * agent_spec.layers)
         hidden = [(f"hidden_{i}", n, m) for i, (n, m) in enumerate(pairs)]
@@ -33,7 +33,7 @@ class FeedForward(Architecture):
     def step(
         self, weights: Sequence[tf.Tensor], inputs: tf.Tensor, memory: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes one step; see `Architecture.step`."""
+        """Compute one step; see `Architecture.step`."""
         import tensorflow as tf
 
         *hidden, (head, head_bias) = zip(weights[::2], weights[1::2], strict=True)
@@ -45,7 +45,7 @@ class FeedForward(Architecture):
     def unroll(
         self, weights: Sequence[tf.Tensor], parts: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes whole episodes, all steps as one batch; see `Architecture.unroll`."""
+        """Compute whole episodes, all steps as one batch; see `Architecture.unroll`."""
         import tensorflow as tf
 
         lead = parts[0].shape[:-1]
@@ -63,7 +63,7 @@ class FeedForward(Architecture):
         inputs: np.ndarray,
         memory: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Computes one step in NumPy; see `Architecture.numpy_step`."""
+        """Compute one step in NumPy; see `Architecture.numpy_step`."""
         *hidden, (head, head_bias) = layers
         x = inputs
         for kernel, bias in hidden:

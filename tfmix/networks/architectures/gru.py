@@ -27,7 +27,7 @@ class Gru(Architecture):
     recurrent = True
 
     def layer_sizes(self, agent_spec: AgentSpec) -> list[tuple[str, int, int]]:
-        """Returns the first layer, the GRU's two matrices and the head."""
+        """Return the first layer, the GRU's two matrices and the head."""
         h = agent_spec.hidden_size
         return [
             ("encode", agent_spec.n_inputs, h),
@@ -39,7 +39,7 @@ class Gru(Architecture):
     def step(
         self, weights: Sequence[tf.Tensor], inputs: tf.Tensor, memory: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes one step; see `Architecture.step`."""
+        """Compute one step; see `Architecture.step`."""
         from tfmix.networks.gru import RecurrentWeights, recurrent_step
 
         return recurrent_step(RecurrentWeights(*weights), inputs, memory)
@@ -47,7 +47,7 @@ class Gru(Architecture):
     def unroll(
         self, weights: Sequence[tf.Tensor], parts: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Computes whole episodes; see `Architecture.unroll`.
+        """Compute whole episodes; see `Architecture.unroll`.
 
         The first layer is a sum of one product for each part, so that the joined
         inputs of all steps are never stored.
@@ -77,7 +77,7 @@ class Gru(Architecture):
         inputs: np.ndarray,
         memory: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Computes one step in NumPy; see `Architecture.numpy_step` and `gru_gates`."""
+        """Compute one step in NumPy; see `Architecture.numpy_step` and `gru_gates`."""
         (encode, encode_bias), (gates, gates_bias), (recur, recur_bias), (head, head_bias) = layers
         size = memory.shape[-1]
         x = np.maximum(inputs @ encode + encode_bias, 0.0)

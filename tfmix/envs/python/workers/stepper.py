@@ -132,7 +132,7 @@ class Stepper:
         elif kind not in NUMBER_KINDS:
             wrong = f"it is of {array.dtype}: {brief(value, MAX_SHOWN)}"
         elif kind != "b" and name == "legal" and not ((array == 0) | (array == 1)).all():
-            wrong = f"it is {brief(value, MAX_SHOWN)}, and it must be 0 or 1 everywhere"
+            wrong = f"it is {brief(value, MAX_SHOWN)}, expected 0 or 1 everywhere"
         else:
             place[...] = array
             return
@@ -221,7 +221,7 @@ def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
     if found is None:
         raise EnvError(
             f"{task_name(spec)}: {name} at step {t} of the episode is {brief(value, MAX_SHOWN)}, "
-            "and it must be one True or False"
+            "expected one True or False"
         )
     return found
 
