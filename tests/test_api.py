@@ -60,6 +60,7 @@ def test_names_are_shown_without_tensorflow():
         ({"algo": 3}, "algo=3: it takes the name of an algorithm"),
         ({"lr": 0.1}, "there is no argument lr: the learning rate is learning_rate"),
         ({"gama": 0.1}, "there is no argument gama; did you mean gamma?"),
+        ({"zzz": 0.1}, "there is no argument zzz; python -m tfmix"),
         ({"learning_rate": -1}, "learning_rate=-1: it takes a number of at least 0"),
         ({"learning_rate": "1e-3"}, "learning_rate='1e-3': it takes a number"),
         ({"env_steps": 10.5}, "env_steps=10.5: it takes a whole number of at least 1"),
@@ -79,7 +80,9 @@ def test_errors_speak_of_arguments(arguments, message):
     arguments = {"env": "mpe/simple_spread", **arguments}
     with pytest.raises(UserError) as caught:
         tfmix.train(**arguments)
-    assert message in str(caught.value) and "--" not in str(caught.value)
+    assert message in str(caught.value) and " --" not in str(caught.value).replace(
+        "tfmix --help", ""
+    )
 
 
 def test_errors_of_the_other_functions_speak_of_arguments_too(tmp_path, monkeypatch):
@@ -90,11 +93,11 @@ def test_errors_of_the_other_functions_speak_of_arguments_too(tmp_path, monkeypa
         tfmix.benchmark("two_step", "vdn", [0])
     with pytest.raises(UserError, match="mixer_embed has no effect here: vdn does not read it"):
         tfmix.benchmark("vdn", "two_step", [0], mixer_embed=8)
-    with pytest.raises(UserError, match="learning_rate has no effect here: tfmix.check_env"):
+    with pytest.raises(UserError, match=r"learning_rate has no effect here: tfmix\.check_env"):
         tfmix.check_env("two_step", learning_rate=0.1)
     Path("x").mkdir()
     Path("x/run.json").write_text("{}")
-    with pytest.raises(UserError, match="already holds a run: tfmix.resume continues it"):
+    with pytest.raises(UserError, match=r"already holds a run: tfmix\.resume continues it"):
         tfmix.train("two_step", run_dir="x")
 
 
@@ -183,7 +186,7 @@ def test_metrics_are_columns(run, monkeypatch):
         empty.write_text(kept.splitlines()[0] + "\n")
         assert {len(column) for column in run.metrics().values()} == {0}
         empty.unlink()
-        with pytest.raises(tfmix.RunFailedError, match="cannot read .*: No such file"):
+        with pytest.raises(tfmix.RunFailedError, match=r"cannot read .*: No such file"):
             run.metrics()
     finally:
         empty.write_text(kept)

@@ -54,17 +54,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _refuse(*_: Any, **__: Any) -> None:
-    """Ends a worker that imports a script which trains as it is imported."""
+    """End a worker that imports a script which trains as it is imported."""
     sys.exit(UNGUARDED)
 
 
 def __dir__() -> list[str]:
-    """Lists what is for users, so that Tab in a notebook shows it."""
+    """List what is for users, so that Tab in a notebook shows it."""
     return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__"])
 
 
 def __getattr__(name: str) -> Any:
-    """Loads TensorFlow only when something that needs it is used."""
+    """Load TensorFlow only when something that needs it is used."""
     if name in _STARTERS and WORKER in os.environ:
         return _refuse
     if name == "benchmark":  # starts processes, and needs no TensorFlow itself

@@ -29,7 +29,7 @@ MOST_TRACEBACK_LINES = 400
 
 
 def answer(lines: str) -> None:
-    """Prints what was asked for; a reader that has gone away has what it wanted.
+    """Print what was asked for; a reader that has gone away has what it wanted.
 
     Raises:
       RunFailedError: it cannot be written, to a full disk for instance.
@@ -71,7 +71,7 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
 
 
 def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) -> None:
-    """Raises UserError for the first of `settings` that a mode does not read."""
+    """Raise UserError for the first of `settings` that a mode does not read."""
     allowed = list(allowed)
     for name in settings:
         if name not in allowed:
@@ -80,14 +80,14 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
-    """Raises UserError for a flag of benchmarks in another mode."""
+    """Raise UserError for a flag of benchmarks in another mode."""
     for name in ("seeds", "jobs"):
         if name in given.values and mode != "benchmark":
             raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:
-    """Does what was asked for and returns the exit code."""
+    """Do what was asked for and returns the exit code."""
     settings = {name: value for name, value in given.values.items() if name in FIELDS}
     refuse_flags(given, mode)
     if mode == "list":
@@ -115,7 +115,7 @@ def dispatch(mode: str, given: parsing.Given) -> int:
 
 
 def use_run(mode: str, settings: dict[str, Any]) -> int:
-    """Resumes, evaluates or exports a run folder, and returns the exit code."""
+    """Resume, evaluate or export a run folder, and returns the exit code."""
     from tfmix.runs import requests
 
     also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
@@ -132,7 +132,7 @@ def use_run(mode: str, settings: dict[str, Any]) -> int:
 
 
 def show_settings(settings: dict[str, Any], given: parsing.Given) -> str:
-    """Returns the text of --mode=settings."""
+    """Return the text of --mode=settings."""
     from tfmix.runs import requests
     from tfmix.runs.unread import why_unread
 
@@ -142,7 +142,7 @@ def show_settings(settings: dict[str, Any], given: parsing.Given) -> str:
 
 
 def benchmark(settings: dict[str, Any], given: parsing.Given) -> None:
-    """Does --mode=benchmark.
+    """Do --mode=benchmark.
 
     Raises:
       UserError, RunFailedError: as `experiments.from_command_line`; or no grid is named.
@@ -164,7 +164,7 @@ def benchmark(settings: dict[str, Any], given: parsing.Given) -> None:
 
 
 def finish(run: Any) -> int:
-    """Prints the end of a training, which is saved whether it can be printed or not.
+    """Print the end of a training, which is saved whether it can be printed or not.
 
     Returns:
       the exit code.
@@ -185,7 +185,7 @@ def finish(run: Any) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code."""
+    """Run a command line and returns its exit code."""
     # Not absl's own: a module of the user's may have a flag there that is called as one of ours.
     values = define(flags.FlagValues())
     flags.FLAGS.mark_as_parsed()  # and reads its defaults
@@ -210,7 +210,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str], values: flags.FlagValues) -> int:
-    """Does what a command line asks for and returns the exit code."""
+    """Do what a command line asks for and returns the exit code."""
     if any(word in HELP for word in arguments):
         answer(help_text(values))
         return DONE
@@ -226,7 +226,7 @@ def _run(arguments: list[str], values: flags.FlagValues) -> int:
 
 
 def complain(error: BaseException, code: int, values: flags.FlagValues) -> int:
-    """Prints one line on standard error, with --debug the traceback first; returns `code`."""
+    """Print one line on standard error, with --debug the traceback first; returns `code`."""
     parsed = values.is_parsed()
     if parsed and values.debug:
         show_traceback(error)
@@ -242,7 +242,7 @@ def complain(error: BaseException, code: int, values: flags.FlagValues) -> int:
 
 
 def show_traceback(error: BaseException) -> None:
-    """Prints a traceback whose text, which others may have written, obeys no terminal."""
+    """Print a traceback whose text, which others may have written, obeys no terminal."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     if len(lines) > MOST_TRACEBACK_LINES:
         half = MOST_TRACEBACK_LINES // 2

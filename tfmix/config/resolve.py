@@ -43,7 +43,7 @@ class Resolved(NamedTuple):
 
 
 def _entry(env: str) -> list[str]:
-    """Returns the parts of an environment's name that may have flagfiles.
+    """Return the parts of an environment's name that may have flagfiles.
 
     The parts of tfmix's own names and of PettingZoo's own modules are split at / and
     `.`, without a version or number at their end (`_v3`, `_25`). A module of somebody
@@ -110,7 +110,7 @@ def resolve_all(
 
 
 def _check_rules(chosen: Config) -> None:
-    """Raises UserError if settings contradict each other."""
+    """Raise UserError if settings contradict each other."""
     if chosen.batch_episodes > chosen.buffer_episodes:
         raise UserError(
             f"--batch_episodes={chosen.batch_episodes} is more than the replay holds "

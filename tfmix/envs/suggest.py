@@ -27,7 +27,7 @@ MOST_FILE = 10**6  # bytes of a module that is looked into
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?` or more for a name that is no environment, else nothing.
+    """Return `; did you mean 'x'?` or more for a name that is no environment, else nothing.
 
     Args:
       name: what was asked for.
@@ -54,7 +54,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def pettingzoo_modules() -> list[str]:
-    """Returns PettingZoo's environments as module paths, if it is installed."""
+    """Return PettingZoo's environments as module paths, if it is installed."""
     spec = importlib.util.find_spec("pettingzoo")
     folders = spec.submodule_search_locations if spec else None
     return sorted(
@@ -65,7 +65,7 @@ def pettingzoo_modules() -> list[str]:
 
 
 def check_target(name: str) -> None:
-    """Checks the module and the attribute that a name gives, as far as files alone tell.
+    """Check the module and the attribute that a name gives, as far as files alone tell.
 
     Args:
       name: `pettingzoo/<module>`, `<module>:<attribute>` or another name.
@@ -91,7 +91,7 @@ def check_target(name: str) -> None:
 
 
 def _exists(module: str) -> bool:
-    """Returns whether a module is installed or in the current directory, as far as files tell."""
+    """Return whether a module is installed or in the current directory, as far as files tell."""
     top, *rest = module.split(".")
     if Path(top).is_dir() or Path(f"{top}.py").is_file():
         return True
@@ -108,7 +108,7 @@ def _exists(module: str) -> bool:
 
 
 def _own_module(name: str) -> str:
-    """Returns what to write for a module file in the current directory, or nothing.
+    """Return what to write for a module file in the current directory, or nothing.
 
     `warehouse`, `warehouse.py`, `warehouse.Warehouse` and `warehouse.py:Warehouse` all
     mean `warehouse:Warehouse`.
@@ -122,7 +122,7 @@ def _own_module(name: str) -> str:
 
 
 def _as_targets(module: str) -> str:
-    """Returns which environments a module in the current directory has, as text for an error."""
+    """Return which environments a module in the current directory has, as text for an error."""
     path = Path(f"{module.replace('.', '/')}.py")
     tree = _read(path)
     if tree is None:
@@ -137,13 +137,13 @@ def _as_targets(module: str) -> str:
 
 
 def _is_environment(node: ast.ClassDef) -> bool:
-    """Returns whether a class has `reset` and `step`."""
+    """Return whether a class has `reset` and `step`."""
     methods = {x.name for x in node.body if isinstance(x, ast.FunctionDef)}
     return {"reset", "step"} <= methods
 
 
 def _names_in(path: Path) -> set[str] | None:
-    """Returns the names that a module defines, None if its text does not tell."""
+    """Return the names that a module defines, None if its text does not tell."""
     tree = _read(path)
     if tree is None:
         return None
@@ -162,7 +162,7 @@ def _names_in(path: Path) -> set[str] | None:
 
 
 def _read(path: Path) -> ast.Module | None:
-    """Returns the syntax tree of a module, None if it is no file or cannot be read."""
+    """Return the syntax tree of a module, None if it is no file or cannot be read."""
     try:
         if not path.is_file() or path.stat().st_size > MOST_FILE:
             return None

@@ -30,7 +30,7 @@ def safe(name: str) -> str:
 
 
 def expand(folder: str | os.PathLike[str]) -> Path:
-    """Returns the path of a folder, with `~` at its start as the user's home.
+    """Return the path of a folder, with `~` at its start as the user's home.
 
     Raises:
       UserError: there is no such user.
@@ -42,7 +42,7 @@ def expand(folder: str | os.PathLike[str]) -> Path:
 
 
 def flagfiles_of(folder: Path) -> list[str]:
-    """Returns the names of the flagfiles that a run's run.json lists; older ones list none."""
+    """Return the names of the flagfiles that a run's run.json lists; older ones list none."""
     found = read(folder).about.get("flagfiles")
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
@@ -154,7 +154,7 @@ def refuse_links(folder: Path, to_write: bool = False) -> None:
 
 
 def _below(path: Path) -> str:
-    """Says which runs are below a folder that is none itself."""
+    """Say which runs are below a folder that is none itself."""
     found = []
     for pattern in ("*", "*/*", "*/*/*"):
         with contextlib.suppress(OSError):
