@@ -1,6 +1,7 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
 import dataclasses
+import gc
 import os
 import resource
 import sys
@@ -98,6 +99,14 @@ NOT_COMPILED = {
     **{"seed": 0, "run_dir": "", "log_period_env_steps": 0, "eval_period_env_steps": 1},
     **{"eval_episodes": 1, "checkpoint_period_seconds": 0.0, "checkpoint_period_env_steps": 0},
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected_garbage():
+    """Frees the graphs of a module's tests; they hold one another, and Python does not hurry."""
+    yield
+    tf.keras.backend.clear_session()
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
