@@ -5,6 +5,7 @@ import gc
 import os
 import resource
 import sys
+import time
 from typing import NamedTuple
 
 # Compiling takes most of the time. XLA without LLVM's optimisations and with its older, smaller
@@ -101,12 +102,13 @@ NOT_COMPILED = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def collected_garbage():
-    """Frees the graphs of a module's tests; they hold one another, and Python does not hurry."""
+    """Frees the graphs of a test that compiled; they are cycles, which Python finds late."""
+    began = time.process_time()
     yield
-    tf.keras.backend.clear_session()
-    gc.collect()
+    if time.process_time() - began > 2.0:
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
