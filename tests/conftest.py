@@ -133,7 +133,7 @@ def builds(request, monkeypatch, kept_trainers):
             kept_trainers[key] = Trainer(task)
         trainer = kept_trainers[key]
         trainer.task, trainer.config, trainer.algorithm.config = task, task.config, task.config
-        trainer.reset(task.config.seed)
+        trainer.restart(task.config.seed)
         return trainer
 
     if request.param == "kept":
