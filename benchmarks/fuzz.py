@@ -281,7 +281,7 @@ def flagfiles(folder: Path) -> list[Path]:
         (folder / name).write_text(text)
     (folder / "bytes").write_bytes(bytes(range(256)))
     (folder / "folder").mkdir(exist_ok=True)
-    known = sorted(resolve.FLAGS_FOLDER.rglob("*.flags"))
+    known = sorted(parsing.FLAGS_FOLDER.rglob("*.flags"))
     return [*(folder / n for n in (*texts, "bytes", "folder", "none")), *known]
 
 
@@ -469,7 +469,7 @@ class Damage:
         """Reads a damaged flagfile."""
         self.fresh()
         path = self.copy / "x.flags"
-        known = sorted(resolve.FLAGS_FOLDER.rglob("*.flags"))
+        known = sorted(parsing.FLAGS_FOLDER.rglob("*.flags"))
         path.write_bytes(self.dice.choice(known).read_bytes())
         content = self.spoil(path)
         return content, lambda: resolve.resolve(

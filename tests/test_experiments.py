@@ -196,12 +196,12 @@ def test_a_run_is_finished_when_its_run_json_says_so_whatever_times_and_names_sa
 
 @pytest.mark.parametrize(
     "asked,message",
-    [({"gamma": 0.5}, "--gamma=0.99.*--gamma=0.5"), ({"env_steps": 400}, "--env_steps=200.*400")],
+    [({"gamma": 0.5}, "gamma=0.99.*gamma=0.5"), ({"env_steps": 400}, "env_steps=200.*400")],
 )
 def test_a_run_of_other_settings_is_refused_before_anything_starts(tmp_path, faked, asked, message):
     last = make(tmp_path).cells[-1]
     make_folder(last)
-    with pytest.raises(UserError, match=rf"qmix/seed1 holds .*{message}.*choose another --run_dir"):
+    with pytest.raises(UserError, match=rf"qmix/seed1 holds .*{message}.*choose another run_dir"):
         benchmark(tmp_path, **asked)
     (last.folder / "run.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
@@ -446,7 +446,7 @@ def test_runs_of_a_killed_benchmark_save_and_end(tmp_path, stand_in):
         (["--seeds=3:3"], "holds no seed"),
         (["--seeds=-1"], "--seed"),
         (["--jobs=0"], "--jobs"),
-        (["--batch_episodes=6000"], "more than the replay holds"),
+        (["--algo=vdn", "--batch_episodes=6000"], "more than the replay holds"),
         (["--seeds=0:2", "--mode=train"], "--seeds is for --mode=benchmark"),
         (["--jobs=2", "--mode=resume", "--run_dir=x"], "--jobs is for --mode=benchmark"),
     ],

@@ -35,7 +35,8 @@ from tfmix.training.trainer import Trainer
 from tfmix.types import EnvSpec
 from tfmix.utils import files, memory
 
-SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
+SMALL = {"hidden_size": 8, "batch_episodes": 8}
+MIXER = {"mixer_embed": 4, "hypernet_embed": 4}
 PAIR = {**SMALL, "n_envs": 2, "eval_episodes": 2}
 NAN = float("nan")
 
@@ -43,7 +44,9 @@ NAN = float("nan")
 @pytest.fixture(scope="module")
 def trainer():
     """QMIX on two_step, trained for 20 updates."""
-    chosen = resolve.resolve({"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL})
+    chosen = resolve.resolve(
+        {"algo": "qmix", "env": "two_step", "buffer_episodes": 64, **SMALL, **MIXER}
+    )
     return Trainer(open_task(chosen))
 
 
@@ -419,7 +422,7 @@ def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
         (["--run_dir=x\0y"], r"--run_dir='x\x00y': there is a NUL character in it"),
         (["--compile_cache=x\0y"], r"--compile_cache='x\x00y': there is a NUL character in it"),
         (["--compile_cache=~nobody-of-that-name/x"], "--compile_cache=~nobody-of-that-name/x: "),
-        (["--env_timeout_seconds=300000"], "86400.0"),
+        (["--env_timeout_seconds=300000"], "86400"),
     ],
 )
 def test_numbers_names_and_files_out_of_all_measure_are_one_line(

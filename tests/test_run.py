@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import resource
 import shutil
 import signal
@@ -31,7 +32,8 @@ from tfmix.training.task import open_task
 from tfmix.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = {"hidden_size": 8, "mixer_embed": 4, "hypernet_embed": 4, "batch_episodes": 8}
+SMALL = {"hidden_size": 8, "batch_episodes": 8}
+MIXER = {"mixer_embed": 4, "hypernet_embed": 4}
 # An evaluation of as many episodes as are collected at a time is compiled with the collection.
 PAIR = {**SMALL, "n_envs": 2, "eval_episodes": 2}
 
@@ -49,6 +51,7 @@ def trained(tmp_path_factory):
         run_dir=folder,
         seed=5,
         **SMALL,
+        **MIXER,
     )
 
 
@@ -435,7 +438,7 @@ def test_resume_after_stops_among_a_collections_updates_gives_the_run_that_was_n
     lane, shards, tmp_path, monkeypatch, builds
 ):
     env = "two_step" if lane == "graph" else Threes
-    settings = {"algo": "qmix", "env_steps": 60, "log_period_env_steps": 30, **PAIR}
+    settings = {"algo": "qmix", "env_steps": 60, "log_period_env_steps": 30, **PAIR, **MIXER}
     settings |= {"updates_per_episode": 5.5, "learning_rate_decay": "linear", "eval_episodes": 7}
     settings |= {"update_shards": shards, "standardise_rewards": True, "env_workers": 0}
     whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
@@ -697,7 +700,7 @@ class Stateless(PythonCountdown):
 
 
 def test_a_task_without_a_state_trains_is_loaded_and_acts(tmp_path):
-    settings = {**PAIR, "algo": "qmix", "env_steps": 120, "env_workers": 0}
+    settings = {**PAIR, **MIXER, "algo": "qmix", "env_steps": 120, "env_workers": 0}
     done = tfmix.train(Stateless, run_dir=tmp_path / "x", **settings)
     assert done.spec.state_size == 0 and int(done.trainer.counters.updates) > 0
     loaded = tfmix.load(tmp_path / "x", env=Stateless)
@@ -812,12 +815,12 @@ def test_a_damaged_run_json_is_one_line(copied, text):
 @pytest.mark.parametrize(
     "words,message",
     [
-        (["--algo=qtran-alt"], "did you mean 'qtran_alt'"),
+        (["--algo=qtran-al"], "did you mean 'qtran_alt'"),
         (["--env=mpe/simple_sprad"], "did you mean 'mpe/simple_spread'"),
         (["--env_step=3"], "env_steps"),
         (["train"], "stray word 'train'"),
         (["--env_steps=many"], "--env_steps"),
-        (["--epsilon_end=2"], "[0.0, 1.0]"),
+        (["--epsilon_end=2"], "a number from 0 to 1"),
         (["--env=matrix/custom", "--env_arg=payoff=[[1,2],[3]]"], "full array"),
         (["--mode=fly"], "--mode"),
         (["--mode=evaluate"], "needs --run_dir"),
@@ -932,9 +935,10 @@ def test_main_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path, main_p
     assert "device: " in done.stdout and "seed 0" in done.stdout
     assert "greedy return" in done.stdout and "a random team" in done.stdout
     assert all(
-        line.startswith("400 of 400") or " of 400 env steps" in line
+        " of 400 env steps" in line or re.fullmatch(r"[a-z]+ \.\.\.", line)
         for line in done.stderr.splitlines()
     )
+    assert {"compiling ...", "evaluating ...", "exporting ..."} <= set(done.stderr.splitlines())
     before = (folder / "metrics.csv").read_bytes()
     again = main_py(*words)
     assert again.returncode == 2 and "already holds a run" in again.stderr

@@ -27,10 +27,19 @@ REGISTRY: dict[str, tuple[str, str]] = {
 }
 
 
-def check_name(name: str) -> None:
-    """Raise UserError, with the nearest name, if there is no such algorithm."""
-    if name not in REGISTRY:
-        raise UserError(f"there is no algorithm {name!r}{nearest(name, REGISTRY)}")
+def find(name: str) -> str:
+    """Return the name of an algorithm; `QMIX` and `qtran-alt` serve for `qmix` and `qtran_alt`.
+
+    Raises:
+      UserError: there is no such algorithm; the text has the nearest name, or all.
+    """
+    folded = str(name).lower().replace("-", "_")
+    if folded in REGISTRY:
+        return folded
+    if "," in folded:
+        raise UserError(f"--algo={name} names several: --mode=benchmark trains each of them")
+    close = nearest(folded, REGISTRY) or f"; there are {', '.join(REGISTRY)}"
+    raise UserError(f"there is no algorithm {name!r}{close}")
 
 
 def make(name: str, spec: EnvSpec, config: Config) -> Algorithm:
@@ -39,7 +48,6 @@ def make(name: str, spec: EnvSpec, config: Config) -> Algorithm:
     Raises:
       UserError: there is no algorithm of that name.
     """
-    check_name(name)
-    module, kind = REGISTRY[name]
+    module, kind = REGISTRY[find(name)]
     algorithm: Algorithm = getattr(importlib.import_module(module), kind)(spec, config)
     return algorithm

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from tfmix import ops
+from tfmix.algos.settings import shared
 from tfmix.config.schema import Config
-from tfmix.networks import agent_spec
 from tfmix.networks.agent import AgentTeam, next_policy_state, own_legal
 from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.layers import Networks, reset_weights
@@ -56,12 +56,8 @@ class Algorithm(tf.Module, abc.ABC):
 
     @classmethod
     def settings_read(cls, config: Config) -> frozenset[str]:
-        """Return the settings that this algorithm reads if they are those of `config`.
-
-        Some settings matter only under others, such as `n_step` without `td_lambda`.
-        """
-        returns = {"gamma", "td_lambda", "q_lambda" if config.td_lambda > 0 else "n_step"}
-        return cls.settings | returns | agent_spec.settings_read(config)
+        """Return the settings that this algorithm reads if they are those of `config`."""
+        return cls.settings | shared(config)
 
     @abc.abstractmethod
     def build(self) -> Networks:

@@ -7,16 +7,53 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
-from tfmix.config.schema import FIELDS, MAX_INT, TYPES
+from tfmix.config import aliases
+from tfmix.config.schema import FIELDS, TYPES
+from tfmix.config.values import check, from_text
 from tfmix.errors import UserError
-from tfmix.utils.text import nearest
+from tfmix.utils.text import clean
 
+FLAGS_FOLDER = Path(__file__).resolve().parents[1] / "flags"
 # Flagfiles that include one another; more is a mistake.
 MOST_FLAGFILES = 100
+COMMAND_LINE = "command line"
+
+
+class StrayWordError(UserError):
+    """A word of a command line that is no setting; `word` is the word."""
+
+    def __init__(self, word: str):
+        super().__init__(f"stray word {word!r}: settings look like --name=value")
+        self.word = word
+
+
+class Given(NamedTuple):
+    """What a command line sets.
+
+    Attributes:
+      values: the value of each flag that was given.
+      sources: where each was given, the command line or the name of a flagfile.
+      flagfiles: the flagfiles that --flagfile names, in order.
+    """
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+    flagfiles: tuple[str, ...]
+
+
+class _SettingParser(flags.ArgumentParser):  # type: ignore[misc]
+    """Reads the value of one setting with the rules of `values`."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def parse(self, argument: Any) -> Any:
+        """Returns the value; raises ValueError if it does not fit."""
+        return from_text(self.name, argument) if isinstance(argument, str) else argument
 
 
 def define_flags(values: flags.FlagValues) -> flags.FlagValues:
@@ -24,22 +61,12 @@ def define_flags(values: flags.FlagValues) -> flags.FlagValues:
     for name, field in FIELDS.items():
         kind, default, meta = TYPES[name], field.default, field.metadata
         text = meta["help"] + (f" [{meta['unit']}]" if meta["unit"] else "")
-        if "choices" in meta:
-            flags.DEFINE_enum(name, default, list(meta["choices"]), text, flag_values=values)
-        elif kind is bool:
+        if kind is bool:
             flags.DEFINE_boolean(name, default, text, flag_values=values)
-        elif kind is int:
-            flags.DEFINE_integer(
-                name, default, text, meta.get("low"), meta.get("high", MAX_INT), flag_values=values
-            )
-        elif kind is float:
-            flags.DEFINE_float(
-                name, default, text, meta.get("low"), meta.get("high"), flag_values=values
-            )
-        elif kind is str:
-            flags.DEFINE_string(name, default, text, flag_values=values)
-        else:
+        elif name == "env_arg":
             flags.DEFINE_multi_string(name, default, text, flag_values=values)
+        else:
+            flags.DEFINE(_SettingParser(name), name, default, text, flag_values=values)
     return values
 
 
@@ -52,9 +79,36 @@ def _flagfile_of(word: str, rest: list[str]) -> str | None:
     return None
 
 
-def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[str]:
-    """The arguments in a flagfile, one a line, those of flagfiles that it names in their place.
+def find_flagfile(name: str) -> Path:
+    """Returns the path of a flagfile, `~` expanded.
 
+    One that is not there is looked for among tfmix's own, as `flags/preset/pymarl.flags`,
+    `preset/pymarl.flags` or `preset/pymarl`.
+
+    Raises:
+      OSError, ValueError, RuntimeError: no file can have that name.
+    """
+    path = Path(name.strip()).expanduser().resolve()
+    if not path.exists():
+        inside = name.strip().removeprefix("flags/")
+        for ending in ("", ".flags"):
+            own = FLAGS_FOLDER / f"{inside}{ending}"
+            if own.is_file() and FLAGS_FOLDER in own.resolve().parents:
+                return own.resolve()
+    return path
+
+
+def short_name(path: Path) -> str:
+    """Returns how a flagfile is printed: `flags/env/mpe.flags` for one of tfmix's own."""
+    if path.is_relative_to(FLAGS_FOLDER):
+        return f"flags/{path.relative_to(FLAGS_FOLDER)}"
+    return str(path)
+
+
+def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[tuple[str, str]]:
+    """Returns the arguments in a flagfile with the name of the file that each is from.
+
+    There is one argument a line; those of flagfiles that it names are in their place.
     Lines that begin with # or // are comments. absl reads flagfiles too, but
     follows a chain of them into a RecursionError and reports a circle on
     standard error alone, which belongs to all threads.
@@ -65,7 +119,7 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[str]:
     if not name.strip():
         return []  # as if it had not been given
     try:
-        path = Path(name.strip()).expanduser().resolve()
+        path = find_flagfile(name)
         if path in outer:
             raise UserError(f"{name!r}: a flagfile includes itself, by way of others or not")
         if len(outer) >= MOST_FLAGFILES:
@@ -75,36 +129,59 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[str]:
         lines = [line.strip() for line in path.read_text().split("\n")]
     except (OSError, ValueError, RuntimeError) as error:  # no text, NUL in a name, ~nobody
         raise UserError(f"cannot read a flagfile, {name!r}: {error}") from error
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     pending = [line for line in lines if line and not line.startswith(("#", "//"))]
     while pending:
         word = pending.pop(0)
         inner = _flagfile_of(word, pending)
-        found += [word] if inner is None else _read_flagfile(inner, (*outer, path))
+        if inner is None:
+            found.append((word, short_name(path)))
+        else:
+            found += _read_flagfile(inner, (*outer, path))
     return found
 
 
-def expand_flagfiles(arguments: Iterable[str]) -> list[str]:
+def _expand_flagfiles(arguments: Iterable[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Put what is in --flagfile files first, so that what was typed wins over it.
+
+    Returns:
+      the arguments, each with its source; and the names of the flagfiles.
 
     Raises:
       UserError: a flagfile that cannot be read.
     """
-    files: list[str] = []
-    rest: list[str] = []
+    files: list[tuple[str, str]] = []
+    rest: list[tuple[str, str]] = []
+    names: list[str] = []
     pending = list(arguments)
     while pending:
         word = pending.pop(0)
         name = _flagfile_of(word, pending)
         if name is None:
-            rest.append(word)
+            rest.append((word, COMMAND_LINE))
         else:
             files += _read_flagfile(name)
-    return files + rest
+            names += [short_name(find_flagfile(name))] if name.strip() else []
+    return files + rest, names
+
+
+def _sources(arguments: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, str]:
+    """Returns where each flag was given last."""
+    known, found = set(known), {}
+    for word, source in arguments:
+        if match := re.match(r"--?(\w+)", word):
+            name = match[1] if match[1] in known else match[1].removeprefix("no")
+            found[name] = source
+    return found
 
 
 def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> dict[str, Any]:
-    """Read command-line words, flagfiles included, and returns what they set.
+    """Read command-line words, flagfiles included, and return what they set; as `read`."""
+    return read(arguments, values).values
+
+
+def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Given:
+    """Read command-line words, flagfiles included.
 
     Args:
       arguments: words such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
@@ -115,32 +192,70 @@ def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> d
         out of bounds, an unreadable flagfile.
     """
     values = values if values is not None else define_flags(flags.FlagValues())
+    words, flagfiles = _expand_flagfiles(arguments)
     try:
-        left = values(["tfmix", *expand_flagfiles(arguments)])
+        left = values(["tfmix", *(word for word, _ in words)])
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(aliases.answer(error.flagname, [*values, "flagfile"])) from error
     except flags.Error as error:
         text = re.sub(r"\('Non-boolean argument.*", "write true or false", str(error), flags=re.S)
-        raise UserError(" ".join(text.split())) from error
+        raise UserError(" ".join(text.split()).removeprefix("flag ")) from error
     if len(left) > 1:
-        raise UserError(f"stray word {left[1]!r}: settings look like --name=value")
+        raise StrayWordError(left[1])
     found = {name: values[name].value for name in values if values[name].present}
     for name, value in found.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"flag --{name}={value}: it must be a finite number")
+            raise UserError(f"--{name}={value}: it must be a finite number")
         if "\0" in str(value):
-            raise UserError(f"flag --{name}={value!r}: there is a NUL character in it")
+            raise UserError(f"--{name}={value!r}: there is a NUL character in it")
+    return Given(found, _sources(words, values), tuple(dict.fromkeys(flagfiles)))
+
+
+def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings from Python, each with its own type; None counts as not given.
+
+    Raises:
+      UserError: a setting that does not exist, or a value of another type or out of bounds.
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if name not in FIELDS:
+            raise UserError(aliases.answer(name, FIELDS))
+        try:
+            found[name] = _env_arg(value) if name == "env_arg" else check(name, value)
+        except ValueError as error:
+            raise UserError(f"--{name}={clean(repr(value), 100)}: {error}") from error
+        if "\0" in str(found[name]):
+            raise UserError(f"--{name}={value!r}: there is a NUL character in it")
     return found
 
 
+def _env_arg(value: Any) -> tuple[str, ...]:
+    """Returns arguments of an environment as `name=value` texts.
+
+    Args:
+      value: a dictionary of values that JSON has, one such text or several.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    try:
+        if isinstance(value, Mapping):
+            return tuple(f"{name}={json.dumps(one)}" for name, one in value.items())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"JSON cannot hold it ({error})") from error
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("it takes a dictionary, or texts name=value")
+    return tuple(texts)
+
+
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings from Python as command-line words, so that one parser judges both."""
+    """Settings as command-line words, which `parse` reads as the same settings."""
     words = []
-    for name, value in settings.items():
-        if value is None:
-            continue  # as if it had not been given
-        if name not in FIELDS:
-            raise UserError(f"there is no setting {name!r}{nearest(name, FIELDS)}")
-        if name == "env_arg" and isinstance(value, Mapping):
-            value = [f"{key}={json.dumps(one)}" for key, one in value.items()]
-        many = value if isinstance(value, list | tuple) else [value]
+    for name, value in check_settings(settings).items():
+        many = value if name == "env_arg" else [value]
         words += [f"--{name}={one}" for one in many]
     return words

@@ -10,7 +10,17 @@ import dataclasses
 import typing
 from typing import Any
 
-MODES = ("train", "resume", "evaluate", "export", "benchmark", "check_env", "list")
+# What each mode does, for --help.
+MODES = {
+    "train": "Trains a team in a new run folder (the default mode).",
+    "resume": "Continues the run in --run_dir, with --env_steps to a new end.",
+    "evaluate": "Plays greedy episodes of the run in --run_dir, and a random team's.",
+    "export": "Writes the policy of the run in --run_dir as a SavedModel.",
+    "benchmark": "Trains algorithms on environments with several seeds, and writes a table.",
+    "check_env": "Examines the environment of --env and says what is wrong with it.",
+    "list": "Prints the algorithms and environments; --env=smac prints those named so.",
+    "settings": "Prints every setting that the run would use and where it is from.",
+}
 
 # Of a hidden layer; larger values are almost certainly typos.
 MAX_UNITS = 65_536

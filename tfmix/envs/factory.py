@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-import inspect
+import importlib.util
 from typing import Any
 
 from tfmix.config.resolve import env_arguments
@@ -13,19 +14,17 @@ from tfmix.errors import UserError
 from tfmix.utils.text import nearest
 
 
-def make_graph(name: str, config: Config) -> Any:
-    """Builds an environment of `GRAPH`.
+def check_graph(name: str, config: Config) -> dict[str, Any]:
+    """Checks the arguments of an environment of `GRAPH`, without TensorFlow.
+
+    Returns:
+      the arguments that --env_arg gives.
 
     Raises:
-      UserError: an argument is unknown, missing or out of bounds.
+      UserError: an argument is unknown or missing, or a payoff is no table.
     """
-    module, function, fixed = GRAPH[name]
-    build = getattr(importlib.import_module(module), function)
-    parameters = {
-        p.name: p
-        for p in inspect.signature(build).parameters.values()
-        if p.name not in ("name", "team_reward", *fixed)
-    }
+    _, _, fixed = GRAPH[name]
+    parameters = {n: x for n, x in _parameters(name).items() if n not in fixed}
     arguments = env_arguments(config)
     for argument in arguments:
         if argument not in parameters:
@@ -33,13 +32,49 @@ def make_graph(name: str, config: Config) -> Any:
             raise UserError(
                 f"{name} has no argument {argument!r}{nearest(argument, parameters)}; {takes}"
             )
-    for parameter in parameters.values():
-        if parameter.default is parameter.empty and parameter.name not in arguments:
-            raise UserError(f"{name} needs --env_arg={parameter.name}=...")
+    for parameter, needed in parameters.items():
+        if needed and parameter not in arguments:
+            raise UserError(f"{name} needs --env_arg={parameter}=...")
     if config.episode_limit:
         raise UserError(
             f"{name} has its own episode limit: --episode_limit is for Python environments only"
         )
+    if "payoff" in arguments:
+        from tfmix.envs.graph.payoff import read_payoff
+
+        read_payoff(name, arguments["payoff"])
+    return arguments
+
+
+def _parameters(name: str) -> dict[str, bool]:
+    """Returns the parameters of an environment's builder, and whether each needs a value.
+
+    They are read from the source: its module imports TensorFlow, which takes seconds.
+    """
+    module, function, _ = GRAPH[name]
+    spec = importlib.util.find_spec(module)
+    source = spec.loader.get_source(module) if spec else ""  # type: ignore[union-attr]
+    nodes = {getattr(node, "name", ""): node for node in ast.parse(source or "").body}
+    builder = nodes[function]
+    if isinstance(builder, ast.ClassDef):
+        methods = {getattr(node, "name", ""): node for node in builder.body}
+        builder = methods["__init__"]
+    assert isinstance(builder, ast.FunctionDef)
+    names = [argument.arg for argument in builder.args.args]
+    last = len(names) - len(builder.args.defaults)
+    found = {parameter: number < last for number, parameter in enumerate(names)}
+    return {n: x for n, x in found.items() if n not in ("self", "name", "team_reward")}
+
+
+def make_graph(name: str, config: Config) -> Any:
+    """Builds an environment of `GRAPH`.
+
+    Raises:
+      UserError: an argument is unknown, missing or out of bounds.
+    """
+    module, function, fixed = GRAPH[name]
+    arguments = check_graph(name, config)
+    build = getattr(importlib.import_module(module), function)
     try:
         return build(name=name, team_reward=config.team_reward, **fixed, **arguments)
     except (ArithmeticError, MemoryError, TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tfmix.envs.suggest import suggest
 from tfmix.errors import UserError
 from tfmix.utils.text import nearest
 
@@ -106,5 +107,5 @@ def is_graph(name: str) -> bool:
     close = nearest(name, family)
     if family and not close:
         raise UserError(f"there is no environment {name!r}; there are {', '.join(family)}")
-    close = close or (nearest(prefix, PYTHON) if rest else "") or nearest(name, [*GRAPH, *PYTHON])
+    close = close or (nearest(prefix, PYTHON) if rest else "") or suggest(name, [*GRAPH, *PYTHON])
     raise UserError(f"there is no environment {name!r}{close}")

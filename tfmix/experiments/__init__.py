@@ -6,11 +6,12 @@ Every run is a process. Nothing here imports TensorFlow.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfmix.config.schema import Config
+from tfmix.config.wording import in_python
 from tfmix.errors import RunFailedError, StoppedError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
@@ -24,6 +25,7 @@ IN_USE = (
 )
 
 
+@in_python
 def benchmark(
     algos: str | Iterable[str],
     envs: str | Iterable[str],
@@ -74,13 +76,19 @@ def _benchmark(asked: grid.RunGrid) -> list[Row]:
     return rows
 
 
-def from_command_line(settings: dict[str, Any], seeds: str | None, jobs: int | None) -> None:
+def from_command_line(
+    settings: dict[str, Any],
+    seeds: str | None,
+    jobs: int | None,
+    sources: Mapping[str, str] | None = None,
+) -> None:
     """Do what `benchmark` does for `--mode=benchmark`, and print the table.
 
     Args:
       settings: by name; `algo` and `env` may name several.
       seeds: --seeds, None for --seed alone.
       jobs: --jobs.
+      sources: where the settings were given; None for arguments of a Python function.
 
     Raises:
       UserError: as in `benchmark`.
@@ -90,7 +98,7 @@ def from_command_line(settings: dict[str, Any], seeds: str | None, jobs: int | N
     rest = dict(settings)
     algo, env = rest.pop("algo", Config.algo), rest.pop("env", Config.env)
     seed, run_dir = rest.pop("seed", Config.seed), rest.pop("run_dir", "") or RUN_DIR
-    asked = grid.make(algo, env, [seed] if seeds is None else seeds, run_dir, rest, jobs)
+    asked = grid.make(algo, env, [seed] if seeds is None else seeds, run_dir, rest, jobs, sources)
     rows = _benchmark(asked)
     show((asked.run_dir / "table.md").read_text().rstrip("\n"))
     states = [row["status"] for row in rows]

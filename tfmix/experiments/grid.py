@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmix import algos, envs
+from tfmix import algos
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
-from tfmix.runs import folders
+from tfmix.runs import folders, requests
+from tfmix.runs.unread import why_unread
+from tfmix.utils.command import command
 
 MOST = 10_000  # seeds, and runs at a time
 
@@ -55,6 +56,8 @@ class RunGrid:
 
 def names_of(asked: str | Iterable[str]) -> list[str]:
     """Return the names of `a,b` or of a list, each once."""
+    if not isinstance(asked, str | Iterable):
+        raise UserError(f"{asked!r} is no list of names")
     names = asked.split(",") if isinstance(asked, str) else asked
     return list(dict.fromkeys(name.strip() for name in names))
 
@@ -65,6 +68,11 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
     Raises:
       UserError: the text is something else, or there is no seed.
     """
+    if isinstance(asked, int):
+        raise UserError(
+            f"--seeds={asked}: it takes a list of seeds, or text such as 0:3; the first {asked} "
+            f"seeds are range({asked})"
+        )
     if not isinstance(asked, str):
         return list(dict.fromkeys(asked))
     found: list[int] = []
@@ -99,32 +107,53 @@ def make(
     run_dir: str | Path,
     settings: Mapping[str, Any],
     jobs: int | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> RunGrid:
     """Make the grid. Its order is by seed, so that all pairs run their first seed first.
 
+    A setting goes to the runs that read it.
+
+    Args:
+      algo_names, env_names, seeds: lists of them, or texts as on the command line.
+      run_dir: the benchmark's folder.
+      settings: other settings of all runs.
+      jobs: runs at a time.
+      sources: where the settings were given; None for arguments of a Python function.
+
     Raises:
-      UserError: a name does not exist, there are no seeds, or a setting is wrong.
+      UserError: a name does not exist, there are no seeds, a setting is wrong, or no run
+        reads it.
     """
     for name in ("algo", "env", "seed"):
         if name in settings:
             raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
     algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
-    for algo in algo_names:
-        algos.check_name(algo)
+    algo_names = list(dict.fromkeys(algos.find(algo) for algo in algo_names))
     for env in env_names:
-        envs.is_graph(env)
+        requests.check_env_name(env)
     if jobs is not None and not 1 <= jobs <= MOST:
         raise UserError(f"--jobs={jobs}: from one run to {MOST:,} at a time")
     if not (algo_names and env_names and seeds):
         raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
+    read = {
+        (algo, env): _read_by({"algo": algo, "env": env}, settings)
+        for env in env_names
+        for algo in algo_names
+    }
+    for name in settings:
+        is_typed = not (sources or {}).get(name, "").startswith("flags/")
+        if is_typed and not any(name in found for found in read.values()):
+            config = resolve.resolve({**settings, "algo": algo_names[0], "env": env_names[0]})
+            raise UserError(f"--{name} has no effect here: {why_unread(name, config)}")
     cells = []
     for seed in seeds:
         for env in env_names:
             for algo in algo_names:
                 folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
-                asked = {**settings, "algo": algo, "env": env, "seed": seed, "run_dir": folder}
+                names = {"algo": algo, "env": env, "seed": seed, "run_dir": folder}
+                asked = {**read[algo, env], **names}
                 cells.append(RunSpec(resolve.resolve(asked), tuple(parsing.as_flags(asked))))
-    flags = [
+    every = [
         f"--algo={','.join(algo_names)}",
         f"--env={','.join(env_names)}",
         f"--seeds={_seeds_text(seeds)}",
@@ -132,8 +161,13 @@ def make(
         *([] if jobs is None else [f"--jobs={jobs}"]),
         *parsing.as_flags(settings),
     ]
-    command = shlex.join(["python", "main.py", "--mode=benchmark", *flags])
-    return RunGrid(cells, Path(run_dir), jobs, command)
+    return RunGrid(cells, Path(run_dir), jobs, command(["--mode=benchmark", *every]))
+
+
+def _read_by(names: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that the run of these names reads."""
+    config = resolve.resolve({**settings, **names})
+    return {name: value for name, value in settings.items() if not why_unread(name, config)}
 
 
 def is_finished(cell: RunSpec) -> bool:

@@ -20,7 +20,7 @@ from tfmix.experiments.screen import Screen
 from tfmix.utils import files, text
 from tfmix.utils.signals import stop_on_signal
 
-MAIN = Path(__file__).resolve().parents[2] / "main.py"
+MAIN = Path(__file__).resolve().parents[1] / "__main__.py"
 LAUNCH = Path(__file__).resolve().parent / "launch.py"
 POLL_SECONDS = 0.2
 LOG_END = 1 << 16  # bytes at the end of a log that are searched for its last line
@@ -40,7 +40,7 @@ class Process(Protocol):
 
 
 class RunProcess:
-    """A process of main.py that trains a run or resumes it.
+    """A process of tfmix's command line that trains a run or resumes it.
 
     It is in a new session, so that Ctrl-C at the terminal reaches only the benchmark,
     which then asks every run once to save and end.

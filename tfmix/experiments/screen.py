@@ -29,6 +29,8 @@ class Screen:
             "of all env steps,",
             total=sum(cell.config.env_steps for cell in cells),
             completed=sum(self._done.values()),
+            counts="",
+            left="",
         )
         self._looked = time.monotonic()
 

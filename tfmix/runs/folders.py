@@ -20,12 +20,31 @@ from tfmix.utils import files, text
 
 FORMAT = 1  # of run.json
 LOCK = ".lock"
+MAX_BELOW = 5  # of the runs below a folder, those that an error names
 MAX_NAME = 500  # characters of a task's name, which is printed
 
 
 def safe(name: str) -> str:
     """Return `name` as a part of a path: characters outside of A-Z a-z 0-9 . _ - become _."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def expand(folder: str | os.PathLike[str]) -> Path:
+    """Returns the path of a folder, with `~` at its start as the user's home.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{folder}: {error}") from error
+
+
+def flagfiles_of(folder: Path) -> list[str]:
+    """Returns the names of the flagfiles that a run's run.json lists; older ones list none."""
+    found = read(folder).about.get("flagfiles")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 class RunFile(NamedTuple):
@@ -92,7 +111,7 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
     except UserError as error:
         raise UserError(text.clean(error)) from error
     except FileNotFoundError as error:
-        raise UserError(f"there is no run in {path}: it has no run.json") from error
+        raise UserError(f"there is no run in {path}: {_below(path)}") from error
     except OSError as error:
         raise UserError(f"cannot read {path / 'run.json'}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -132,6 +151,19 @@ def refuse_links(folder: Path, to_write: bool = False) -> None:
     if found:
         first = min(found)
         raise UserError(f"{first} is {found[first]}")
+
+
+def _below(path: Path) -> str:
+    """Says which runs are below a folder that is none itself."""
+    found = []
+    for pattern in ("*", "*/*", "*/*/*"):
+        with contextlib.suppress(OSError):
+            found += sorted(file.parent for file in path.glob(f"{pattern}/run.json"))
+    if not found:
+        return "it has no run.json" if path.is_dir() else "there is no such folder"
+    shown = ", ".join(text.clean(folder, 200) for folder in found[:MAX_BELOW])
+    left = len(found) - MAX_BELOW
+    return f"runs are in {shown}" + (f" and {left} more" if left > 0 else "")
 
 
 def is_finished(folder: Path, env_steps: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -30,21 +31,22 @@ tf.get_logger().setLevel("ERROR")  # its warnings are advice to developers of Te
 LARGE_REPLAY = 500_000_000  # bytes from which on the size of the replay is printed
 
 
-def train_new(asked: NewRun, verbose: bool) -> Run:
+def train_new(asked: NewRun, progress: bool) -> Run:
     """Train a new run; see `requests.train`.
 
     Args:
       asked: the run that is asked for.
-      verbose: print the device, the seed and the folder first.
+      progress: print the device, the flagfiles, the folder and the progress.
     """
     task = open_task(asked.config, asked.env)
-    if verbose:
-        _announce(task, asked.folder)
+    if progress:
+        _announce(task, asked.folder, asked.flagfiles)
+        tell("building ...")
     trainer = Trainer(task)
     with folders.locked(asked.folder, IN_USE):
-        create_manifest(asked.folder, task)
+        create_manifest(asked.folder, task, asked.flagfiles)
         run = Run.of(asked.folder, trainer)
-        received = _train_to_end(run, 0.0)
+        received = _train_to_end(run, progress, 0.0)
     raise_again(received)
     return run
 
@@ -60,13 +62,13 @@ def _report_decay(run: Run, old_end: int) -> None:
         )
 
 
-def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, int]:
+def resume_stored(stored: StoredRun, old_end: int, progress: bool) -> tuple[Run, int]:
     """Continue a run whose folder this process has locked; see `requests.resume`.
 
     Args:
       stored: the run, with the end in env steps that is asked for.
       old_end: the end in env steps that it had before.
-      verbose: print the device, the seed and the folder first.
+      progress: print the device, the flagfiles, the folder and the progress.
 
     Returns:
       the run; and the signal that stopped it, 0 for none.
@@ -83,19 +85,19 @@ def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, 
     finished = run.finished and folders.is_finished(run.folder, end)
     if end != old_end or not finished:
         update_manifest(run.folder, end)
-    if verbose:
-        _announce(trainer.task, run.folder)
+    if progress:
+        _announce(trainer.task, run.folder, folders.flagfiles_of(run.folder))
     if finished:
-        if verbose:
+        if progress:
             show("this run is finished; a greater --env_steps continues it")
         return run, 0
-    if verbose and newest and not run.config.checkpoint_replay:
+    if progress and newest and not run.config.checkpoint_replay:
         show("the checkpoint has no replay: episodes are collected before learning continues")
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
     reported = checkpoint.count_of(newest, REPORTED) if newest else None
     # Rows after the checkpoint are written again.
     _cut_logs(run.folder, run.env_steps if reported is None else reported)
-    return run, _train_to_end(run, seconds, reported)
+    return run, _train_to_end(run, progress, seconds, reported)
 
 
 def _cut_logs(folder: Path, env_steps: int) -> None:
@@ -131,7 +133,7 @@ def load_stored(stored: StoredRun) -> Run:
     )
 
 
-def _announce(task: Task, folder: Path) -> None:
+def _announce(task: Task, folder: Path, flagfiles: Sequence[str]) -> None:
     """Print the first lines of a start."""
     show(device_line())
     config, replay = task.config, task.replay
@@ -139,13 +141,15 @@ def _announce(task: Task, folder: Path) -> None:
         place = "" if replay.device == HOST else ", in the GPU's memory"
         show(f"replay: {replay.episodes:,} episodes, {memory.format_bytes(replay.size)}{place}")
     show(f"{config.algo} on {config.env}, seed {config.seed}, run folder {folder}")
+    show(f"flagfiles: {', '.join(text.clean(name, 200) for name in flagfiles) or 'none'}")
 
 
-def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
+def _train_to_end(run: Run, progress: bool, seconds: float, reported: int | None = None) -> int:
     """Train `run` until its end or a signal; at its end, export it and mark it as finished.
 
     Args:
       run: the run.
+      progress: print the progress.
       seconds: time spent on it by earlier starts.
       reported: env steps at its last row of metrics, None for its present env steps.
 
@@ -161,7 +165,7 @@ def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
             session = Session(run.trainer, run.folder, seconds, stop, reported)
             with contextlib.closing(session):
                 try:
-                    run.stopped = not session.run()
+                    run.stopped = not session.run(progress)
                 except (RunFailedError, OSError, tf.errors.OpError):
                     raise
                 except Exception as error:  # of the environment, so that the weights are good
@@ -177,6 +181,8 @@ def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
             "is complete, and --mode=resume continues from it"
         ) from error
     if not run.stopped:
+        if progress:
+            tell("exporting ...")
         run.export()
         update_manifest(run.folder, finished=run.env_steps)
     return stop.number

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -40,6 +42,8 @@ def device_line() -> str:
 def _git_commit() -> str:
     """Return the source's commit, with a + if files have changed; empty without git."""
     here = Path(__file__).parent
+    if not (here.parents[1] / "main.py").is_file():
+        return ""  # an installed package, perhaps in the repository of something else
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -49,23 +53,23 @@ def _git_commit() -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of tfmix, Python and the packages that affect results."""
-    from importlib.metadata import version
+    """Return the versions of tfmix, Python and the installed packages that affect results."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    packages = ("tensorflow", "tf-keras", "tf-agents", "numpy", "pettingzoo", "gymnasium")
-    return {
-        "tfmix": tfmix.__version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }
+    found = {"tfmix": tfmix.__version__, "python": platform.python_version()}
+    for package in ("tensorflow", "tf-keras", "tf-agents", "numpy", "pettingzoo", "gymnasium"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
-def create_manifest(folder: Path, task: Task) -> None:
+def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> None:
     """Create a run folder with its run.json.
 
     Args:
       folder: the run folder.
-      task: the run's task.
+      task: what is trained on.
+      flagfiles: names of the flagfiles that counted, in order.
 
     Raises:
       UserError: the folder cannot be written.
@@ -76,6 +80,7 @@ def create_manifest(folder: Path, task: Task) -> None:
         about = {
             "format": folders.FORMAT,
             "config": dataclasses.asdict(settings),
+            "flagfiles": list(flagfiles),
             "spec": dataclasses.asdict(task.spec),
             "seed": settings.seed,
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

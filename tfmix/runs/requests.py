@@ -8,16 +8,21 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfmix import algos, envs
 from tfmix.config import resolve
+from tfmix.config.resolve import Resolved
 from tfmix.config.schema import Config
+from tfmix.config.wording import in_python
 from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.unread import refuse_unread
 from tfmix.types import EnvSpec
+from tfmix.utils import text
 from tfmix.utils.quiet import quiet_import
 from tfmix.utils.signals import raise_again
 
@@ -35,11 +40,13 @@ class NewRun(NamedTuple):
       config: its settings.
       env: an environment or a factory of the user's, None for the one that
         `config` names.
+      flagfiles: names of the flagfiles that counted, in order.
     """
 
     folder: Path
     config: Config
     env: Any
+    flagfiles: tuple[str, ...] = ()
 
 
 class StoredRun(NamedTuple):
@@ -60,30 +67,77 @@ class StoredRun(NamedTuple):
     newest: Path | None
 
 
-def new_run(env: Any, settings: dict[str, Any]) -> NewRun:
+def new_run(
+    env: Any,
+    settings: Mapping[str, Any],
+    sources: Mapping[str, str] | None = None,
+    flagfiles: Sequence[str] = (),
+) -> NewRun:
     """Reads what `train` was asked for.
+
+    Args:
+      env: the environment; None for the setting `env`.
+      settings: the other settings.
+      sources: where the settings were given; None for arguments of a Python function.
+      flagfiles: the flagfiles that are in `settings` already.
 
     Raises:
       UserError: a setting, a name or a folder that cannot be used.
     """
-    given: Any = None
-    if isinstance(env, str):
-        settings["env"] = env
-    elif env is not None:
-        given = env
-        settings["env"] = custom.name_for(env)
-    algos.check_name(settings.get("algo", Config.algo))
-    if given is None:
-        envs.is_graph(settings.get("env", Config.env))
-        envs.allow_import(settings.get("env", Config.env))
-    config = resolve.resolve(settings)
+    given = None if env is None or isinstance(env, str) else env
+    if env is not None:
+        settings = {**settings, "env": env if given is None else custom.name_for(env)}
+    resolved = check_request(settings, sources, flagfiles, given is None)
+    config = resolved.config
     folder = Path(config.run_dir) if config.run_dir else _folder_name(config)
     try:
         _refuse_used(folder)
     except (OSError, ValueError) as error:  # a name that no file can have
         reason = getattr(error, "strerror", error)
         raise UserError(f"cannot write to {folder}: {reason}") from error
-    return NewRun(folder, config, given)
+    return NewRun(folder, config, given, resolved.flagfiles)
+
+
+def check_request(
+    settings: Mapping[str, Any],
+    sources: Mapping[str, str] | None = None,
+    flagfiles: Sequence[str] = (),
+    by_name: bool = True,
+) -> Resolved:
+    """Resolves the settings of a training and checks what can be checked without TensorFlow.
+
+    Args:
+      settings: values by name.
+      sources: where they were given; None for arguments of a Python function.
+      flagfiles: the flagfiles that are in `settings` already.
+      by_name: whether the setting `env` names the environment to make.
+
+    Raises:
+      UserError: a name that does not exist, a setting that does not fit, or one that the
+        training would never read.
+    """
+    settings = dict(settings)
+    if settings.get("algo") is not None:
+        settings["algo"] = algos.find(settings["algo"])
+    name = settings.get("env") or Config.env
+    if by_name:
+        check_env_name(name)
+        envs.allow_import(name)
+    resolved = resolve.resolve_all(settings, sources, flagfiles)
+    refuse_unread(resolved.config, resolved.typed)
+    if by_name and envs.is_graph(name):
+        envs.check_graph(name, resolved.config)
+    else:
+        resolve.env_arguments(resolved.config)
+    return resolved
+
+
+def check_env_name(name: str) -> None:
+    """Raises UserError if there is no environment of that name, as far as files alone tell."""
+    if "," in name and name not in envs.GRAPH:
+        raise UserError(f"--env={name} names several: --mode=benchmark trains on each of them")
+    envs.is_graph(name)
+    envs.check_target(name)
 
 
 def _folder_name(config: Config) -> Path:
@@ -114,7 +168,7 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
     """
     folder, (config, spec, _) = Path(run_dir), folders.read(run_dir)
     folders.refuse_links(folder)
-    algos.check_name(config.algo)
+    algos.find(config.algo)
     if isinstance(env, str):
         if env != config.env:
             raise UserError(f"{folder} was trained on {config.env}, not on {env}")
@@ -123,38 +177,75 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
     return StoredRun(folder, config, spec, env, checkpoint.latest(folder / "checkpoints"))
 
 
-def train(env: Any = None, verbose: bool = False, **settings: Any) -> Run:
+@in_python
+def train(
+    env: Any = Config.env,
+    algo: str = Config.algo,
+    *,
+    seed: int = 0,
+    env_steps: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
     """Trains a team in a new run folder.
+
+        run = tfmix.train("two_step", "qmix", seed=3, env_steps=5_000, learning_rate=1e-3)
 
     Ctrl-C and SIGTERM end the training early, and everything is saved. A SIGTERM
     is then raised again: a script that does not handle it ends there.
 
     Args:
       env: a name of `--mode=list`, or an environment or a factory of yours.
-      verbose: print the device, the seed and the folder first.
+      algo: a name of `--mode=list`.
+      seed: seed of all random numbers.
+      env_steps: the length of the training; None for the environment's own.
+      run_dir: the run folder; None for runs/<env>/<algo>/<seed and time>.
+      progress: print the device, the flagfiles, the folder and the progress.
       **settings: settings of docs/settings.md by name.
 
     Returns:
       the run, trained; if it was stopped early its `finished` is False.
 
     Raises:
-      UserError: a setting, environment or folder that cannot be used.
+      UserError: a setting, environment or folder that cannot be used, or a setting that
+        the training would never read.
       RunFailedError: the environment returned what its spec excludes, or learning
         gave NaN or infinity.
       KeyboardInterrupt: a second Ctrl-C; what came after the last checkpoint is lost.
     """
-    asked = new_run(env, settings)
+    _refuse_swapped(env, algo)
+    named = {"algo": algo, "seed": seed, "env_steps": env_steps, "run_dir": run_dir}
+    return start(new_run(env, {**named, **settings}), progress)
+
+
+def start(asked: NewRun, progress: bool) -> Run:
+    """Trains what `new_run` has read; as `train`."""
     quiet_import("tensorflow")
     from tfmix.runs import lifecycle
 
-    return lifecycle.train_new(asked, verbose)
+    return lifecycle.train_new(asked, progress)
 
 
+def _refuse_swapped(env: Any, algo: Any) -> None:
+    """Raises UserError if an algorithm was given in the environment's place."""
+    if isinstance(env, str) and env.lower() in algos.REGISTRY:
+        other = algo if isinstance(algo, str) and algo not in algos.REGISTRY else Config.env
+        raise UserError(
+            f"{env!r} is an algorithm, and the environment comes first: "
+            f"tfmix.train({other!r}, {env.lower()!r})"
+        )
+    if not isinstance(algo, str):
+        raise UserError(f"algo={text.clean(repr(algo), 60)}: it takes the name of an algorithm")
+
+
+@in_python
 def resume(
     run_dir: str | os.PathLike[str],
     env: Any = None,
-    verbose: bool = False,
+    *,
     env_steps: int | None = None,
+    progress: bool = True,
 ) -> Run:
     """Continues a run from its newest checkpoint, or from its start if it has none.
 
@@ -164,20 +255,21 @@ def resume(
       run_dir: the run folder.
       env: the environment or factory if the run was given one, or the run's
         name of code of yours, which a run folder alone does not import.
-      verbose: print the device, the seed and the folder first.
       env_steps: a new end, None for the run's own. A linear decay of the learning
         rate reaches 0 there, which is reported on standard error: at a finished run
         it rises from 0 again.
+      progress: print the device, the flagfiles, the folder and the progress.
 
     Raises:
       UserError: no run is there, one with links, pipes or devices in it, or one
         whose checkpoint does not fit.
       RunFailedError, KeyboardInterrupt: as `train`.
     """
+    run_dir = folders.expand(run_dir)
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
     folders.refuse_links(Path(run_dir), to_write=True)
     if env_steps is not None:
-        resolve.resolve({"env_steps": env_steps})  # is it in bounds?
+        env_steps = resolve.resolve({"env_steps": env_steps}).env_steps  # is it in bounds?
     with folders.locked(Path(run_dir), IN_USE):
         stored = stored_run(run_dir, env)
         old_end = stored.config.env_steps
@@ -187,11 +279,12 @@ def resume(
         quiet_import("tensorflow")
         from tfmix.runs import lifecycle
 
-        run, heard = lifecycle.resume_stored(stored, old_end, verbose)
+        run, heard = lifecycle.resume_stored(stored, old_end, progress)
     raise_again(heard)
     return run
 
 
+@in_python
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
     """Opens a run folder with its newest checkpoint.
 
@@ -204,7 +297,7 @@ def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
       UserError: no run is there, one with symbolic links, pipes or devices in it,
         one not trained yet, or one whose checkpoint does not fit.
     """
-    stored = stored_run(run_dir, env)
+    stored = stored_run(folders.expand(run_dir), env)
     if stored.newest is None:
         raise UserError(f"{stored.folder} has no checkpoint yet: --mode=resume trains it")
     quiet_import("tensorflow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfmix import envs
 from tfmix.algos.base import Algorithm
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.export import export
@@ -18,6 +20,7 @@ from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
 from tfmix.types import TEAM_REWARD, Collector, EnvSpec
 from tfmix.utils import text
+from tfmix.utils.command import command
 
 SUMMARY_EPISODES = 100
 
@@ -266,11 +269,14 @@ class Run:
         )
 
     def summary(self) -> str:
-        """Return the text that is printed at the end of a training."""
+        """Return the text that is printed at the end of a training; its commands can be pasted."""
+        own = [f"--env={self.config.env}"] if envs.imports_user_code(self.config.env) else []
+        evaluate = command(["--mode=evaluate", f"--run_dir={self.folder}", *own])
         lines = [
             self.report(),
             f"run folder   {self.folder}",
-            f"TensorBoard  tensorboard --logdir {self.folder}",
+            f"TensorBoard  tensorboard --logdir {shlex.quote(str(self.folder))}",
+            f"evaluate     {evaluate}",
         ]
         if (self.folder / "export").is_dir():
             lines.append(f"SavedModel   {self.folder / 'export'}")

@@ -63,16 +63,22 @@ class Session:
         self.saved_at, self.saved_env_steps = self.start_time, trainer.env_steps()
         self.save_seconds = 0.0
         self.greedy_return: float | None = None
+        self.progress = Progress(self.config.env_steps, self.reported, shown=False)
+        self.updates_before: int | None = int(trainer.counters.updates)
+        self.compiled = self.evaluated = False
 
     def seconds(self) -> float:
         """Return the time spent on this run, earlier starts included."""
         return self.earlier_seconds + time.monotonic() - self.start_time
 
-    def run(self) -> bool:
+    def run(self, shown: bool = True) -> bool:
         """Train to the end of the run, or until `should_stop`, and save.
 
         If it stops while updates or a row of metrics are due, the resumed run begins with
         them.
+
+        Args:
+          shown: whether progress is printed.
 
         Returns:
           whether the run has finished.
@@ -83,7 +89,8 @@ class Session:
         config, trainer = self.config, self.trainer
         log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
         eval_every = config.eval_period_env_steps
-        with Progress(config.env_steps, trainer.env_steps()) as progress:
+        self.progress = Progress(config.env_steps, trainer.env_steps(), shown)
+        with self.progress as progress:
             while self.reported < config.env_steps:
                 start = self.reported
                 goal = min(
@@ -118,8 +125,27 @@ class Session:
                 return False
             if self.saving_is_due():
                 self.save()
-            owes = self.advance(env_steps)
+            owes = self.show_advance(env_steps)
         return True
+
+    def show_advance(self, env_steps: int) -> bool:
+        """Does `advance` and shows it; what compiles does not count for the pace."""
+        trainer, updates = self.trainer, self.trainer.counters.updates
+        fills = int(trainer.replay.num_episodes()) + self.config.n_envs
+        if not self.compiled and (
+            trainer.collector.compiled or fills >= self.config.batch_episodes
+        ):
+            with self.progress.waiting("compiling", once=True):
+                owes = self.advance(env_steps)
+            self.compiled = True
+        else:
+            owes = self.advance(env_steps)
+        done = int(updates)
+        if self.updates_before is not None and done > self.updates_before:
+            self.updates_before = None
+            self.progress.pace_begins(trainer.env_steps())
+        self.progress.advance(trainer.env_steps(), done)
+        return owes
 
     def advance(self, env_steps: int) -> bool:
         """Train as `Trainer.advance`; write the episodes of an update that is not finite.
@@ -158,7 +184,7 @@ class Session:
         trainer = self.trainer
         done, now = trainer.env_steps(), time.monotonic()
         since_env_steps, since = self.speed_since
-        played = self.evaluate() if evaluate else None
+        played = self.show_evaluate() if evaluate else None
         if evaluate and played is None:
             return None
         row: dict[str, Any] = dict(trainer.take_means())
@@ -181,6 +207,13 @@ class Session:
         self.tensorboard.write(done, row)
         self.reported, self.speed_since = done, (done, time.monotonic())
         return {**row, "greedy_return": self.greedy_return}
+
+    def show_evaluate(self) -> np.ndarray | None:
+        """Does `evaluate` and shows it; the first one compiles."""
+        with self.progress.waiting("evaluating", once=not self.evaluated):
+            played = self.evaluate()
+        self.evaluated = True
+        return played
 
     def evaluate(self) -> np.ndarray | None:
         """Play greedy episodes; return their returns, [eval_episodes], or None if it was stopped.

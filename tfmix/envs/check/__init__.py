@@ -10,17 +10,31 @@ from typing import Any
 
 from tfmix import envs
 from tfmix.config import resolve
-from tfmix.config.schema import Config
+from tfmix.config.schema import FIELDS, Config
+from tfmix.config.wording import in_python
 from tfmix.envs.check.examine import check_here
 from tfmix.envs.check.isolated import check_in_process
 from tfmix.envs.check.report import Report
 from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.workers.handle import pickled
+from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 
 EPISODES = 20
+# The settings that it reads.
+SETTINGS = (
+    "env_arg",
+    "team_reward",
+    "time_limit",
+    "episode_limit",
+    "seed",
+    "n_envs",
+    "env_workers",
+    "env_timeout_seconds",
+)
 
 
+@in_python
 def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Report:
     """Plays a random team in an environment, and reports what it is and what is wrong with it.
 
@@ -45,6 +59,9 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
     Raises:
       UserError: the environment cannot be made or started.
     """
+    for name in settings:
+        if name in FIELDS and name not in SETTINGS:
+            raise UserError(f"--{name} has no effect here: --mode=check_env does not read it")
     is_name = env is None or isinstance(env, str)
     if not is_name:
         settings["env"] = custom.name_for(env)

@@ -8,15 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix.envs.graph import MOST_REWARD, check_count
+from tfmix.envs.graph import check_count
+from tfmix.envs.graph.payoff import read_payoff
 from tfmix.envs.kinds import built_in
-from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Step
-
-NOT_A_TABLE = (
-    "payoff must be a full array of numbers with one axis an agent, such as "
-    "[[8,-12],[-12,0]]; its rows differ in length or hold something else"
-)
 
 
 @built_in
@@ -41,23 +36,7 @@ class MatrixGame:
     def __init__(
         self, payoff: Any, name: str, max_cycles: int = 1, sight: Sequence[float] = (1.0,)
     ):
-        try:
-            table = np.asarray(payoff, np.float64)
-            kinds = {type(x) for x in np.asarray(payoff, object).flat}
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name}: {NOT_A_TABLE}") from error
-        # NumPy reads text and true as numbers too.
-        if not all(issubclass(k, int | float | np.number) and k is not bool for k in kinds):
-            raise UserError(f"{name}: {NOT_A_TABLE}")
-        if table.ndim < 2 or 0 in table.shape:
-            raise UserError(
-                f"{name}: payoff has {table.ndim} axes; it needs one for each of two or more agents"
-            )
-        if not (np.abs(table) <= MOST_REWARD).all():
-            raise UserError(
-                f"{name}: payoff holds a number that is not finite or beyond {MOST_REWARD:,g}: "
-                "scale it"
-            )
+        table = read_payoff(name, payoff)
         self.table = table.astype(np.float32)
         self.sight = np.asarray(sight, np.float32)
         self.spec = EnvSpec(

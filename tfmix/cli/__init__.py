@@ -1,57 +1,31 @@
-"""tfmix's command line: `python main.py --algo=qtran_alt`, `--help` for more."""
+"""tfmix's command line: `tfmix --help`, or `python main.py --help` in a checkout."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import os
-import platform
 import sys
 import traceback
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from absl import flags
 
-from tfmix.config import parsing
-from tfmix.config.schema import FIELDS, MODES, describe
+from tfmix.cli import words
+from tfmix.cli.texts import help_text, names_text, settings_text, version_text
+from tfmix.cli.words import define
+from tfmix.config import parsing, wording
+from tfmix.config.schema import FIELDS
 from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
 from tfmix.utils import signals, text
+from tfmix.utils.command import command
 
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
+VERSION = ("--version", "-version", "-V")
 # Of an error's text: our own is as long as the longest path and command in it.
 MOST_CHARACTERS = 10_000
 MOST_TRACEBACK_LINES = 400
-
-
-def define(values: flags.FlagValues) -> flags.FlagValues:
-    """Makes the flags in `values`: what main.py does, and every setting of `Config`."""
-    flags.DEFINE_enum("mode", "train", MODES, "What to do.", flag_values=values)
-    flags.DEFINE_string(
-        "seeds",
-        None,
-        "Seeds of --mode=benchmark: first:last (the last is left out) or a list such as 0,3,7; "
-        "without it --seed alone.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "jobs",
-        None,
-        "Runs of --mode=benchmark at a time, each on one core; without it one a core.",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "compile_cache",
-        "",
-        "Folder, of nobody else's, where compiled code is kept and looked for; later starts of the "
-        "same kind take a third less time. Empty: none.",
-        flag_values=values,
-    )
-    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
-    return parsing.define_flags(values)
 
 
 def answer(lines: str) -> None:
@@ -66,58 +40,6 @@ def answer(lines: str) -> None:
         pass
     except OSError as error:
         raise RunFailedError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def help_text(values: flags.FlagValues) -> str:
-    """Usage and every setting with its default."""
-    lines = [f"{__doc__}\n\n  --mode={'|'.join(MODES)}"]
-    for name in ("seeds", "jobs", "compile_cache", "debug"):
-        lines.append(f"  --{name}\n      {values[name].help}")
-    lines.append("  --flagfile=FILE\n      Settings from a file, one --name=value a line.")
-    return "\n".join([*lines, describe()])
-
-
-def names_text() -> str:
-    """The algorithms and environments there are."""
-    from tfmix.algos import REGISTRY
-    from tfmix.envs import GRAPH, PYTHON
-
-    lines = ["algorithms (--algo)", *(f"  {name}" for name in REGISTRY)]
-    lines += ["environments (--env)", *(f"  {name}" for name in GRAPH)]
-    lines += [f"  {prefix}/{rest}" for prefix, (_, _, rest) in PYTHON.items()]
-    return "\n".join([*lines, "  <module:function> of your own, in any of these interfaces"])
-
-
-def keep_compiled(folder: str) -> None:
-    """Has XLA keep what it compiles, for this machine and TensorFlow alone.
-
-    Raises:
-      UserError: no such folder can be made, or somebody else could put code there.
-    """
-    about = [platform.platform(), platform.processor(), importlib.metadata.version("tensorflow")]
-    if (cpu := Path("/proc/cpuinfo")).exists():
-        lines = cpu.read_text().splitlines()
-        about += [x for x in lines if x.startswith(("model name", "flags", "Features"))][:2]
-    try:
-        path = Path(folder).expanduser().absolute()
-    except RuntimeError as error:  # ~ of a user that does not exist
-        raise UserError(f"--compile_cache={folder}: {error}") from error
-    path /= hashlib.sha256(repr(about).encode()).hexdigest()[:16]
-    if any(letter.isspace() for letter in str(path)):
-        raise UserError(f"--compile_cache={folder}: XLA takes no path with spaces")
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
-    except OSError as error:
-        raise UserError(f"--compile_cache={folder}: {error.strerror}") from error
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise UserError(
-            f"--compile_cache={folder}: others can write to {path}, and what lies there is run; "
-            "choose a folder of your own"
-        )
-    # Read when TensorFlow compiles for the first time, in the processes of a benchmark too.
-    asked = [os.environ.get("TF_XLA_FLAGS", ""), f"--tf_xla_persistent_cache_directory={path}"]
-    os.environ["TF_XLA_FLAGS"] = " ".join(asked).strip()
 
 
 def trust_code(settings: dict[str, Any], mode: str) -> None:
@@ -148,39 +70,97 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
     return str(settings["run_dir"])
 
 
-def dispatch(mode: str, given: dict[str, Any]) -> int:
-    """Does what was asked for and returns the exit code."""
-    settings = {name: value for name, value in given.items() if name in FIELDS}
+def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raises UserError for the first of `settings` that a mode does not read."""
+    allowed = list(allowed)
+    for name in settings:
+        if name not in allowed:
+            takes = f"it reads {', '.join(f'--{one}' for one in allowed)}"
+            raise UserError(f"--mode={mode} does not read --{name}; {takes}")
+
+
+def refuse_flags(given: parsing.Given, mode: str) -> None:
+    """Raises UserError for a flag of benchmarks in another mode."""
     for name in ("seeds", "jobs"):
-        if name in given and mode != "benchmark":
+        if name in given.values and mode != "benchmark":
             raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
+
+
+def dispatch(mode: str, given: parsing.Given) -> int:
+    """Does what was asked for and returns the exit code."""
+    settings = {name: value for name, value in given.values.items() if name in FIELDS}
+    refuse_flags(given, mode)
     if mode == "list":
-        answer(names_text())
-        return DONE
-    if mode == "benchmark":
-        from tfmix import experiments
+        refuse_settings(mode, settings, ("env", "algo"))
+        answer(names_text(settings.get("env", ""), settings.get("algo", "")))
+    elif mode == "settings":
+        answer(show_settings(settings, given))
+    elif mode == "benchmark":
+        benchmark(settings, given)
+    elif mode == "check_env":
+        from tfmix.envs import check
 
-        experiments.from_command_line(settings, given.get("seeds"), given.get("jobs"))
-        return DONE
-    if mode == "check_env":
-        import tfmix
-
-        report = tfmix.check_env(**settings)
+        refuse_settings(mode, settings, ("env", *check.SETTINGS))
+        report = check.check_env(**settings)
         answer(str(report))
         return DONE if report.ok else RUN_FAILED
-    import tfmix
+    elif mode == "train":
+        from tfmix.runs import requests
 
-    if mode == "train":
-        return finish(tfmix.train(verbose=True, **settings))
+        asked = requests.new_run(None, settings, given.sources, given.flagfiles)
+        return finish(requests.start(asked, progress=True))
+    else:
+        return use_run(mode, settings)
+    return DONE
+
+
+def use_run(mode: str, settings: dict[str, Any]) -> int:
+    """Resumes, evaluates or exports a run folder, and returns the exit code."""
+    from tfmix.runs import requests
+
     also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
     folder = folder_of(settings, mode, also)
     if mode == "resume":
-        return finish(tfmix.resume(folder, verbose=True, env_steps=settings.get("env_steps")))
+        return finish(requests.resume(folder, env_steps=settings.get("env_steps")))
+    run = requests.load(folder)
     if mode == "evaluate":
-        answer(tfmix.load(folder).report(settings.get("eval_episodes")))
+        text.tell("evaluating ...")
+        answer(run.report(settings.get("eval_episodes")))
     else:
-        answer(f"SavedModel   {tfmix.load(folder).export()}, compared with the live policy")
+        answer(f"SavedModel   {run.export()}, compared with the live policy")
     return DONE
+
+
+def show_settings(settings: dict[str, Any], given: parsing.Given) -> str:
+    """Returns the text of --mode=settings."""
+    from tfmix.runs import requests
+    from tfmix.runs.unread import why_unread
+
+    resolved = requests.check_request(settings, given.sources, given.flagfiles)
+    reasons = {name: why_unread(name, resolved.config) for name in FIELDS}
+    return settings_text(resolved, {name: why for name, why in reasons.items() if why})
+
+
+def benchmark(settings: dict[str, Any], given: parsing.Given) -> None:
+    """Does --mode=benchmark.
+
+    Raises:
+      UserError, RunFailedError: as `experiments.from_command_line`; or no grid is named.
+    """
+    from tfmix import experiments
+
+    seeds = given.values.get("seeds")
+    if not {"algo", "env"} & settings.keys() and seeds is None:
+        raise UserError(
+            "--mode=benchmark needs a grid: name algorithms, environments and seeds, such as "
+            "--algo=vdn,qmix --env=two_step,matrix/qtran --seeds=0:3"
+        )
+    if seeds is not None and seeds.isdigit() and int(seeds) > 0:
+        text.tell(
+            f"tfmix: --seeds={seeds} is the one seed {seeds}; the first {seeds} seeds are "
+            f"--seeds=0:{seeds}"
+        )
+    experiments.from_command_line(settings, seeds, given.values.get("jobs"), given.sources)
 
 
 def finish(run: Any) -> int:
@@ -190,14 +170,16 @@ def finish(run: Any) -> int:
       the exit code.
     """
     if run.finished:
+        text.tell("evaluating ...")
         text.show(run.summary())
         return DONE
     from tfmix import envs
 
-    also = f" --env={run.config.env}" if envs.imports_user_code(run.config.env) else ""
+    own = envs.imports_user_code(run.config.env)
+    words = ["--mode=resume", f"--run_dir={run.folder}", *([f"--env={run.config.env}"] * own)]
     text.show(
         f"stopped at {run.env_steps:,} of {run.config.env_steps:,} env steps, all is saved\n"
-        f"continue with: python main.py --mode=resume --run_dir={run.folder}{also}"
+        f"continue with: {command(words)}"
     )
     return STOPPED
 
@@ -208,13 +190,8 @@ def main(arguments: list[str]) -> int:
     values = define(flags.FlagValues())
     flags.FLAGS.mark_as_parsed()  # and reads its defaults
     try:
-        if any(word in HELP for word in arguments):
-            answer(help_text(values))
-            return DONE
-        given = parsing.parse(arguments, values)
-        if values.compile_cache:
-            keep_compiled(values.compile_cache)
-        return dispatch(values.mode, given)
+        with wording.of_flags():
+            return _run(arguments, values)
     except UserError as error:
         return complain(error, WRONG_REQUEST, values)
     except StoppedError as error:
@@ -230,6 +207,22 @@ def main(arguments: list[str]) -> int:
         return complain(left.with_traceback(error.__traceback__), RUN_FAILED, values)
     except Exception as error:
         return complain(error, RUN_FAILED, values)
+
+
+def _run(arguments: list[str], values: flags.FlagValues) -> int:
+    """Does what a command line asks for and returns the exit code."""
+    if any(word in HELP for word in arguments):
+        answer(help_text(values))
+        return DONE
+    if any(word in VERSION for word in arguments):
+        answer(version_text())
+        return DONE
+    given = words.read(arguments, values)
+    if values.compile_cache:
+        from tfmix.cli.compile_cache import keep_compiled
+
+        keep_compiled(values.compile_cache)
+    return dispatch(values.mode, given)
 
 
 def complain(error: BaseException, code: int, values: flags.FlagValues) -> int:

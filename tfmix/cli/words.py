@@ -1,0 +1,123 @@
+"""Flags of the command line, and answers to words that are none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from tfmix.config import parsing
+from tfmix.config.parsing import StrayWordError
+from tfmix.config.schema import MODES
+from tfmix.config.values import read_whole
+from tfmix.errors import UserError
+from tfmix.utils.command import command
+
+# Other names of modes.
+_MODES = {
+    **dict.fromkeys(("eval", "test", "play", "score"), "evaluate"),
+    **dict.fromkeys(("fit", "learn", "run", "start"), "train"),
+    **dict.fromkeys(("continue", "restart", "load"), "resume"),
+    **dict.fromkeys(("sweep", "grid", "bench", "compare"), "benchmark"),
+    **dict.fromkeys(("check", "doctor", "validate", "env"), "check_env"),
+    **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
+    **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
+    **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
+}
+
+
+class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
+    """Reads --mode."""
+
+    def parse(self, argument: str) -> str:
+        """Returns the mode; raises ValueError, with the nearest one, if there is none."""
+        if argument in MODES:
+            return argument
+        folded = argument.lower().replace("-", "_")
+        close = difflib.get_close_matches(folded, [*MODES, *_MODES], 1, 0.6)
+        mode = _MODES.get(close[0], close[0]) if close else ""
+        hint = f"did you mean --mode={mode}? " if mode else ""
+        raise ValueError(f"{hint}there are {', '.join(MODES)}")
+
+
+class _JobsParser(flags.ArgumentParser):  # type: ignore[misc]
+    """Reads --jobs."""
+
+    def parse(self, argument: Any) -> int:
+        """Returns the number of runs; raises ValueError if it is less than one."""
+        try:
+            found = read_whole(str(argument))
+        except ValueError:
+            found = 0
+        if found < 1:
+            raise ValueError("it takes a whole number of at least 1")
+        return found
+
+
+def define(values: flags.FlagValues) -> flags.FlagValues:
+    """Makes the flags of the command line and of every setting in `values`."""
+    flags.DEFINE(_ModeParser(), "mode", "train", "What to do.", flag_values=values)
+    flags.DEFINE_string(
+        "seeds",
+        None,
+        "Seeds of --mode=benchmark: first:last (the last is left out) or a list such as 0,3,7. "
+        "Without it --seed alone.",
+        flag_values=values,
+    )
+    flags.DEFINE(
+        _JobsParser(),
+        "jobs",
+        None,
+        "Number of runs of --mode=benchmark at a time, each on one core. Without it one a core.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "compile_cache",
+        "",
+        "Folder that only you can write to, in which XLA keeps compiled code. Later starts take "
+        "about a third less time. Empty: none.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
+    return parsing.define_flags(values)
+
+
+def read(arguments: Iterable[str], values: flags.FlagValues) -> parsing.Given:
+    """Reads a command line.
+
+    Raises:
+      UserError: a flag that does not exist, a value that does not fit or a stray word.
+    """
+    arguments = list(arguments)
+    try:
+        return parsing.read(arguments, values)
+    except StrayWordError as error:
+        raise UserError(f"stray word {error.word!r}: {_meant(error.word, arguments)}") from error
+
+
+def _meant(word: str, arguments: list[str]) -> str:
+    """Returns what a word that is no flag may mean, as a flag."""
+    from tfmix.algos import REGISTRY
+    from tfmix.envs import GRAPH, PYTHON
+
+    folded = word.lower().replace("-", "_")
+    if (mode := _MODES.get(folded, folded)) in MODES:
+        if mode == "train":
+            return "training is the default; leave the word out"
+        return f"write --mode={mode}"
+    if folded in REGISTRY:
+        return f"write --algo={folded}"
+    if word in GRAPH or word.partition("/")[0] in PYTHON:
+        return f"write --env={word}"
+    name, equals, value = word.partition("=")
+    if equals and name.isidentifier():
+        return f"write --{name}={value}"
+    if word.endswith((".flags", ".cfg")):
+        return f"write {command([f'--flagfile={word}'])}"
+    if "/" in word or Path(word).exists():
+        others = [argument for argument in arguments if argument != word]
+        return f"a run folder is --run_dir: {command([*others, f'--run_dir={word}'])}"
+    return "settings look like --name=value"
