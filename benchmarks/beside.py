@@ -1,13 +1,14 @@
-"""Times the update of other checkouts of tfmix beside this one's, in turns.
+"""Compares the speed of an update in other checkouts of tfmix and in this one.
 
   git worktree add ../before COMMIT
   python benchmarks/beside.py ../before --algo=qmix,qtran_base --size=smac --repeats=9
 
-Each checkout has a process of its own, which times `Learner.update` in a compiled loop with the
-sizes and batches of benchmarks/update.py; they take turns in every repeat, so that a machine
-which is now fast and now slow is so for all. The ratio is the median over repeats of the other
-checkout's time to this one's: above 1 this one is faster. `faults` are pages of memory that the
-system had to hand out anew in an update. Exit code 1 where a checkout breaks, 2 where it is none.
+Each checkout runs in its own process, which times `Learner.update` in a compiled loop with the
+sizes and batches of benchmarks/update.py. The processes take turns in every repeat, so that
+changes in the machine's speed affect all of them. The ratio is the median over repeats of the
+other checkout's time divided by this one's: above 1, this checkout is faster. `faults` counts
+page faults, memory pages that the system hands out, in an update. The exit code is 1 if a
+checkout fails, and 2 if a folder is not a checkout.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def measure(trees: list[Path], algo: str, sizes: list[str], repeats: int) -> lis
     """A row a checkout and size."""
     checkouts, rows = [Checkout(tree, algo) for tree in trees], []
     for size in sizes:
-        for one in checkouts:  # all compile, side by side
+        for one in checkouts:  # all compile in parallel
             one.ask(size)
         for one in checkouts:
             one.answer()
@@ -116,8 +117,8 @@ def main() -> int:
 
     parser = parser_of(__doc__, repeats=7)
     parser.add_argument("checkouts", nargs="+", type=Path)
-    parser.add_argument("--algo", default="qmix", help="names with commas between them")
-    parser.add_argument("--size", default="", help="spread, smac; empty: both")
+    parser.add_argument("--algo", default="qmix", help="names, separated by commas")
+    parser.add_argument("--size", default="", help="spread, smac; empty means both")
     asked = parser.parse_args()
     try:
         names = chosen(asked.algo, algos.REGISTRY, "algorithm")

@@ -1,14 +1,14 @@
-"""Speed of collecting episodes of PettingZoo's simple_spread, beside stepping it without a policy.
+"""Times collecting episodes of PettingZoo's simple_spread, compared with stepping it alone.
 
   python benchmarks/collect.py --out=collect.json
 
-Bare: so many processes step the environment with random actions, each its own,
-as the PettingZoo object (raw) and through tfmix's adapter (adapted). Collector:
-whole episodes of a QMIX-size agent, which wait for the policy at every step,
-by `--env_workers`; 0 is in one process. Workers share the machine with the
-policy, and other load on it flatters the side with more processes. All sides
-take turns in every repeat; a row's share is the median over repeats of
-collector / bare adapted of the same number of processes.
+Bare: as many processes step the environment with random actions, each process its own
+environment, as the PettingZoo object (raw) and through tfmix's adapter (adapted). Collector:
+whole episodes of an agent of QMIX's size, which wait for the policy at every step, by
+`--env_workers`; 0 is in one process. Workers share the machine with the policy, and other load
+on the machine favours the side with more processes. All sides take turns in every repeat. The
+share in a row is the median over repeats of collector / bare adapted with the same number of
+processes.
 """
 
 from __future__ import annotations
@@ -162,8 +162,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each side in a repeat")
-    parser.add_argument("--out", type=Path, help="JSON file")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="duration of each side in a repeat"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     given = parser.parse_args()
     from tfmix.utils.quiet import quiet_import
 

@@ -41,11 +41,11 @@ class Command(NamedTuple):
 
     Attributes:
       page: the page, from the repository's root.
-      words: the parts of the command, `python` or `make` first.
+      parts: the command and its arguments, `python` or `make` first.
     """
 
     page: str
-    words: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 def pages(asked: str = "") -> list[Path]:
@@ -73,7 +73,7 @@ def find(page: Path) -> list[Command]:
 
 def arguments_of(command: Command) -> list[str] | None:
     """Returns what a command gives to main.py, None if it starts something else."""
-    first, *rest = command.words
+    first, *rest = command.parts
     if first == "make":
         given = [word.partition("=")[2] for word in rest if word.startswith("ARGS=")]
         return shlex.split(given[0]) if given else None
@@ -129,11 +129,11 @@ def check(command: Command) -> str:
         arguments = arguments_of(command)
         if arguments is not None:
             check_main(arguments)
-        if command.words[0] == "make":
+        if command.parts[0] == "make":
             targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            missing = [w for w in command.words[1:] if "=" not in w and w not in targets]
+            missing = [w for w in command.parts[1:] if "=" not in w and w not in targets]
             return f"the Makefile has no target {missing[0]}" if missing else ""
-        return _check_script(list(command.words[1:])) if arguments is None else ""
+        return _check_script(list(command.parts[1:])) if arguments is None else ""
     except (UserError, KeyError) as error:
         return str(error)
 
@@ -213,7 +213,7 @@ def check_all(asked: str = "", and_run: bool = False) -> int:
     if and_run:
         wrong += _run_all([c for c in found if not any(c is bad for bad, _ in wrong)])
     for command, reason in wrong:
-        print(f"{command.page}: {shlex.join(command.words)}\n  {reason}")
+        print(f"{command.page}: {shlex.join(command.parts)}\n  {reason}")
     print(f"{len(found)} commands, {len(wrong)} wrong")
     return 1 if wrong else 0
 

@@ -1,14 +1,13 @@
-"""Breaks runs on purpose and prints what is left of them.
+"""Breaks runs on purpose and reports whether they recover.
 
   python benchmarks/faults.py                                all but soak and cost
   python benchmarks/faults.py --only=kill,writing --tries=50 --jobs=2
   python benchmarks/faults.py --only=soak,cost
 
-Runs are processes of main.py, killed with SIGKILL and resumed; what they end
-with (every tensor of the last checkpoint, replay and optimiser included, and
-metrics.csv but for `seconds` and `worker_restarts`) is held against the same
-run undisturbed. A row a fault: tries, and how many ended as they must. Exit
-code 1 where one did not.
+Runs are processes of main.py, which are killed with SIGKILL and resumed. Their end (every tensor
+of the last checkpoint, replay and optimiser included, and metrics.csv except for `seconds` and
+`worker_restarts`) is compared with the same run undisturbed. Each fault has a row: how often it
+was tried, and how many runs ended as they must. The exit code is 1 if a run did not.
 """
 
 from __future__ import annotations
@@ -270,7 +269,7 @@ def small_disk(work: Path, megabytes: float) -> Iterator[Path | None]:
 
 
 def fill(place: Path) -> Path:
-    """Takes all the room there is."""
+    """Write until the disk is full."""
     filler = place / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"\0" * 4096):
@@ -361,7 +360,7 @@ def make(how, mark):
 
 
 def environment(work: Path, how: str) -> Outcome:
-    """An environment that is killed, hangs, raises (the run goes on) or gives NaN (it stops)."""
+    """Break an environment: killed, hanging or raising (the run continues), or NaN (it stops)."""
     place = work / f"env-{how}"
     place.mkdir()
     (place / "faulty.py").write_text(FAULTY)
@@ -375,7 +374,7 @@ def environment(work: Path, how: str) -> Outcome:
         return 1, int(opened and latest is not None), said or f"exit code {code}"
     if code or not (place / "mark").exists():
         return 1, 0, f"exit code {code}: {said[-300:]}"
-    # The mark is there now: the same run without a fault.
+    # The mark exists, so that the same run has no fault.
     end(start(*common, marked, f"--run_dir={place / 'whole'}", cwd=place))
     found = differs(place / "run", place / "whole")
     return 1, int(not found), found or said.replace("\n", "; ")
@@ -497,10 +496,10 @@ def replaced(work: Path, what: str) -> Outcome:
 
 
 def soak(work: Path, env_steps: int) -> Outcome:
-    """A long run of simple_spread: memory and speed behind a fifth of it and at its end, retraces.
+    """Train simple_spread for long; compare memory, speed and retraces at a fifth and at the end.
 
-    Many environments and few updates, so that 20M env steps pass in minutes;
-    checkpoints and reports as a run makes them.
+    There are many environments and few updates, so that 20M env steps take minutes. Checkpoints
+    and reports are those of a run.
     """
     import resource
 
@@ -582,12 +581,14 @@ def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
 def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--only", default="", help="names of faults, with commas between them")
-    parser.add_argument("--tries", type=int, default=50, help="of kill, writing and corrupt")
-    parser.add_argument("--jobs", type=int, default=1, help="killed runs at a time")
-    parser.add_argument("--env_steps", type=int, default=20_000_000, help="length of the soak")
+    parser.add_argument("--only", default="", help="names of faults, separated by commas")
+    parser.add_argument("--tries", type=int, default=50, help="tries of kill, writing and corrupt")
+    parser.add_argument("--jobs", type=int, default=1, help="runs that are killed in parallel")
+    parser.add_argument(
+        "--env_steps", type=int, default=20_000_000, help="length of the soak in env steps"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON of the table")
+    parser.add_argument("--out", type=Path, help="JSON file for the table")
     asked = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     kills = Kills(work, asked.seed)

@@ -1,19 +1,20 @@
-"""Throws wrong words and damaged files at tfmix and prints what came of it.
+"""Feeds wrong arguments and damaged files to tfmix and reports what happens.
 
   python benchmarks/fuzz.py
-  python benchmarks/fuzz.py --only=words --cases=20000 --seed=1
+  python benchmarks/fuzz.py --only=arguments --cases=20000 --seed=1
   python benchmarks/fuzz.py --only=run.json,flagfile
 
-words      command lines through main.py's parsing and checking, up to where a run would begin
+arguments  command lines, parsed and checked as by main.py up to the start of a run
 processes  command lines as processes of main.py that train a little
 run.json, metrics.csv, flagfile, checkpoint
-           random bytes, files cut short, flipped bytes, other JSON in place of these files
-signed     the same for the tensors of a checkpoint, with checksums that fit
+           these files with random bytes, cut short, with flipped bytes, or with other JSON
+signed     the same for the tensors of a checkpoint, with checksums that match
 
-Each case must do what it says or end in one line (a UserError, exit code 2, or 1 where a run
-failed): no traceback, no error without words of ours, no hang, no crash. Seeded. A row a kind;
-`--json` gets the failures with what reproduces them. Exit code 1 where there is one. About ten
-minutes on one core, half of it for the processes.
+Each case must do what it asks for or end with one line: a UserError with exit code 2, or exit
+code 1 if a run failed. A traceback, an error without a message of tfmix, a hang and a crash are
+failures. Cases depend on a seed. Each kind has a row; the file of `--json` holds the failures and
+what reproduces them. The exit code is 1 if there is a failure. The whole takes about ten minutes
+on one core, half of them for the processes.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile, cut_metrics  # no
 from tfmix.runs import checkpoint, lifecycle, opening  # noqa: E402
 from tfmix.runs.requests import load  # noqa: E402
 
-CASES = {"words": 2000, "processes": 40}
+CASES = {"arguments": 2000, "processes": 40}
 FILE_CASES = 200
 FILES = ("run.json", "metrics.csv", "flagfile", "checkpoint", "signed")
 CASE_SECONDS = 20
@@ -168,8 +169,8 @@ def fitting(name: str, dice: random.Random) -> str:
     return dice.choice(("", "x", "no/such", "é"))
 
 
-def word(dice: random.Random, files: list[Path]) -> str:
-    """One word of a command line."""
+def argument_of_any_kind(dice: random.Random, files: list[Path]) -> str:
+    """Return one argument of a command line."""
     name = dice.choice(list(FIELDS))
     kind = dice.random()
     if kind < 0.45:
@@ -199,31 +200,31 @@ def argued(dice: random.Random) -> list[str]:
     module, function, _ = envs.GRAPH[name]
     build = getattr(importlib.import_module(module), function)
     takes = [p for p in inspect.signature(build).parameters if p not in ("name", "team_reward")]
-    words = [f"--env={name}"]
+    arguments = [f"--env={name}"]
     for argument in dice.sample(takes, dice.randint(0, len(takes))):
         value = dice.choice((*VALUES, "[[1,2],[3,4]]", "3", "10", "[[8,1.5],[4,0.5]]"))
-        words.append(f"--env_arg={argument}={value}")
-    return words
+        arguments.append(f"--env_arg={argument}={value}")
+    return arguments
 
 
 def command(dice: random.Random, files: list[Path], folders_: list[Path]) -> list[str]:
-    """A command line; most of its words fit, and two in five lines have no wild one."""
-    wild = dice.choice((0, 0, 1, 1, 4))  # words that anything may be; the rest fits by itself
-    words = [word(dice, files) for _ in range(wild)]
+    """Return a command line; most arguments fit, and two in five lines have no wild one."""
+    wild = dice.choice((0, 0, 1, 1, 4))  # arguments of any kind; each of the others fits
+    arguments = [argument_of_any_kind(dice, files) for _ in range(wild)]
     chosen = dice.sample(list(FIELDS), dice.randint(0, 6))
-    words += [f"--{name}={fitting(name, dice)}" for name in chosen]
+    arguments += [f"--{name}={fitting(name, dice)}" for name in chosen]
     if dice.random() < 0.5:
-        words += argued(dice)
+        arguments += argued(dice)
     mode = dice.choice(MODES)
     if dice.random() < 0.3:
-        words.append(f"--mode={mode}")
+        arguments.append(f"--mode={mode}")
         if mode not in ("train", "list", "benchmark"):
-            words = [w for w in words if dice.random() < 0.3] + [f"--mode={mode}"]
-            words.append(f"--run_dir={dice.choice([*folders_, *VALUES])}")
+            arguments = [w for w in arguments if dice.random() < 0.3] + [f"--mode={mode}"]
+            arguments.append(f"--run_dir={dice.choice([*folders_, *VALUES])}")
     if dice.random() < 0.01:
-        words.append(dice.choice(("--help", "-h", "-help", "--helpfull")))
-    dice.shuffle(words)
-    return [w for w in words if "\0" not in w]  # which no system hands over
+        arguments.append(dice.choice(("--help", "-h", "-help", "--helpfull")))
+    dice.shuffle(arguments)
+    return [w for w in arguments if "\0" not in w]  # which no system hands over
 
 
 def fault_in(out: str, err: str, code: int) -> str:
@@ -232,25 +233,25 @@ def fault_in(out: str, err: str, code: int) -> str:
     if "Traceback" in err:
         return f"traceback: {lines[-1]}"
     if code == 0 or (code == command_line.RUN_FAILED and out and not lines):  # what check_env found
-        return "" if not lines else f"words beside success: {lines[0]}"
+        return "" if not lines else f"output beside success: {lines[0]}"
     if code not in (command_line.RUN_FAILED, command_line.WRONG_REQUEST):
         return f"exit code {code}"
     if len(lines) != 1 or not lines[0].startswith("tfmix: "):
         return f"{len(lines)} lines on standard error: {lines[:3]}"
     if "(--debug shows where)" in lines[0]:
-        return f"an error without words of ours: {lines[0]}"
+        return f"an error without a message of tfmix: {lines[0]}"
     if code == command_line.WRONG_REQUEST and out:
         return f"a wrong request, and yet it printed {out[:80]!r}"
     return ""
 
 
-def judge_words(words: list[str]) -> str:
+def judge_arguments(arguments: list[str]) -> str:
     """Hands a command line to main.py's `main`; what came of it."""
     out, err = io.StringIO(), io.StringIO()
     signal.alarm(CASE_SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = command_line.main(words)
+            code = command_line.main(arguments)
     except ReachedError:
         return GOES_ON
     except TooLongError:
@@ -284,7 +285,7 @@ def flagfiles(folder: Path) -> list[Path]:
     return [*(folder / n for n in (*texts, "bytes", "folder", "none")), *known]
 
 
-def fuzz_words(cases: int, dice: random.Random, folder: Path) -> list[tuple[Any, str]]:
+def fuzz_arguments(cases: int, dice: random.Random, folder: Path) -> list[tuple[Any, str]]:
     """Command lines in this process."""
     files, found = flagfiles(folder), []
     seen = [small_run(folder / "run"), folder / "folder", folder / "none"]
@@ -293,8 +294,8 @@ def fuzz_words(cases: int, dice: random.Random, folder: Path) -> list[tuple[Any,
     try:
         with stopped_before_training():
             for _ in range(cases):
-                words = command(dice, files, seen)
-                found.append((words, judge_words(words)))
+                arguments = command(dice, files, seen)
+                found.append((arguments, judge_arguments(arguments)))
     finally:
         os.chdir(here)
     return found
@@ -306,16 +307,16 @@ def fuzz_processes(cases: int, dice: random.Random, folder: Path) -> list[tuple[
     seen = [small_run(folder / "run"), folder / "none"]
     for number in range(cases):
         # Those of a benchmark or a resumed run would take as long as they ask for.
-        words = [
+        arguments = [
             w for w in command(dice, files, seen) if w not in ("--mode=benchmark", "--mode=resume")
         ]
         # Most train a little; a setting that is typed twice has the later value.
-        if not any("mode" in w or "help" in w for w in words):
+        if not any("mode" in w or "help" in w for w in arguments):
             few = {**SMALL, "env_steps": 30, "n_envs": 2, "run_dir": folder / str(number)}
-            words += [f"--{k}={v}" for k, v in few.items()]
+            arguments += [f"--{k}={v}" for k, v in few.items()]
         try:
             done = subprocess.run(
-                [sys.executable, str(ROOT / "main.py"), *map(os.fsencode, words)],
+                [sys.executable, str(ROOT / "main.py"), *map(os.fsencode, arguments)],
                 cwd=folder,
                 capture_output=True,
                 text=True,
@@ -323,10 +324,10 @@ def fuzz_processes(cases: int, dice: random.Random, folder: Path) -> list[tuple[
                 timeout=PROCESS_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            found.append((words, f"no end in {PROCESS_SECONDS} s"))
+            found.append((arguments, f"no end in {PROCESS_SECONDS} s"))
             continue
         outcome = fault_in(done.stdout, done.stderr, done.returncode)
-        found.append((words, outcome or (REFUSED if done.returncode else GOES_ON)))
+        found.append((arguments, outcome or (REFUSED if done.returncode else GOES_ON)))
     return found
 
 
@@ -389,11 +390,11 @@ Act = Callable[[], object]
 
 
 def judge(act: Act) -> str:
-    """What comes of an action on damaged files."""
-    words = io.StringIO()
+    """Return the outcome of an action on damaged files."""
+    printed = io.StringIO()
     signal.alarm(CASE_SECONDS)
     try:
-        with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             act()
     except ReachedError:
         return GOES_ON
@@ -430,7 +431,7 @@ class Damage:
             (shutil.copytree if source.is_dir() else shutil.copy)(source, self.copy / name)
 
     def spoil(self, file: Path, is_json: bool = False) -> bytes:
-        """Damages a file; what it holds now."""
+        """Damage a file and return its new content."""
         content = damaged(file.read_bytes(), self.dice, is_json)
         file.write_bytes(content)
         return content
@@ -448,7 +449,7 @@ class Damage:
         return content, act
 
     def metrics_csv(self) -> tuple[bytes, Act]:
-        """Reads metrics.csv as a benchmark does, then cuts it and goes on, as resuming does."""
+        """Read metrics.csv as a benchmark does, then cut it and append to it as resuming does."""
         self.fresh("metrics.csv")
         path = self.copy / "metrics.csv"
         content = self.spoil(path)
@@ -524,7 +525,7 @@ def fuzz_files(
 
 
 def in_child(kind: str, cases: int, seed: str, folder: Path) -> list[tuple[Any, str]]:
-    """`fuzz_files` in a process of its own, whose end by a crash is one more outcome."""
+    """Run `fuzz_files` in a child process, whose crash is one more outcome."""
     log, result = folder / "last", folder / "result.json"
     code = (
         "import json, random, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
@@ -534,8 +535,8 @@ def in_child(kind: str, cases: int, seed: str, folder: Path) -> list[tuple[Any, 
         "found = [(c.hex(), o) for c, o in found];"
         "(folder / 'result.json').write_text(json.dumps(found))"
     )
-    words = [sys.executable, "-c", code, str(ROOT), kind, str(cases), seed, str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    arguments = [sys.executable, "-c", code, str(ROOT), kind, str(cases), seed, str(folder)]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         content = log.read_bytes() if log.exists() else b""
         return [(content, f"the process ended with {done.returncode}: {done.stderr[-400:]}")]
@@ -551,8 +552,8 @@ def fuzz(kind: str, cases: int, seed: str) -> list[tuple[Any, str]]:
     """All cases of a kind, each with its outcome."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if kind == "words":
-            return fuzz_words(cases, random.Random(seed), folder)
+        if kind == "arguments":
+            return fuzz_arguments(cases, random.Random(seed), folder)
         if kind == "processes":
             return fuzz_processes(cases, random.Random(seed), folder)
         return in_child(kind, cases, seed, folder)
@@ -564,10 +565,10 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--only", default=",".join(kinds), help="kinds, with commas")
-    arguments.add_argument("--cases", type=int, help="of each kind")
+    arguments.add_argument("--only", default=",".join(kinds), help="kinds, separated by commas")
+    arguments.add_argument("--cases", type=int, help="number of cases of each kind")
     arguments.add_argument("--seed", default="0")
-    arguments.add_argument("--json", default="runs/fuzz.json", help="where failures go")
+    arguments.add_argument("--json", default="runs/fuzz.json", help="file for the failures")
     asked = arguments.parse_args()
     print("| kind | cases | went on | one line | failed |\n|---|---|---|---|---|", flush=True)
     failures: dict[str, list[Any]] = {}
@@ -581,7 +582,7 @@ def main() -> None:
         good = f"{count[GOES_ON]} | {count[REFUSED]}"
         print(f"| {kind} | {len(found)} | {good} | {len(bad)} |", flush=True)
         failures[kind] = [{"outcome": outcome, "case": as_json(case)} for case, outcome in bad]
-        # Behind every kind: what was found is not to be lost with the rest.
+        # After every kind, so that a later crash does not lose what was found.
         path.write_text(json.dumps({"seed": asked.seed, "failures": failures}, indent=1) + "\n")
     sys.exit(int(any(failures.values())))
 

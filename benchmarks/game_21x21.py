@@ -1,11 +1,11 @@
-"""The 21x21 game of QTRAN (Son et al. 2019): which variant finds the narrow optimum, how soon.
+"""Trains QTRAN's variants on its 21x21 game (Son et al. 2019): which one finds the optimum?
 
   python benchmarks/game_21x21.py --seeds=0:10 --picture=docs/qtran_21x21.png
 
-Two agents choose one of 21 actions each; a broad hill of 5 at (15, 5) hides a
-narrow one of 10 at (5, 15). Trains flags/paper/qtran_base_21x21.flags and
-qtran_alt_21x21.flags under full exploration, prints what the greedy team
-reaches, and draws Q_jt and Q' = sum_i Q_i of the first seed on the way.
+Each of two agents chooses one of 21 actions. A broad hill of height 5 at (15, 5) hides a narrow
+one of height 10 at (5, 15). The script trains flags/paper/qtran_base_21x21.flags and
+qtran_alt_21x21.flags under full exploration, prints the return of the greedy team during
+training, and draws Q_jt and Q' = sum_i Q_i of the first seed.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def follow(trainer, seed: int) -> tuple[dict[int, tuple], list[tuple[int, float]
       the grids at each of `SHOWN` that is passed, and (env_steps, greedy return)
       every `LOOK_EVERY`.
     """
-    trainer.reset(seed)
+    trainer.restart(seed)
     shown, path = {}, []
     for goal in range(LOOK_EVERY, trainer.config.env_steps + 1, LOOK_EVERY):
         trainer.train_until(goal)
-        path.append((goal, float(trainer.play(games.training.EVALUATE, 1)[0])))
+        path.append((goal, float(trainer.play(games.Stream.EVALUATE, 1)[0])))
         if goal in SHOWN:
             shown[goal] = grids(trainer)
     return shown, path
@@ -91,8 +91,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--seeds", default="0:10", help="first:behind the last")
-    arguments.add_argument("--picture", type=Path, help="where to write the figure (PNG)")
+    arguments.add_argument("--seeds", default="0:10", help="first:end, without the end")
+    arguments.add_argument("--picture", type=Path, help="file for the figure (PNG)")
     asked = arguments.parse_args()
     first, last = map(int, asked.seeds.split(":"))
     pictures = {}

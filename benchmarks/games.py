@@ -1,12 +1,12 @@
-"""Trains the games of flags/paper over seeds and holds them against theory.
+"""Trains the games of flags/paper over several seeds and compares them with theory.
 
   python benchmarks/games.py --seeds=0:10
   python benchmarks/games.py --seeds=0:10 --games=qplex_matrix,ow_qmix_matrix
 
-A row a flagfile: the greedy return of every seed, and the largest error over
-seeds of each number that theory gives, beside what is allowed. Exit code 1
-where one is missed. Each flagfile compiles once; its seeds share the graphs.
-`tests/test_learning.py` asserts the same of two seeds.
+Each flagfile has a row: the greedy return of every seed and, for each number that theory gives,
+the largest error over the seeds and the error that is allowed. The exit code is 1 if an error is
+larger. Each flagfile compiles once; its seeds share the graphs. `tests/test_learning.py` asserts
+the same for two seeds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Game(NamedTuple):
       greedy: the return of the greedy team.
       q_tot: Q_tot at every joint action, None where theory leaves it open.
       tolerance: how far from it Q_tot may be.
-      before: joint actions ahead of the step that q_tot speaks of.
+      before: joint actions before the step of q_tot.
     """
 
     greedy: float
@@ -85,7 +85,7 @@ def trainer_of(flagfile: str) -> Trainer:
 
 def train(trainer: Trainer, seed: int) -> float:
     """Trains anew from `seed`; returns the greedy return."""
-    trainer.reset(seed)
+    trainer.restart(seed)
     trainer.train_until(trainer.config.env_steps)
     return float(trainer.play(Stream.EVALUATE, 1)[0])
 
@@ -105,7 +105,7 @@ class Cells(NamedTuple):
 
 
 def cells_of(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> Cells:
-    """Plays the joint actions `before` and looks at every joint action behind them."""
+    """Play the joint actions `before`, and then every joint action."""
     env, size = trainer.collector.env, trainer.spec.n_actions
     every = tf.constant(list(itertools.product(range(size), repeat=2)))  # [M, 2]
     past = [tf.broadcast_to(tf.constant(joint), every.shape) for joint in before]
@@ -123,7 +123,7 @@ def cells_of(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> Cell
 
 
 def mixed(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
-    """Q_tot of a mixer at every joint action behind `before`, [A, A]."""
+    """Return Q_tot of a mixer at every joint action after `before`, [A, A]."""
     cells, size = cells_of(trainer, before), trainer.spec.n_actions
     more = {"agent_max_q": tf.reduce_max(cells.q, -1), "action": cells.action, "obs": cells.obs}
     q_tot = trainer.algorithm.live.mixer(
@@ -192,8 +192,10 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--seeds", default="0:10", help="first:behind the last")
-    arguments.add_argument("--games", default=",".join(GAMES), help="flagfiles of flags/paper")
+    arguments.add_argument("--seeds", default="0:10", help="first:end, without the end")
+    arguments.add_argument(
+        "--games", default=",".join(GAMES), help="flagfiles of flags/paper, separated by commas"
+    )
     asked = arguments.parse_args()
     first, last = map(int, asked.seeds.split(":"))
     print(

@@ -1,18 +1,18 @@
-"""A GPU beside the CPU of the same machine: the same numbers, and how fast.
+"""Compares a GPU with the CPU of the same machine: numerical agreement and speed.
 
   python benchmarks/gpu.py                                    needs an NVIDIA GPU and `make gpu`
   python benchmarks/gpu.py --only=update --algo=qmix,qplex --size=smac --json=gpu.json
 
-  agree    Loss and gradient of one batch on the GPU against those on the CPU, same weights: the
-           largest difference of the gradients over the largest entry of its layer; as tfmix
-           learns, and with TensorFloat-32, which it turns off.
-  update   One update in a compiled loop, `benchmarks/update.py` in a process with the GPU and in
+  agree    Loss and gradient of one batch on the GPU and on the CPU, with the same weights: the
+           largest difference of the gradients divided by the largest entry of its layer, with
+           tfmix's settings and with TensorFloat-32, which tfmix turns off.
+  update   One update in a compiled loop: `benchmarks/update.py` in a process with the GPU and in
            one that does not see it.
-  train    Training of simple_spread by `benchmarks/train_speed.py`, env steps/s: with the replay in
-           the GPU's memory, with it in the host's, and without the GPU.
+  train    Training of simple_spread by `benchmarks/train_speed.py`, in env steps/s: with the
+           replay in the GPU's memory, with it in the host's memory, and without the GPU.
 
-Times are medians (and ranges) of repeats; faster by: CPU over GPU. Exit code 1 where gradients
-without TensorFloat-32 differ by more than 1e-3.
+Times are medians (and ranges) of repeats; `faster by` is CPU time / GPU time. The exit code is 1
+if gradients without TensorFloat-32 differ by more than 1e-3.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def agreements(asked: argparse.Namespace) -> Iterator[str]:
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
     parser = parser_of(__doc__, repeats=3)
-    parser.add_argument("--only", default="", help=f"of {', '.join(PARTS)}; empty: all")
-    parser.add_argument("--algo", default="", help="names with commas between them; empty: all")
-    parser.add_argument("--size", default="", help="spread, smac; empty: both")
-    parser.add_argument("--case", default=",".join(CASES), help="of train_speed.py")
+    parser.add_argument("--only", default="", help=f"some of {', '.join(PARTS)}; empty means all")
+    parser.add_argument("--algo", default="", help="names, separated by commas; empty means all")
+    parser.add_argument("--size", default="", help="spread, smac; empty means both")
+    parser.add_argument("--case", default=",".join(CASES), help="cases of train_speed.py")
     asked = parser.parse_args()
     asked.found = {}
     try:

@@ -6,11 +6,11 @@
 
 PYTHON is an interpreter with PyTorch and NumPy (2.13 and 2.4 were used; it need not be
 tfmix's). With the same weights and the same batch, the loss and its gradient in every weight
-are to be the same but for rounding; exits with 1 where they are not. Nothing of either
+must be the same except for rounding. The exit code is 1 if they are not. Nothing of either
 repository is copied: `parity_peer.py` calls their learners in their interpreter.
 
 Networks have their default sizes. Batches hold episodes of unequal lengths with illegal
-actions and padding, ends by termination and by time; targets are unlike the live networks.
+actions and padding, which end by termination and by time. Targets differ from the live networks.
 States begin with the agents' observations, where WQMIX's Qatten looks for them.
 """
 
@@ -155,7 +155,7 @@ def peer_settings(case: Case, config: Config) -> dict[str, Any]:
 
 
 def layers_of(algorithm: Algorithm, live: Networks) -> Iterator[tuple[str, list[Linear]]]:
-    """Our layers behind the agents by the name the peer has for each sequence of them."""
+    """Return our layers after the agents, by the peer's name for each sequence of them."""
     mixer = live.mixer if algorithm.has_mixer else None
     if isinstance(mixer, MonotonicMixer):
         yield "mixer.hyper_w_1", mixer.hyper_w1.linears
@@ -226,7 +226,7 @@ class Ours:
         return batch._replace(state=state)
 
     def question(self, batch: Episode) -> dict[str, np.ndarray]:
-        """What the peer is told."""
+        """Return the input of the peer: settings, batch and weights."""
         found = {"settings": np.asarray(json.dumps(peer_settings(self.case, self.config)))}
         found |= {f"batch.{name}": value.numpy() for name, value in batch._asdict().items()}
         for kind, weights in (("live", self.live), ("target", self.target)):
@@ -336,7 +336,9 @@ def main() -> int:
     arguments.add_argument("--pymarl", type=Path, required=True, help="checkout of PyMARL")
     arguments.add_argument("--wqmix", type=Path, required=True, help="checkout of WQMIX")
     arguments.add_argument("--peer_python", required=True, help="interpreter with PyTorch")
-    arguments.add_argument("--seeds", type=int, default=5, help="batches and weights a row")
+    arguments.add_argument(
+        "--seeds", type=int, default=5, help="number of batches and weights for each row"
+    )
     asked = arguments.parse_args()
     well = True
     try:

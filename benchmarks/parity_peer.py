@@ -1,12 +1,13 @@
-"""The peer's half of `parity.py`: losses and gradients of a PyMARL-like repository's learners.
+"""Runs the peer's side of `parity.py`: losses and gradients of the learners in PyMARL or WQMIX.
 
   python parity_peer.py CHECKOUT FOLDER
 
-runs in an interpreter with PyTorch and NumPy, without tfmix. Every FOLDER/NAME.in.npz
-holds `settings` (JSON), a batch as `batch.FIELD` and weights as `live.NETWORK.WEIGHT` and
-`target.NETWORK.WEIGHT` under the peer's own names; FOLDER/NAME.out.npz gets `loss` and each
-live weight's gradient as `NETWORK.WEIGHT`. The learner, its batch, agents and mixers are the
-checkout's; only the weights, the logger and the settings are set from here.
+It needs an interpreter with PyTorch and NumPy, and does not import tfmix. Every
+FOLDER/NAME.in.npz holds `settings` (JSON), a batch as `batch.FIELD`, and weights as
+`live.NETWORK.WEIGHT` and `target.NETWORK.WEIGHT` under the peer's names. FOLDER/NAME.out.npz
+receives `loss` and the gradient of each live weight as `NETWORK.WEIGHT`. The learner, its batch,
+agents and mixers are the checkout's; this script sets only the weights, the logger and the
+settings.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-# Settings that no comparison changes. A step size of zero and an endless clip norm leave
-# the gradients as they were behind the learner's step.
+# Settings that no comparison changes. A learning rate of zero and an infinite clip norm leave
+# the gradients unchanged after the learner's step.
 FIXED = {
     "agent": "rnn",
     "agent_output_type": "q",

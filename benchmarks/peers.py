@@ -1,4 +1,4 @@
-"""Speed beside JaxMARL, PyMARL, EPyMARL and XuanCe, all sides taking turns in one run.
+"""Compares the speed of tfmix, JaxMARL, PyMARL, EPyMARL and XuanCe, which take turns in one run.
 
   git clone https://github.com/FLAIROx/JaxMARL && git -C JaxMARL checkout c793d09
   git clone https://github.com/oxwhirl/pymarl && git -C pymarl checkout c971afd
@@ -7,32 +7,33 @@
   python benchmarks/peers.py --jaxmarl=JaxMARL --jaxmarl_python=jax/bin/python \\
       --pymarl=pymarl --pymarl_python=torch/bin/python --only=update --json=peers.json
 
-A peer is given as a checkout and an interpreter in which its code runs; cases of peers that are
-not given are left out of the comparison. `--only` names cases or the words they begin with, and
-calls with one `--json` add to it; `--only=none` prints what it holds. `peers_side.py` runs
-inside of the peers' interpreters: what is timed there is the checkout's own code.
+A peer is given as a checkout and as an interpreter that runs its code. Cases of peers that are
+not given are left out. `--only` names cases or beginnings of their names. Calls with the same
+`--json` add to that file, and `--only=none` prints what it holds. `peers_side.py` runs in the
+peers' interpreters and times the code of the checkouts.
 
   update   One update of 32 episodes: float32, GRU 64, mixer 32, hypernetworks 64, every
-           step real; sizes spread N3 O18 S54 A5, 26 rows in time, and smac N8 O150 S216 A14,
-           121 rows. JaxMARL's is its script's, caught and given the batch; agents read the
-           agent's index beside it. PyMARL's is `learner.train`; agents read their last action
-           too. In loop: inside of one compiled call; per call: called from Python. PyMARL by
-           the better of one and two threads, and against ours per call.
-  train    Training of simple_spread in JaxMARL's configuration, both without evaluations, env
-           steps/s behind the warm-up. `train-8-each` does an update for each episode.
+           step real. The sizes are spread (N3 O18 S54 A5, 26 observations in time) and smac (N8
+           O150 S216 A14, 121 observations). JaxMARL's update is its script's, with our batch;
+           its agents read the agent's index too. PyMARL's update is `learner.train`; its agents
+           read their last action too. In loop: within one compiled call; per call: called from
+           Python. PyMARL runs with one and with two threads; the faster one counts, and is
+           compared with our time per call.
+  train    Training of simple_spread in JaxMARL's configuration, both without evaluations, in env
+           steps/s after the warm-up. `train-8-each` does an update for each episode.
            `collect` stores and never learns.
   python   PettingZoo's spread, 8 environments and an update per 8 episodes, with a GRU.
   start    Seconds from the start of `python main.py` or of JaxMARL's script, each with
            JaxMARL's configuration, to the end of the first update.
-  reach    Seconds, start included, until three evaluations in a row are above -45: 200
-           episodes each 100,000 env steps, rewards summed over agents, JaxMARL's with its
-           shipped configuration at 2M env steps, its 26 rewards an episode counted as 25.
-           A repeat is a seed; ours has JaxMARL's configuration too, or (`reach-default`)
-           that of `python main.py`, or (`reach-quick`) that of flags/preset/quick_mpe.flags,
-           which evaluates each 25,000 env steps, as its runs are shorter. A minute or more a
-           run: `--repeats=1 --append` adds one.
+  reach    Seconds, start included, until three evaluations in a row are above -45. An evaluation
+           plays 200 episodes every 100,000 env steps and sums rewards over agents. JaxMARL runs
+           its shipped configuration at 2M env steps; its 26 rewards an episode count as 25. A
+           repeat is a seed. tfmix runs with JaxMARL's configuration, with that of
+           `python main.py` (`reach-default`), and with flags/preset/quick_mpe.flags
+           (`reach-quick`), whose runs are shorter and evaluate every 25,000 env steps. A run
+           takes a minute or more: `--repeats=1 --append` adds one.
 
-Numbers are medians (and ranges) of repeats; faster by: the median of the repeats' ratios.
+Numbers are medians (and ranges) of repeats; `faster by` is the median of the repeats' ratios.
 """
 
 from __future__ import annotations
@@ -388,7 +389,7 @@ def wait_for(command: list[str], found: Callable[[], float | None]) -> float:
 
 
 def in_a_row(scores: list[float]) -> bool:
-    """Whether as many evaluations as are asked for, one behind the other, are good."""
+    """Return whether as many evaluations in a row as are asked for are good."""
     good = [score > ABOVE for score in scores]
     return any(all(good[i : i + IN_A_ROW]) for i in range(len(good) - IN_A_ROW + 1))
 
@@ -487,17 +488,17 @@ GROUPS = (update_cases, train_cases, python_cases, start_cases)
 
 
 def chosen(cases: list[Case], only: str) -> list[Case]:
-    """The cases that begin with one of the words."""
-    words = [word for word in only.split(",") if word]
-    if words == ["none"]:
+    """Return the cases whose names begin with one of those in `only`."""
+    starts = [start for start in only.split(",") if start]
+    if starts == ["none"]:
         return []
     names = [case.name for case in cases]
-    for word in words:
-        if not any(name.startswith(word) for name in names):
+    for start in starts:
+        if not any(name.startswith(start) for name in names):
             raise UserError(
-                f"--only={word}: no case of the peers given begins so{nearest(word, names)}"
+                f"--only={start}: no case of the peers given begins so{nearest(start, names)}"
             )
-    return [c for c in cases if not words or any(c.name.startswith(word) for word in words)]
+    return [c for c in cases if not starts or any(c.name.startswith(start) for start in starts)]
 
 
 Found = dict[str, dict[str, list[float]]]
@@ -569,9 +570,11 @@ def arguments() -> argparse.Namespace:
     parser = parser_of(__doc__, repeats=5)
     for name in NEEDED:
         parser.add_argument(f"--{name}", type=Path, help="checkout")
-        parser.add_argument(f"--{name}_python", help="interpreter in which it runs")
-    parser.add_argument("--only", default="", help="names of cases or their beginnings")
-    parser.add_argument("--append", action="store_true", help="add repeats to a case's, too")
+        parser.add_argument(f"--{name}_python", help="interpreter that runs it")
+    parser.add_argument("--only", default="", help="names of cases, or beginnings of names")
+    parser.add_argument(
+        "--append", action="store_true", help="add repeats to cases that --json holds"
+    )
     return parser.parse_args()
 
 

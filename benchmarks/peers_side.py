@@ -1,12 +1,13 @@
-"""The peers' half of `peers.py`: their code, timed in an interpreter of their own.
+"""Runs the peers' side of `peers.py`: times their code in their interpreter.
 
   python peers_side.py serve PEER CHECKOUT        a server, see below
-  python peers_side.py script CHECKOUT ALGO MARKS EVERY WORDS...   one of JaxMARL's scripts
+  python peers_side.py script CHECKOUT ALGO MARKS EVERY ARGUMENTS...   one of JaxMARL's scripts
 
-runs without tfmix. A server answers each line of JSON on its standard input, an order, with a
-line of JSON: `{"do": "make", "name": ..., ...}` makes a case warm (nothing to tell but how long
-it took), `{"do": "time", "name": ...}` measures it once. What the peer prints goes to standard
-error. What is timed is the checkout's own code; from here come inputs, sizes and clocks.
+It does not import tfmix. A server reads orders, one line of JSON each, from its standard input,
+and answers each with a line of JSON: `{"do": "make", "name": ..., ...}` prepares and warms a case
+(the answer is only its duration), `{"do": "time", "name": ...}` measures it once. What the peer
+prints goes to standard error. The timed code is the checkout's; this script provides inputs,
+sizes and clocks.
 """
 
 from __future__ import annotations
@@ -209,7 +210,7 @@ def run_to_capture(call: Callable[[], Any]) -> None:
 
 
 def make_stand_in(order: dict[str, Any]) -> Any:
-    """A task of the order's sizes for JaxMARL's scripts, with a state of its own."""
+    """Return a task of the order's sizes for JaxMARL's scripts, with a separate state."""
     import jax
     from jaxmarl.environments.multi_agent_env import MultiAgentEnv, State
     from jaxmarl.environments.spaces import Box, Discrete
@@ -247,7 +248,7 @@ def make_stand_in(order: dict[str, Any]) -> Any:
 
 
 def given_batch(batch: dict[str, Any], config: dict[str, Any], order: dict[str, Any]) -> Any:
-    """A replay that gives `batch["now"]`; random episodes of what it is to hold in `first`."""
+    """Return a replay that always samples the given batch; `first` receives random episodes."""
     random, episodes = np.random.default_rng(0), config["BUFFER_BATCH_SIZE"]
 
     def draw(x: Any) -> np.ndarray:
@@ -367,8 +368,8 @@ class Epymarl:
         done: queue.Queue[dict[str, float]] = queue.Queue()
         warm = 2 * args.batch_size
 
-        class FolderGuard(RUNNERS["parallel"]):  # type: ignore[misc]
-            """Waits for a goal where it has reached the last one."""
+        class TimedRunner(RUNNERS["parallel"]):  # type: ignore[misc]
+            """Runner that waits for the next goal, a number of episodes, after each."""
 
             episodes, until, began = 0, warm, (0, 0.0)
 
@@ -384,7 +385,7 @@ class Epymarl:
                     self.episodes += self.batch_size
                 return super().run(test_mode)
 
-        RUNNERS["parallel"] = FolderGuard
+        RUNNERS["parallel"] = TimedRunner
 
         def train() -> None:
             self.torch.set_num_threads(1)  # as its main.py does
@@ -450,14 +451,14 @@ class Xuance:
         return lambda: {"rate": steps / seconds_of(lambda: train(steps))}
 
 
-def run_script(checkout: Path, algo: str, marks: Path, every: int, words: list[str]) -> None:
+def run_script(checkout: Path, algo: str, marks: Path, every: int, arguments: list[str]) -> None:
     """Runs one of JaxMARL's scripts as it is from a command line.
 
     Args:
       marks: gets a line of JSON, metrics and `time`, Unix time, at the first update and
-        behind every evaluation; the script's own report, at every collection, is not made.
+        after every evaluation; the script's report at every collection is not made.
       every: collections between two evaluations.
-      words: of the script's command line.
+      arguments: the arguments of the script's command line.
     """
 
     def log(metrics: dict[str, Any]) -> None:
@@ -477,7 +478,7 @@ def run_script(checkout: Path, algo: str, marks: Path, every: int, words: list[s
 
     jax.debug.callback = seldom
     script = checkout / "baselines" / "QLearning" / f"{algo}_rnn.py"
-    sys.argv = [str(script), *words]
+    sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
 

@@ -1,16 +1,15 @@
-"""Random payoffs: how often does the greedy team play the best joint action?
+"""Measures how often the greedy team plays the best joint action of a game with random payoffs.
 
   python benchmarks/random_games.py --out=random_games.csv
   python benchmarks/random_games.py --out=random_games.csv --algo=qtran_alt --shape=4x4x4 --jobs=2
   python benchmarks/random_games.py --out=random_games.csv --table
 
-Games of one step, and of two steps of which the first joint action chooses the
-second payoff. An `ordinary` payoff is 5 times a normal draw; in a `lone` one
-every joint action that differs from the best in one agent's action pays -12.
-Every game has networks of its own, and explores fully from its first step to
-its last, so that every joint action is seen equally often. A row is written to
-`--out` as soon as a game is done; what is there already is not trained again.
-Words after `--` are settings, such as `-- --qtran_slack=1`.
+Games have one step, or two steps of which the first joint action chooses the second payoff. An
+`ordinary` payoff is 5 times a normal draw. In a `lone` payoff every joint action that differs from
+the best one in one agent's action pays -12. Every game has separate networks and full exploration
+in the whole training, so that every joint action is seen equally often. A row is written to
+`--out` when a game is done; games whose row exists are not trained again. Arguments after `--` are
+settings, such as `-- --qtran_slack=1`.
 """
 
 from __future__ import annotations
@@ -229,10 +228,10 @@ def play(trainer: Trainer, payoff: np.ndarray, seed: int) -> tuple[float, float]
 
     Returns:
       the greedy return, and the critic's root mean square TD error over the last
-      tenth of the training, NaN for algorithms without a critic of its own.
+      tenth of the training, NaN for algorithms without a joint critic.
     """
     trainer.collector.env.payoff.assign(payoff)
-    trainer.reset(seed)
+    trainer.restart(seed)
     end = trainer.config.env_steps
     trainer.train_until(int(0.9 * end))
     trainer.take_means()
@@ -371,7 +370,7 @@ def run_cell(asked: argparse.Namespace, cell: Cell) -> None:
 
 
 def run_apart(asked: argparse.Namespace, cell: Cell) -> None:
-    """Trains what a cell lacks, in a process of its own."""
+    """Train the missing games of a cell in a separate process."""
     if missing(asked, cell):
         words = [f"--{name}={value}" for name, value in cell._asdict().items()]
         words += [f"--kind={','.join(asked.kind)}", f"--games={asked.games}"]
@@ -393,9 +392,11 @@ def parse() -> argparse.Namespace:
     arguments.add_argument("--shape", type=listed, default=list(SHAPES))
     arguments.add_argument("--kind", type=listed, default=list(KINDS))
     arguments.add_argument("--steps", type=listed, default=["1", "2"])
-    arguments.add_argument("--games", type=int, default=20, help="of each shape and kind")
-    arguments.add_argument("--seeds", type=int, default=2, help="of each game")
-    arguments.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    arguments.add_argument(
+        "--games", type=int, default=20, help="number of games of each shape and kind"
+    )
+    arguments.add_argument("--seeds", type=int, default=2, help="number of seeds of each game")
+    arguments.add_argument("--jobs", type=int, default=1, help="processes in parallel")
     arguments.add_argument("--table", action="store_true", help="print the table, train nothing")
     arguments.add_argument("--quiet", action="store_true", help="train, print no table")
     arguments.add_argument("settings", nargs="*", help="flags of tfmix, after --")

@@ -1,14 +1,13 @@
-"""Runs twice with one seed and once with another, and holds what they leave together.
+"""Runs twice with one seed and once with another, and compares the results bit by bit.
 
   python benchmarks/repeat.py
   python benchmarks/repeat.py --only=qmix,python --jobs=1
 
-Every algorithm on a task in the graph and on one that Python steps, each run a
-process of main.py, whose batches are learned from in two parts. With the same
-seed every tensor of the last checkpoint (weights, targets, optimiser, replay)
-and metrics.csv but for its times must be the same bit for bit; with another
-seed every weight of the live networks and metrics.csv must be others. A row a
-task; exit code 1 where one fails. Ten minutes or more on two cores.
+Every algorithm runs on a task in the graph and on one in Python, each run as a process of main.py
+with batches in two shards. With the same seed, every tensor of the last checkpoint (weights,
+targets, optimiser, replay) and metrics.csv except for its times must be the same bit for bit. With
+another seed, every weight of the live networks and metrics.csv must differ. Each task has a row;
+the exit code is 1 if one fails. It takes ten minutes or more on two cores.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ SMALL = ("--batch_episodes=8", "--buffer_episodes=64", "--eval_episodes=8", "--u
 GRAPH = ("--env=mpe/simple_spread", "--env_steps=6000", "--eval_period_env_steps=3000")
 PYTHON = ("--env=pettingzoo/pettingzoo.mpe.simple_spread_v3", "--env_steps=3000")
 FORAGING = ("--env=gymnasium/Foraging-5x5-2p-1f-v3", "--env_steps=3000")
-# name: the words that ask for it.
+# name: the arguments that ask for it.
 TASKS = {
     **{f"graph, {algo}": (f"--algo={algo}", *GRAPH) for algo in algos.REGISTRY},
     **{f"python, {algo}": (f"--algo={algo}", *PYTHON) for algo in algos.REGISTRY},
@@ -123,9 +122,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument("--only", default="", help="words of names of tasks, with commas")
-    arguments.add_argument("--jobs", type=int, default=2, help="tasks at a time")
-    arguments.add_argument("--json", default="runs/repeat.json", help="where the rows go too")
+    arguments.add_argument("--only", default="", help="parts of tasks' names, separated by commas")
+    arguments.add_argument("--jobs", type=int, default=2, help="tasks in parallel")
+    arguments.add_argument("--json", default="runs/repeat.json", help="file for the rows")
     asked = arguments.parse_args()
     words = [word for word in asked.only.split(",") if word]
     tasks = {

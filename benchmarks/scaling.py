@@ -1,18 +1,19 @@
-"""How the cost of an update, and of collecting, grows with each size of a task.
+"""Measures how the time of an update, and of collecting, grows with each size of a task.
 
   python benchmarks/scaling.py
   python benchmarks/scaling.py --axis=agents --algo=qtran_alt --repeats=5 --json=scaling.json
 
-One size grows at a time from a middle point: 8 agents, 16 actions, 50 steps, 32 episodes a batch,
+One size at a time grows from a middle point: 8 agents, 16 actions, 50 steps, 32 episodes a batch,
 observations of 32 and states of 64 numbers, networks of the default sizes. `agents`, `actions`,
-`length` and `batch` time one update in a compiled loop of several (see benchmarks/update.py),
-`envs` one call that collects an episode of mpe/simple_spread from each of so many environments in
-the graph, with QMIX-size agents. QMIX serves all sizes, QTRAN-alt the agents and actions too,
-unless --algo names others.
+`length` and `batch` time one update in a compiled loop of several (see benchmarks/update.py).
+`envs` times one call that collects an episode of mpe/simple_spread from each of several
+environments in the graph, with agents of QMIX's size. Unless --algo names others, QMIX runs on all
+axes, and QTRAN-alt on agents and actions too.
 
 The exponent is the slope of a line through the logarithms of size and time of the last three
-points, whose medians over repeats count; 1 is proportional growth, and at most 1.1 is what is
-asked for. All sizes of an axis take turns in every repeat. Exit code 1 where an exponent is higher.
+points, of which the medians over repeats are used. It is 1 for proportional growth, and must not
+exceed 1.1. All sizes of an axis take turns in every repeat. The exit code is 1 if an exponent is
+larger.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def update_point(algo: str, axis: str, size: int) -> Callable[[], float]:
 
 
 def collect_point(algo: str, size: int) -> Callable[[], float]:
-    """A function that measures the seconds of collecting `size` episodes side by side."""
+    """Return a function that measures the seconds of collecting `size` episodes in parallel."""
     config = resolve({"algo": algo, "env": "mpe/simple_spread", "n_envs": size})
     env = envs.make_graph(config.env, config)
     algorithm = algos.make(algo, env.spec, config)
@@ -114,8 +115,10 @@ def measure(algo: str, axis: str, repeats: int) -> dict[str, Any]:
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
     parser = parser_of(__doc__, repeats=5)
-    parser.add_argument("--axis", default="", help=f"of {', '.join(AXES)}; empty: all")
-    parser.add_argument("--algo", default="", help="names with commas between them; empty: above")
+    parser.add_argument("--axis", default="", help=f"some of {', '.join(AXES)}; empty means all")
+    parser.add_argument(
+        "--algo", default="", help="names, separated by commas; empty means those above"
+    )
     asked = parser.parse_args()
     try:
         axes = chosen(asked.axis, AXES, "axis")

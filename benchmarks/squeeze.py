@@ -1,15 +1,15 @@
-"""What teams trained on the Gaussian squeeze know, and where they stop.
+"""Examines what teams that were trained on the Gaussian squeeze have learned.
 
   python benchmarks/squeeze.py runs/paper/gaussian_squeeze/gaussian_squeeze_k2/qtran_alt/seed0 ...
 
-For each run folder, over `--states` of the task's states s (`--seed` draws them), in one row:
+Each run folder has a row, over `--states` of the task's states s, which `--seed` draws:
 
   return      mean reward of the greedy team
   at a peak   share of states in which the greedy amount x is within a peak's width of its mean
   Q_jt        share of the reward's variance over random joint actions that the joint network
               explains, mean of its N critics in QTRAN-alt (QTRAN only)
-  level       how far below an agent's best value its second and its middle one are, means, and
-              for scale the lowest
+  level       how far an agent's second and middle Q values are below its largest one, means;
+              for scale, how far the lowest one is
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument("runs", nargs="+", help="run folders")
-    arguments.add_argument("--states", type=int, default=2000, help="states looked at")
-    arguments.add_argument("--seed", type=int, default=0, help="of the states")
+    arguments.add_argument("--states", type=int, default=2000, help="number of states")
+    arguments.add_argument("--seed", type=int, default=0, help="seed that draws the states")
     asked = arguments.parse_args()
     print("| run | return | at a peak | Q_jt | level |\n|---|---|---|---|---|")
     try:

@@ -1,20 +1,22 @@
-"""Speed of training end to end, and where its time goes.
+"""Times training end to end, and its parts.
 
   python benchmarks/train_speed.py
   python benchmarks/train_speed.py --case=graph-8,graph-128 --algo=vdn --repeats=5 --json=train.json
 
-A case is a lane (simple_spread in the graph, or PettingZoo's in worker processes), a number of
-environments and of updates for each collected episode. `env steps/s` is the trainer's own loop
-once it learns, with neither evaluations nor rows of metrics.csv. The columns behind it are
-microseconds for each env step: of the loop, and of its parts, each timed by itself over and over
-in the same process: playing episodes (collect), putting them into the replay (store), drawing
-batches (sample) and learning from them (update). An evaluation and a row of metrics.csv and
-TensorBoard (log) are shared out over the env steps between two of them with the default settings.
+A case is a kind of environment (simple_spread in the graph, or PettingZoo's in worker processes),
+a number of environments, and a number of updates for each collected episode. `env steps/s` is the
+speed of the trainer's loop while it learns, without evaluations and rows of metrics.csv. The
+columns after it are microseconds for each env step: of the loop and of its parts, each of which
+is timed alone and repeatedly in the same process. The parts are playing episodes (collect),
+adding them to the replay (store), drawing batches (sample) and learning from them (update). The
+time of an evaluation, and that of a row of metrics.csv and TensorBoard (log), is divided by the
+env steps between two of them with the default settings.
 
-`build` is what networks, replay and environments take, with tracing; `first` is the first call of
-the loop, which compiles, until it has learned once. Neither counts importing TensorFlow. Peak
-memory is the process's, replay included, its workers not. Every case has a process of its own; all
-numbers are medians (and ranges) of repeats. Exit code 1 where an update was traced twice.
+`build` is the time for networks, replay and environments, with tracing. `first` is the time from
+the loop's first call, which compiles, until it has learned once. Neither includes importing
+TensorFlow. Peak memory is the process's, with the replay and without workers. Every case runs in
+its own process. All numbers are medians (and ranges) of repeats. The exit code is 1 if an update
+was traced twice.
 """
 
 from __future__ import annotations
@@ -166,12 +168,14 @@ def run_case(name: str, algo: str, repeats: int, words: list[str]) -> dict[str, 
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
     parser = parser_of(__doc__, repeats=5)
-    parser.add_argument("--case", default="", help=f"of {', '.join(CASES)}; empty: all")
-    parser.add_argument("--algo", default="qmix", help="names with commas between them")
+    parser.add_argument("--case", default="", help=f"some of {', '.join(CASES)}; empty means all")
+    parser.add_argument("--algo", default="qmix", help="names, separated by commas")
     parser.add_argument(
-        "--setting", action="append", default=[], help="name=value, of every case; repeats"
+        "--setting", action="append", default=[], help="name=value for every case; may be repeated"
     )
-    parser.add_argument("--child", action="store_true", help="one case, in this process, as JSON")
+    parser.add_argument(
+        "--child", action="store_true", help="run one case in this process and print JSON"
+    )
     asked = parser.parse_args()
     try:
         cases = chosen(asked.case, CASES, "case")

@@ -1,26 +1,28 @@
-"""Time of one update of each algorithm, and how near it is to the products it cannot do without.
+"""Times one update of each algorithm and compares it with the time of its matrix products alone.
 
   python benchmarks/update.py
   python benchmarks/update.py --algo=qmix,qtran_base --size=smac --repeats=9 --json=update.json
 
-An update is the library's own `Learner.update`: clearing of padding, live and target networks,
-loss, gradient, clipping, optimiser, target step. `in loop` is the time of one inside a compiled
-loop of several, as training does them; `per call` that of one called from Python. Batches are
-random episodes of unequal lengths with illegal actions; sizes are
+An update is the library's `Learner.update`: clearing of padding, live and target networks, loss,
+gradient, clipping, optimiser step, target update. `in loop` is the time of one update in a compiled
+loop of several, as in training; `per call` is the time of one that is called from Python. Batches
+are random episodes of unequal lengths with illegal actions. The sizes are
 
-  spread  N3 O18 S54 A5, 26 rows in time (25 steps)     smac  N8 O150 S216 A14, 121 rows
+  spread  N3 O18 S54 A5, 26 observations in time (25 steps)
+  smac    N8 O150 S216 A14, 121 observations
 
-with 32 episodes, GRU 64, mixer 32, hypernetworks 64, and each algorithm's own flagfile.
+with 32 episodes, GRU 64, mixer 32, hypernetworks 64, and each algorithm's flagfile.
 
-FLOPs are counted by hand from the layers' sizes, two for each multiply-add: a layer [n, m] over r
-rows is r n m forward; where it learns, once more for its kernel's gradient and once more for its
-input's, unless its input is data. Unrolls have N (T + 1) rows an episode, mixers and joint
-networks T. Nothing is counted twice that need not be computed twice: of QTRAN's joint network at
-the greedy actions only what depends on actions; the sum of linear maps as the map of the sum. A
-one-hot input is a look-up and counts nothing, nor do biases, activations and the optimiser.
-The floor is that count at the rate of one large float32 product, measured in the same run on the
-same threads; all sides take turns in every repeat, and numbers are medians (and ranges) of
-repeats. Exit code 1 where an update was traced more than once.
+FLOPs are counted by hand from the layers' sizes, two for each multiply-add. A layer [n, m] over r
+rows counts r n m for the forward pass; if it learns, as much again for its kernel's gradient and
+as much again for its input's gradient, unless its input is data. Unrolls have N (T + 1) rows an
+episode, mixers and joint networks T. A computation that need not be repeated counts once: of
+QTRAN's joint network at the greedy actions only what depends on actions, and a sum of linear maps
+as the map of the sum. One-hot inputs are look-ups and count nothing, and neither do biases,
+activations and the optimiser. The floor is the time of these FLOPs at the rate of one large float32
+product, which is measured in the same run on the same threads. All sides take turns in every
+repeat, and numbers are medians (and ranges) of repeats. The exit code is 1 if an update was traced
+more than once.
 """
 
 from __future__ import annotations
@@ -148,7 +150,7 @@ def flops(config: Config, spec: EnvSpec, episodes: int) -> int:
         e = config.qtran_embed
         if not again:
             count.add(steps * n, [h, e], live, data=False)  # of h_Q, actions are looked up
-            count.add(steps * n, [h, e, e], live, data=False)  # h_V and what it adds behind
+            count.add(steps * n, [h, e, e], live, data=False)  # h_V and the layers after it
             count.add(steps, [s, e], live)
         count.add(steps * n, [e, e, e, a], live, data=False)
 
@@ -307,7 +309,7 @@ def parser_of(about: str | None, repeats: int) -> argparse.ArgumentParser:
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=repeats)
-    parser.add_argument("--json", type=Path, help="where the numbers go too")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     return parser
 
 
@@ -373,8 +375,8 @@ def chosen(text: str, known: Iterable[str], what: str) -> list[str]:
 def main() -> int:
     """Measures, prints and writes; returns the exit code."""
     parser = parser_of(__doc__, repeats=7)
-    parser.add_argument("--algo", default="", help="names with commas between them; empty: all")
-    parser.add_argument("--size", default="", help="spread, smac; empty: both")
+    parser.add_argument("--algo", default="", help="names, separated by commas; empty means all")
+    parser.add_argument("--size", default="", help="spread, smac; empty means both")
     asked = parser.parse_args()
     try:
         algo_names = chosen(asked.algo, algos.REGISTRY, "algorithm")

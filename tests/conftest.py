@@ -1,5 +1,6 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
+import dataclasses
 import os
 import resource
 import sys
@@ -92,23 +93,41 @@ def main_py(capsys):
     return run
 
 
-@pytest.fixture(params=["kept", pytest.param("fresh", marks=pytest.mark.slow)])
-def builds(request, monkeypatch):
-    """Has a run resumed on the trainer that an earlier one compiled, and on one built anew.
+# Settings that no compiled function reads, and env_steps unless the learning rate decays.
+NOT_COMPILED = {
+    **{"seed": 0, "run_dir": "", "log_period_env_steps": 0, "eval_period_env_steps": 1},
+    **{"eval_episodes": 1, "checkpoint_period_seconds": 0.0, "checkpoint_period_env_steps": 0},
+}
 
-    A kept trainer starts over from its seed, as `Trainer.reset` promises.
+
+@pytest.fixture(scope="module")
+def kept_trainers():
+    """What `builds` keeps for the tests of a module."""
+    return {}
+
+
+@pytest.fixture(params=["kept", pytest.param("fresh", marks=pytest.mark.slow)])
+def builds(request, monkeypatch, kept_trainers):
+    """Trains and resumes with trainers that earlier runs compiled; "fresh": compiles each anew.
+
+    A kept trainer starts over, as `Trainer.reset` promises.
     """
-    kept = {}
 
     def build(task):
-        key = repr((task.config, task.spec))
-        if request.param == "fresh" or key not in kept:
-            kept[key] = Trainer(task)
-        kept[key].reset(task.config.seed)
-        return kept[key]
+        config = dataclasses.replace(task.config, **NOT_COMPILED)
+        if config.learning_rate_decay == "none":
+            config = dataclasses.replace(config, env_steps=1)
+        key = (config, task.spec)
+        if key not in kept_trainers:
+            kept_trainers[key] = Trainer(task)
+        trainer = kept_trainers[key]
+        trainer.task, trainer.config, trainer.algorithm.config = task, task.config, task.config
+        trainer.reset(task.config.seed)
+        return trainer
 
-    for module in (lifecycle, opening):
-        monkeypatch.setattr(module, "Trainer", build)
+    if request.param == "kept":
+        for module in (lifecycle, opening):
+            monkeypatch.setattr(module, "Trainer", build)
 
 
 @pytest.fixture

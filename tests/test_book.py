@@ -70,7 +70,7 @@ def test_wrong_commands_are_found(tmp_path, monkeypatch):
         "Run `python main.py\n--algo=vdn` first.\n\n```sh\npython main.py --lr=1  # a comment\n"
         "make train ARGS='--algo=qmx'\npython main.py --algo=<name>\n```\n"
     )
-    lines = [" ".join(command.words) for command in commands.find(page)]
+    lines = [" ".join(command.parts) for command in commands.find(page)]
     assert lines == [
         "python main.py --lr=1",
         "make train ARGS=--algo=qmx",

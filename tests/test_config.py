@@ -123,7 +123,8 @@ def test_a_flagfile_that_is_no_text_is_one_line(tmp_path):
 def test_a_batch_larger_than_the_replay_is_refused_and_none_counts_as_not_given():
     with pytest.raises(UserError, match="more than the replay holds"):
         resolve.resolve({"batch_episodes": 64, "buffer_episodes": 63})
-    assert resolve.resolve({"run_dir": None}).run_dir == ""
+    assert resolve.resolve({"run_dir": None, "env": None, "algo": None}) == resolve.resolve({})
+    assert resolve.resolve({"env": "x" * 300}).env == "x" * 300  # whose flagfiles cannot exist
 
 
 @pytest.mark.parametrize(

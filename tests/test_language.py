@@ -13,10 +13,12 @@ from tfmix import cli
 from tfmix.config.schema import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
-# Patterns, relative to the repository. Add `tfmix/utils/*.py` here once its texts are plain.
+# Patterns, relative to the repository. Add a folder of tfmix here once its texts are plain.
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md"]
 FLAGFILES = ["flags/*/*.flags"]
-CODE = ["benchmarks/book.py", "benchmarks/commands.py", "benchmarks/figures.py"]
+CODE = ["benchmarks/*.py"]
+CODE += ["tfmix/errors.py", "tfmix/utils/*.py", "tfmix/training/*.py", "tfmix/runs/*.py"]
+CODE += ["tfmix/integrations/**/*.py"]
 # What is found by a pattern, and what to write for it.
 INSTEAD = {
     r"\bbehind\b": "after, below",

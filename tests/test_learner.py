@@ -82,7 +82,7 @@ def test_reset_starts_over_exactly(spec, config, batch):
     found = []
     for _ in range(2):
         learner.algorithm.init_weights(tf.constant([1, 2]))
-        learner.reset()
+        learner.clear()
         learner.reward_scale.observe(batch.reward, batch.mask)
         for i in range(3):
             learner.update(batch, at(i), RATE)
@@ -276,6 +276,6 @@ def test_rewards_far_from_zero_that_differ_at_every_step_have_no_floor():
         seen.append(reward.astype(np.float64))
         wanted = (seen[-1] - np.mean(seen)) / np.std(seen)
         np.testing.assert_allclose(scale.apply(tf.constant(reward)), wanted, rtol=1e-5, atol=1e-6)
-    scale.reset()
+    scale.clear()
     scale.observe(tf.constant([[1.0, 3.0]]), tf.ones([1, 2]))
     np.testing.assert_array_equal(scale.apply(tf.constant([1.0, 3.0])), [-1.0, 1.0])

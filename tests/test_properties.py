@@ -127,10 +127,11 @@ def choices(draw):
 @given(choices(), st.sampled_from([0.0, 0.3, 1.0]), seeds)
 def test_select_actions_never_takes_an_illegal_action(drawn, epsilon, seed):
     q, legal = drawn
-    action = both(ops.select_actions, q, legal, tf.constant(epsilon), tf.constant([seed, 1]))
-    assert np.take_along_axis(legal.numpy(), action[..., None], -1).all()
-    if epsilon == 0:
-        np.testing.assert_array_equal(action, both(ops.legal_argmax, q, legal))
+    for function in (ops.select_actions, COMPILED[ops.select_actions]):  # XLA draws others
+        action = function(q, legal, tf.constant(epsilon), tf.constant([seed, 1])).numpy()
+        assert np.take_along_axis(legal.numpy(), action[..., None], -1).all()
+        if epsilon == 0:
+            np.testing.assert_array_equal(action, ops.legal_argmax(q, legal))
 
 
 @examples(40)
@@ -259,8 +260,8 @@ def test_seeds_of_reads_any_text_or_raises_user_error(text):
 SPEC = EnvSpec("test", 2, 3, 1, 1, 2, (3, 3))
 
 
-@examples(25)
-@given(st.integers(1, 3), st.integers(1, 7), st.lists(st.sampled_from("aaaac"), max_size=12))
+@examples(12)
+@given(st.integers(1, 3), st.integers(1, 7), st.lists(st.sampled_from("aaaac"), max_size=8))
 def test_replay_holds_and_draws_what_a_list_of_the_last_episodes_holds(n_envs, capacity, calls):
     replay, held, number = EpisodeReplay(SPEC, n_envs, capacity), [], 0
     batch = make_batch(SPEC, lengths=(2,) * n_envs)

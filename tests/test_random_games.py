@@ -91,7 +91,8 @@ def reached(algo, shape, payoffs, settings=()):
 
 def test_qtran_alt_finds_the_optimum_beside_an_agent_of_one_action():
     """L_nopt-min of the third agent would ask for equality at all nine joint actions."""
-    (found,), trainer = reached("qtran_alt", "3x3x1", [QTRAN_GAME[None, ..., None]])
+    payoff = QTRAN_GAME[None, ..., None]
+    (found,), trainer = reached("qtran_alt", "3x3x1", [payoff], ["--env_steps=12000"])
     assert found == 8.0
     trainer.train_until(trainer.env_steps() + 400)
     losses = trainer.take_means()
@@ -99,10 +100,9 @@ def test_qtran_alt_finds_the_optimum_beside_an_agent_of_one_action():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "algo,shape", [("qtran_alt", "4x4x4"), ("qtran_base", "4x4x4"), ("cw_qmix", "4x4x4")]
-)
-def test_three_agents_find_lone_optima(algo, shape):
-    games = [suite.draw(Cell(algo, shape, 1), "lone", number) for number in range(4)]
-    found, _ = reached(algo, shape, [payoff for payoff, _ in games])
+@pytest.mark.parametrize("algo", ["qtran_alt", "qtran_base", "cw_qmix"])
+def test_three_agents_find_lone_optima(algo):
+    """Not with the paper's (7), with PyMARL's weight of L_nopt, or with alpha 0.1."""
+    games = [suite.draw(Cell(algo, "4x4x4", 1), "lone", number) for number in range(4)]
+    found, _ = reached(algo, "4x4x4", [payoff for payoff, _ in games])
     assert sum(f > best - suite.CLOSE for f, (_, best) in zip(found, games, strict=True)) >= 3

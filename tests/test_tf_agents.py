@@ -348,7 +348,7 @@ def test_agent_trains_like_the_learner_on_what_a_driver_collected(name, algo):
     trained = [v.numpy() for v in variables]
 
     algorithm.init_weights(tf.constant([3, 0]))
-    learner.reset()
+    learner.clear()
     agent.observe(frames)  # all that was collected, before the first update
     for i, (rows, info) in enumerate(zip(batches, infos, strict=True)):
         terminated = np.zeros([2, length - 1], np.float32)
@@ -590,7 +590,7 @@ def test_the_agent_learns_from_the_replays_dataset_what_the_learner_does():
     for found, wanted in zip(episodes_from_trajectory(items), episode, strict=True):
         np.testing.assert_array_equal(found, wanted)
     algorithm.init_weights(tf.constant([3, 0]))
-    agent.learner.reset()
+    agent.learner.clear()
     metrics, _ = agent.learner.update(episode, tf.constant(0, tf.int64), tf.constant(5e-4))
     assert float(metrics["loss"]) == loss > 0
     for found, wanted in zip(trained, algorithm.live.variables, strict=True):

@@ -1,20 +1,20 @@
-"""What a user is told in one line, and the exit code of a run that was stopped."""
+"""Defines the errors that are reported in one line, and the exit code of a stopped run."""
 
 from __future__ import annotations
 
-# main.py's exit code for a training or benchmark that Ctrl-C or SIGTERM stopped, all saved. A code
-# apart from 130 and 143, which a shell reports for a process that a signal ended: there, what came
-# after the last checkpoint is lost.
+# main.py's exit code for a training or benchmark that Ctrl-C or SIGTERM stopped and that saved
+# everything. It differs from 130 and 143, which a shell reports for a process that a signal ended
+# and that lost everything after its last checkpoint.
 STOPPED = 3
 
 
 class UserError(Exception):
-    """A wrong request: one line that says what is wrong and what to do."""
+    """Wrong request; its message is one line that says what is wrong and what to do."""
 
 
 class RunFailedError(RuntimeError):
-    """A run that was rightly asked for and could not go on."""
+    """Failure of a run whose request was right."""
 
 
 class StoppedError(RunFailedError):
-    """A benchmark that Ctrl-C or SIGTERM stopped; what its runs learned is saved."""
+    """Stop of a benchmark by Ctrl-C or SIGTERM; its runs have saved everything."""

@@ -26,15 +26,15 @@ class Algorithm(tf.Module, abc.ABC):
     attributes of its networks or at the rank of their outputs.
 
     Attributes:
-      settings: the settings that the subclass reads beside those of `settings_read`
-        which all algorithms share.
+      settings: the settings that the subclass reads in addition to those that all
+        algorithms share, see `settings_read`.
       has_mixer: whether `live.mixer` makes the team's value from the agents' values.
       critic: what else values joint actions. `joint`: `live.joint` has one value for a joint
-        action, [B, T]. `counterfactual`: `live.joint` has one for each agent's own
-        actions beside the others' chosen ones, [B, T, N, A]. `central`:
+        action, [B, T]. `counterfactual`: `live.joint` has one for each action of each
+        agent, with the other agents' actions as chosen, [B, T, N, A]. `central`:
         `live.central_agent` and `live.central_mixer`. Otherwise `none`.
-      value_per_agent: whether the value that the TD error is of has one number for each
-        agent, [B, T, N], instead of one for the team, [B, T].
+      value_per_agent: whether there is one TD error for each agent, [B, T, N], instead of
+        one for the team, [B, T].
       spec: the task's shape.
       config: the settings.
       live: the networks that learn; `live.agent` is the decentralised policy.

@@ -20,7 +20,7 @@ MOST_FLAGFILES = 100
 
 
 def define_flags(values: flags.FlagValues) -> flags.FlagValues:
-    """Makes an absl flag of every setting in `values`."""
+    """Make an absl flag of every setting in `values`."""
     for name, field in FIELDS.items():
         kind, default, meta = TYPES[name], field.default, field.metadata
         text = meta["help"] + (f" [{meta['unit']}]" if meta["unit"] else "")
@@ -85,7 +85,7 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[str]:
 
 
 def expand_flagfiles(arguments: Iterable[str]) -> list[str]:
-    """Puts what is in --flagfile files first, so that what was typed wins over it.
+    """Put what is in --flagfile files first, so that what was typed wins over it.
 
     Raises:
       UserError: a flagfile that cannot be read.
@@ -104,7 +104,7 @@ def expand_flagfiles(arguments: Iterable[str]) -> list[str]:
 
 
 def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> dict[str, Any]:
-    """Reads command-line words, flagfiles included, and returns what they set.
+    """Read command-line words, flagfiles included, and returns what they set.
 
     Args:
       arguments: words such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,8 @@ def flagfiles_for(algo: str, env: str) -> list[Path]:
     words = list(dict.fromkeys(words))
     names = [*(f"env/{w}" for w in words), f"algo/{algo}", *(f"env/{w}.{algo}" for w in words)]
     files = [FLAGS_FOLDER / f"{name}.flags" for name in names]
-    return [file for file in files if file.is_file()]
+    # Path.is_file raises OSError if a name is too long.
+    return [file for file in files if os.path.isfile(file)]  # noqa: PTH113
 
 
 def resolve(settings: Mapping[str, Any]) -> Config:
@@ -44,7 +46,8 @@ def resolve(settings: Mapping[str, Any]) -> Config:
     Raises:
       UserError: a setting that does not exist or does not fit.
     """
-    files = flagfiles_for(settings.get("algo", Config.algo), settings.get("env", Config.env))
+    named = {name: str(value) for name, value in settings.items() if value is not None}
+    files = flagfiles_for(named.get("algo", Config.algo), named.get("env", Config.env))
     below = parse(f"--flagfile={file}" for file in files)
     above = parse(as_flags(settings))
     found = {name: value for name, value in {**below, **above}.items() if name in FIELDS}
@@ -88,7 +91,7 @@ def env_arguments(config: Config) -> dict[str, Any]:
 
 
 def from_dict(stored: Mapping[str, Any]) -> Config:
-    """Returns the configuration of a run folder's run.json.
+    """Return the configuration of a run folder's run.json.
 
     A setting that it lacks is as it was before the setting existed, so that a
     resumed run trains as it began.

@@ -1,1 +1,1 @@
-"""Faces of tfmix for other libraries."""
+"""Offers tfmix through the interfaces of other libraries."""

@@ -120,7 +120,7 @@ def _scan(
       step: returns the next carry and `outputs` tensors [M, H].
       carry: the first carry, tensors of any shape.
       rows: tensors [T, M, H].
-      outputs: the number of tensors that a step returns beside the carry.
+      outputs: the number of tensors that a step returns in addition to the carry.
       backward: from the last t to the first.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Runs as folders: what is written there, read, resumed and exported."""
+"""Writes, reads, resumes and exports run folders."""

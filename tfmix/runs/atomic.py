@@ -1,4 +1,4 @@
-"""Writes a folder whole or not at all."""
+"""Writes a folder atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfmix.utils import files
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the list of a folder's files, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -22,18 +22,23 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
-    """Lets a folder be written as `spare`, then flushes it and renames it to `final`.
+    """Create a folder `spare` to write into, then flush it and rename it to `final`.
 
-    What is there by either name is removed, and of a link the link alone.
+    Anything that has one of these names is replaced. If it is a link, the link is removed
+    and not its target.
+
+    Args:
+      spare: the folder that the caller fills.
+      final: its name afterwards.
 
     Raises:
-      OSError: it cannot be written (TensorFlow's own errors included); `spare`
-        is gone, and `final` is as it was.
+      OSError: the folder cannot be written (TensorFlow's errors included). `spare` is
+        removed then, and `final` is unchanged.
     """
-    import tensorflow as tf  # here: what only looks for checkpoints starts without it
+    import tensorflow as tf  # here, because looking for checkpoints needs no TensorFlow
 
     try:
-        files.remove(spare)  # of a process that was killed
+        files.remove(spare)  # a killed process may have left it
         spare.mkdir(parents=True)
         yield
         for path in (*spare.rglob("*"), spare):
@@ -41,14 +46,14 @@ def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
         replaced = spare.with_name(f"{spare.name}-replaced")
         files.remove(replaced)
         with contextlib.suppress(FileNotFoundError):
-            final.rename(replaced)  # to delete it takes longer, and there is none meanwhile
+            final.rename(replaced)  # deleting takes longer, and `final` must not be missing long
         spare.rename(final)
         _flush(final.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
         with contextlib.suppress(OSError):
-            files.remove(spare)  # its disk space is for what is still to be written
+            files.remove(spare)  # frees the disk for what is still to be written
         if isinstance(error, OSError):
             raise
-        first = str(error.message).partition("\n")[0]
-        raise OSError(None, first.rpartition("; ")[2]) from error  # without the file's name
+        line = str(error.message).partition("\n")[0]
+        raise OSError(None, line.rpartition("; ")[2]) from error  # the reason, not the file's name

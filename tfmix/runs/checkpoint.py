@@ -1,9 +1,10 @@
-"""Checkpoints: every tensor, and a manifest with the rest and checksums.
+"""Writes and reads checkpoints: all tensors, and a manifest with progress and checksums.
 
-Each is a folder `checkpoints/<env_steps>`, written beside, flushed to the disk
-and renamed into place, so that a folder of that name is whole. The last three
-are kept. Nothing that is read is unpickled or evaluated, and TensorFlow reads
-only regular files that the manifest names and whose sums fit."""
+A checkpoint is a folder `checkpoints/<env_steps>`. It is written under another name,
+flushed to the disk and renamed, so that a folder of that name is complete. The last
+three are kept. Nothing is unpickled or evaluated. TensorFlow reads only regular files
+that the manifest names and whose checksums match.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +28,18 @@ if TYPE_CHECKING:
     import tensorflow as tf
 KEEP = 3
 MANIFEST = "manifest.json"
-# 1 had no sums since the last row: those checkpoints stood at a row, where they are 0.
-# 2 had actions as int32 in the replay, and what is true or false as float32.
-# 3 had no smallest and largest of the rewards, which the floor of their deviation is made of.
+# Format 1 lacks the metric accumulator, which was always zero when it was written.
+# Format 2 stores actions of the replay as int32, and true or false as float32.
+# Format 3 lacks the smallest and the largest reward, from which `RewardScale` computes a floor.
 FORMAT = 4
-# The files that TensorFlow writes, and reads again: an index and the data, in parts.
+# The files that TensorFlow writes and reads: an index, and the data in one or more files.
 TENSORS = re.compile(r"tensors\.(index|data-[0-9]{5}-of-[0-9]{5})")
-MOST_SECONDS = 1e10  # 300 years
-MOST_DIGITS = 19  # of env steps, an int64
+MAX_SECONDS = 1e10  # 300 years
+MAX_DIGITS = 19  # of env steps, an int64
 
 
 def _sha256(file: Path) -> str:
+    """Return the SHA-256 of a regular file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with files.open_regular(file) as stream:
         while block := stream.read(1 << 20):
@@ -46,25 +48,25 @@ def _sha256(file: Path) -> str:
 
 
 def _text(manifest: dict[str, Any]) -> str:
-    """Returns a manifest as it is written: with its own checksum, in one fixed form."""
+    """Return the text of a manifest: sorted JSON with a checksum of the rest in it."""
     body = json.dumps(manifest, indent=1, sort_keys=True)
     own = hashlib.sha256(body.encode()).hexdigest()
     return json.dumps({**manifest, "manifest_sha256": own}, indent=1, sort_keys=True) + "\n"
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """Reads a checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
+    """Read a checkpoint's manifest: `format`, `env_steps`, `seconds` and `sha256` by file.
 
     Raises:
-      UserError: it is whole, and of a newer tfmix.
-      ValueError: it is damaged, or not this checkpoint's.
+      UserError: a newer tfmix wrote it.
+      ValueError: it is damaged, or belongs to another checkpoint.
       OSError: it cannot be read.
     """
     written = files.read_text(checkpoint / MANIFEST)
     manifest = files.read_json(written)
     if not isinstance(manifest, dict):
         raise ValueError(f"{MANIFEST} is damaged")
-    if set(manifest) == {"env_steps", "seconds", "sha256"}:  # had no checksum of its own
+    if set(manifest) == {"env_steps", "seconds", "sha256"}:  # format 1 has no checksum of itself
         manifest = {"format": 1, **manifest}
     else:
         manifest.pop("manifest_sha256", None)
@@ -77,22 +79,22 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
 
 def _check_manifest(manifest: dict[str, Any], name: str) -> None:
-    """Raises ValueError where a manifest is not that of the checkpoint `name`."""
-    env_steps, sums = manifest.get("env_steps"), manifest.get("sha256")
+    """Raise ValueError if a manifest is not one of the checkpoint `name`."""
+    env_steps, digests = manifest.get("env_steps"), manifest.get("sha256")
     seconds: Any = manifest.get("seconds")
     if type(env_steps) is not int or name != str(env_steps):
         raise ValueError(f"{MANIFEST} is of another checkpoint: its env_steps are not {name}")
-    if type(seconds) not in (int, float) or not 0 <= seconds < MOST_SECONDS:
-        raise ValueError(f"{MANIFEST} is damaged: its seconds are no time")
-    if not sums or not isinstance(sums, dict):
+    if type(seconds) not in (int, float) or not 0 <= seconds < MAX_SECONDS:
+        raise ValueError(f"{MANIFEST} is damaged: its seconds are not a duration")
+    if not digests or not isinstance(digests, dict):
         raise ValueError(f"{MANIFEST} is damaged: it names no files")
-    for file, digest in sums.items():
+    for file, digest in digests.items():
         if not TENSORS.fullmatch(file) or not isinstance(digest, str):
-            raise ValueError(f"{MANIFEST} is damaged: {file[:40]!r} is no file of a checkpoint")
+            raise ValueError(f"{MANIFEST} is damaged: {file[:40]!r} is not a file of a checkpoint")
 
 
 def saved(folder: Path) -> list[Path]:
-    """Returns the checkpoints below `folder`, oldest first."""
+    """Return the checkpoints below `folder`, oldest first."""
     if not folder.is_dir():
         return []
     names = (
@@ -100,7 +102,7 @@ def saved(folder: Path) -> list[Path]:
         for p in folder.iterdir()
         if p.name.isdecimal()
         and p.name.isascii()
-        and len(p.name) <= MOST_DIGITS
+        and len(p.name) <= MAX_DIGITS
         and p.name == str(int(p.name))
     )
     return sorted(names, key=lambda p: int(p.name))
@@ -113,21 +115,21 @@ def save(
     seconds: float,
     counts: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
-    """Writes a checkpoint and drops the oldest ones.
+    """Write a checkpoint and remove the oldest ones.
 
-    One of the same env_steps and counts that is whole is left as it is: it
+    A complete checkpoint of the same env_steps and counts is kept as it is, because it
     holds the same state.
 
     Args:
       folder: the run's `checkpoints`.
-      tensors: everything the future depends on.
-      env_steps: where the run is; names the checkpoint.
-      seconds: time spent on the run so far.
-      counts: what else tells one state of the run from another, by name; kept in
-        the manifest, see `count_of`.
+      tensors: all variables on which the rest of the run depends.
+      env_steps: the run's env steps; they name the checkpoint.
+      seconds: time spent on the run.
+      counts: further numbers by name that distinguish states of the run at the same
+        env steps; the manifest holds them, see `count_of`.
 
     Raises:
-      OSError: it cannot be written; those before it are as they were.
+      OSError: it cannot be written; earlier checkpoints are unchanged.
     """
     final, spare = folder / str(env_steps), folder / ".writing"
     if final.exists() and not verify(final):
@@ -136,26 +138,26 @@ def save(
             return
     with whole_or_nothing(spare, final):
         tensors.write(str(spare / "tensors"))
-        sums = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
+        digests = {p.name: _sha256(p) for p in sorted(spare.iterdir())}
         about = {"format": FORMAT, "env_steps": env_steps, "seconds": seconds, **counts}
-        (spare / MANIFEST).write_text(_text({**about, "sha256": sums}))
+        (spare / MANIFEST).write_text(_text({**about, "sha256": digests}))
     for old in saved(folder)[:-KEEP]:
         files.remove(old)
 
 
 def verify(checkpoint: Path) -> str:
-    """Says what is wrong with a checkpoint's files; returns an empty string where nothing is.
+    """Return what is wrong with a checkpoint's files, or an empty string.
 
-    Each file is read once, and only those that TensorFlow will read.
+    Only the files that TensorFlow will read are read, each of them once.
     """
     try:
         if (kind := files.kind_of(os.lstat(checkpoint))) != "a folder":
             return f"it is {kind or 'a file'}, not a folder"
-        sums = read_manifest(checkpoint)["sha256"]
-        there = {p.name for p in checkpoint.iterdir() if p.name.startswith("tensors")}
-        if unknown := there - set(sums):
+        digests = read_manifest(checkpoint)["sha256"]
+        existing = {p.name for p in checkpoint.iterdir() if p.name.startswith("tensors")}
+        if unknown := existing - set(digests):
             return text.clean(f"{MANIFEST} does not name {min(unknown)}")
-        for name, digest in sums.items():
+        for name, digest in digests.items():
             if _sha256(checkpoint / name) != digest:
                 return f"{name} is damaged"
     except FileNotFoundError as error:
@@ -167,26 +169,26 @@ def verify(checkpoint: Path) -> str:
     return ""
 
 
-def _check_memory(checkpoint: Path) -> None:
-    """Raises UserError where a checkpoint's tensors are larger than the memory there is."""
+def _check_tensors_fit(checkpoint: Path) -> None:
+    """Raise UserError if a checkpoint's tensors are larger than the available memory."""
     size = 0
     with contextlib.suppress(OSError):
         size = sum(p.lstat().st_size for p in checkpoint.iterdir() if TENSORS.fullmatch(p.name))
-    memory.check_memory(size, f"checkpoint {checkpoint}", "end what else takes memory")
+    memory.check_memory(size, f"checkpoint {checkpoint}", "end other programs that take memory")
 
 
 def latest(folder: Path) -> Path | None:
-    """Returns the newest whole checkpoint, None where the run has none yet.
+    """Return the newest undamaged checkpoint, or None if the run has no checkpoint yet.
 
-    Newer ones that are damaged are named on standard error, the first three.
+    The first three newer ones that are damaged are reported on standard error.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged; or one is of a
-        newer tfmix, or does not fit into memory.
+      UserError: all checkpoints are damaged, a newer tfmix wrote one, or one does not fit
+        into memory.
     """
     candidates = saved(folder)
     for number, checkpoint in enumerate(reversed(candidates)):
-        _check_memory(checkpoint)
+        _check_tensors_fit(checkpoint)
         fault = verify(checkpoint)
         if not fault:
             return checkpoint
@@ -194,21 +196,21 @@ def latest(folder: Path) -> Path | None:
             tell(f"tfmix: checkpoint {checkpoint} cannot be used ({fault}); trying the one before")
     if candidates:
         raise UserError(
-            f"no checkpoint in {folder} is whole: delete that folder and --mode=resume starts "
-            "the run again with its seed"
+            f"all checkpoints in {folder} are damaged: delete that folder, and --mode=resume "
+            "starts the run again with the same seed"
         )
     return None
 
 
 def restore_part(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
-    """Reads some of a checkpoint's tensors, all of `tensors`.
+    """Read those tensors of a checkpoint that `tensors` has.
 
     Args:
       checkpoint: one of `saved`.
-      tensors: a part of what `save` was given, whose types no format has changed.
+      tensors: some of the variables that `save` wrote, of the same type in all formats.
 
     Raises:
-      UserError: the checkpoint is of other networks or another task.
+      UserError: the checkpoint belongs to other networks or to another task.
     """
     with _fitting(checkpoint):
         path = str(checkpoint / "tensors")
@@ -220,40 +222,40 @@ def restore_part(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
 
 @contextlib.contextmanager
 def _fitting(checkpoint: Path) -> Iterator[None]:
-    """Turns the many kinds of errors of TensorFlow's reader into a UserError."""
+    """Raise any error of TensorFlow's reader, which has many kinds, as a UserError."""
     try:
         yield
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"checkpoint {checkpoint} does not fit this run's settings: {text.clean(first)}"
+            f"checkpoint {checkpoint} does not fit this run's settings: {text.clean(line)}"
         ) from error
 
 
 def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
-    """Reads a checkpoint into `tensors`.
+    """Read a checkpoint into `tensors`.
 
     Args:
-      checkpoint: one of `saved` that `verify` finds whole.
-      tensors: the like of what `save` was given.
+      checkpoint: one of `saved` in which `verify` finds no fault.
+      tensors: the same variables that `save` wrote.
 
     Raises:
-      UserError: the checkpoint is of other networks or another task.
+      UserError: the checkpoint belongs to other networks or to another task.
     """
     with _fitting(checkpoint):
         path = str(checkpoint / "tensors")
         _check_index(path)
-        number = read_manifest(checkpoint)["format"]
-        if number == FORMAT:
+        written = read_manifest(checkpoint)["format"]
+        if written == FORMAT:
             tensors.read(path).assert_consumed()
-        elif number == 3:
+        elif written == 3:
             _as_format_3(tensors).read(path).assert_consumed()
         else:
             _restore_older(path, tensors)
 
 
 def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
-    """Returns the same variables without those that checkpoints of format 3 lack."""
+    """Return the same variables without those that format 3 lacks."""
     import tensorflow as tf
 
     parts = {name: part for name, part in vars(tensors).items() if not name.startswith("_")}
@@ -263,10 +265,10 @@ def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
 
 
 def _check_index(path: str) -> None:
-    """Raises ValueError if an index asks for more numbers than its data files hold.
+    """Raise ValueError if an index asks for more bytes than the data files hold.
 
-    It may name the same bytes for many tensors, all of which are in memory at
-    once when they are read.
+    A forged index may name the same bytes for many tensors, which would all be in memory
+    at the same time.
     """
     import tensorflow as tf
 
@@ -279,11 +281,11 @@ def _check_index(path: str) -> None:
     )
     held = sum(p.stat().st_size for p in Path(path).parent.iterdir() if TENSORS.fullmatch(p.name))
     if asked > held:
-        raise ValueError("its index asks for more than its data files hold")
+        raise ValueError("its index asks for more bytes than its data files hold")
 
 
 def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
-    """Reads tensors of format 1 or 2; what has another type there is cast."""
+    """Read tensors of format 1 or 2, and cast those that have another type there."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(path)
@@ -298,11 +300,11 @@ def _restore_older(path: str, tensors: tf.train.Checkpoint) -> None:
 
 
 def seconds_of(checkpoint: Path) -> float:
-    """Returns the seconds that the run had taken when `checkpoint` was written."""
+    """Return the seconds that the run had taken when `checkpoint` was written."""
     return float(read_manifest(checkpoint)["seconds"])
 
 
 def count_of(checkpoint: Path, name: str) -> int | None:
-    """Returns a count that `save` was given, None in a checkpoint that has none of that name."""
+    """Return the count of that name in a checkpoint's manifest, or None if it has no such."""
     found = read_manifest(checkpoint).get(name)
     return found if type(found) is int else None

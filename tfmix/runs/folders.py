@@ -1,4 +1,4 @@
-"""Run folders: how they are named and what their run.json says."""
+"""Names, reads, checks and locks run folders."""
 
 from __future__ import annotations
 
@@ -20,16 +20,22 @@ from tfmix.utils import files, text
 
 FORMAT = 1  # of run.json
 LOCK = ".lock"
-MOST_NAME = 500  # characters of a task's name, which is printed
+MAX_NAME = 500  # characters of a task's name, which is printed
 
 
 def safe(name: str) -> str:
-    """`name` as a part of a path: characters outside of A-Z a-z 0-9 . _ - become _."""
+    """Return `name` as a part of a path: characters outside of A-Z a-z 0-9 . _ - become _."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
 class RunFile(NamedTuple):
-    """A run.json: the settings, the task, and all of it as it stands there."""
+    """Contents of a run.json.
+
+    Attributes:
+      config: the settings.
+      spec: the task's shape.
+      about: the whole JSON object.
+    """
 
     config: Config
     spec: EnvSpec
@@ -37,10 +43,10 @@ class RunFile(NamedTuple):
 
 
 def _spec_of(stored: dict[str, Any]) -> EnvSpec:
-    """Returns a task's shape as run.json holds it.
+    """Return the task's shape that run.json holds.
 
     Raises:
-      ValueError, KeyError, TypeError, AttributeError: it is none.
+      ValueError, KeyError, TypeError, AttributeError: it is not a valid shape.
     """
     fields = {f.name: str(f.type) for f in dataclasses.fields(EnvSpec)}
     spec = {name: value for name, value in stored.items() if name in fields}
@@ -60,13 +66,16 @@ def _spec_of(stored: dict[str, Any]) -> EnvSpec:
 
 
 def _check_name(what: str, name: str) -> None:
-    """Raises ValueError where a name cannot be printed as it is."""
-    if not name.isprintable() or len(name) > MOST_NAME:
-        raise ValueError(f"the task's {what} is {text.clean(name, 60)}, which is no name")
+    """Raise ValueError if a name is not printable or too long."""
+    if not name.isprintable() or len(name) > MAX_NAME:
+        raise ValueError(
+            f"the task's {what} is {text.clean(name, 60)}, which is not printable or has more "
+            f"than {MAX_NAME} characters"
+        )
 
 
 def read(folder: str | os.PathLike[str]) -> RunFile:
-    """Reads the run.json of a run folder.
+    """Read the run.json of a run folder.
 
     Raises:
       UserError: there is no run, or its run.json cannot be read.
@@ -91,17 +100,18 @@ def read(folder: str | os.PathLike[str]) -> RunFile:
 
 
 def refuse_links(folder: Path, to_write: bool = False) -> None:
-    """Refuses a folder in which something is not a plain file or folder.
+    """Refuse a run folder that holds anything but regular files and folders.
 
-    A symbolic link may lead to anything else's file, and to open a pipe may
-    wait for ever. The folder itself may be a link.
+    A symbolic link may lead to a file outside of the folder, and opening a pipe may
+    block for ever. The folder itself may be a link.
 
     Args:
-      folder: a run's.
-      to_write: refuse hard links too, through which a file elsewhere would be written.
+      folder: the run folder.
+      to_write: refuse hard links too, because writing through one changes a file that
+        also exists elsewhere.
 
     Raises:
-      UserError: there is one; the first by name is named.
+      UserError: the folder holds one; the message names the first in the order of names.
     """
     use = "resumed" if to_write else "opened"
     found: dict[Path, str] = {}
@@ -109,12 +119,14 @@ def refuse_links(folder: Path, to_write: bool = False) -> None:
         for path, about in files.entries(folder):
             kind = files.kind_of(about)
             if kind == "a symbolic link":
-                advice = f"a run is not {use} through one: put what it leads to in its place"
+                advice = f"a run is not {use} through one: replace it by what it leads to"
                 found[path] = f"{kind}, and {advice}"
             elif kind and kind != "a folder":
-                found[path] = f"{kind}, and no run has one: remove it"
+                found[path] = f"{kind}, which no run has: remove it"
             elif to_write and not kind and about.st_nlink > 1:
-                found[path] = f"a hard link, and a run is not {use} through one: put a copy there"
+                found[path] = (
+                    f"a hard link, and a run is not {use} through one: replace it by a copy"
+                )
     except OSError as error:
         raise UserError(f"cannot read {error.filename or folder}: {error.strerror}") from error
     if found:
@@ -123,11 +135,15 @@ def refuse_links(folder: Path, to_write: bool = False) -> None:
 
 
 def is_finished(folder: Path, env_steps: int) -> bool:
-    """Returns whether a run came to its end at `env_steps`: trained, saved and exported.
+    """Return whether a run has finished at `env_steps`: trained, saved and exported.
 
-    A training writes into run.json where it ended once its export is made. A
-    folder of an earlier tfmix lacks that: there the export must be newer than the
-    last checkpoint, for --mode=export makes one of an unfinished run too.
+    A training writes `finished` into run.json after its export. Folders of an earlier
+    tfmix lack it. In these the export must be newer than the last checkpoint, because
+    --mode=export also exports an unfinished run.
+
+    Args:
+      folder: the run folder.
+      env_steps: the env steps at which the run ends.
     """
     export, newest = folder / "export", _newest(folder / "checkpoints")
     if not newest or newest[1] < env_steps or not export.is_dir():
@@ -142,7 +158,7 @@ def is_finished(folder: Path, env_steps: int) -> bool:
 
 
 def _newest(checkpoints: Path) -> tuple[Path, int] | None:
-    """The newest checkpoint that has a manifest and its files, and the manifest's env steps."""
+    """Return the newest checkpoint with a manifest and all of its files, and its env steps."""
     for found in reversed(checkpoint.saved(checkpoints)):
         with contextlib.suppress(OSError, ValueError, RecursionError, UserError):
             manifest = checkpoint.read_manifest(found)
@@ -154,17 +170,17 @@ def _newest(checkpoints: Path) -> tuple[Path, int] | None:
 
 @contextlib.contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[int]:
-    """Holds a folder, which is made where there is none; yields the lock's file descriptor.
+    """Lock a folder, which is created if it does not exist; yield the lock's file descriptor.
 
-    Processes that inherit it hold the folder too. A lock ends with the last of
-    its processes, however they end.
+    Processes that inherit the descriptor hold the lock too. The system releases the lock
+    when the last of them ends, for whatever reason.
 
     Args:
-      folder: a run's, or a benchmark's.
-      in_use: who may be there, for the error.
+      folder: the folder of a run or of a benchmark.
+      in_use: for the error, who may hold the lock and what to do.
 
     Raises:
-      UserError: another process holds it, or it cannot be written.
+      UserError: another process holds the lock, or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +200,7 @@ def locked(folder: Path, in_use: str) -> Iterator[int]:
 
 
 def _is_still(path: Path, handle: int) -> bool:
-    """Whether `path` names the file or folder that is open as `handle`."""
+    """Return whether `path` names the file or folder that is open as `handle`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(handle))
     except OSError:
@@ -192,13 +208,13 @@ def _is_still(path: Path, handle: int) -> bool:
 
 
 class FolderGuard:
-    """A run's folder and its lock as they are now, to notice when others take their names.
+    """Guard that notices when a run's folder or its lock is removed or replaced.
 
-    Both are kept open: the system gives a number of a file that is gone to
-    another one, but not while it is open.
+    It keeps both open. Otherwise the system could give their inode numbers to new files,
+    which would look like the old ones.
 
     Args:
-      folder: the run's.
+      folder: the run folder.
 
     Raises:
       OSError: the folder cannot be opened.
@@ -207,21 +223,21 @@ class FolderGuard:
     def __init__(self, folder: Path):
         self._folder = folder
         self._open = {folder: os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}
-        with contextlib.suppress(FileNotFoundError):  # a session that nobody locked
+        with contextlib.suppress(FileNotFoundError):  # a session without a lock
             self._open[folder / LOCK] = os.open(
                 folder / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             )
 
-    def check(self) -> None:
-        """Raises RunFailedError where the folder or its lock is gone or another."""
+    def check_unchanged(self) -> None:
+        """Raise RunFailedError if the folder or its lock was removed or replaced."""
         for path, handle in self._open.items():
             if not _is_still(path, handle):
                 raise RunFailedError(
                     f"{path} was removed or renamed while its run trained; nothing was written "
-                    "there since, and the checkpoints in the run's own folder are whole"
+                    "there since, and the checkpoints in the run's own folder are complete"
                 )
 
     def close(self) -> None:
-        """Closes what was kept open."""
+        """Close the folder and its lock."""
         while self._open:
             os.close(self._open.popitem()[1])

@@ -13,7 +13,7 @@ from tfmix.monitoring.metrics_csv import cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.manifest import create_manifest, device_line, update_manifest
-from tfmix.runs.opening import check_moment, open_stored_task, open_stored_trainer
+from tfmix.runs.opening import check_env_steps, open_stored_task, open_stored_trainer
 from tfmix.runs.requests import IN_USE, NewRun, StoredRun
 from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
@@ -26,12 +26,17 @@ from tfmix.utils import memory, text
 from tfmix.utils.signals import STOPPING, raise_again, stop_on_signal
 from tfmix.utils.text import show, tell
 
-tf.get_logger().setLevel("ERROR")  # its advice to developers is not for a run's screen
-LARGE_REPLAY = 500_000_000  # bytes that are worth a line
+tf.get_logger().setLevel("ERROR")  # its warnings are advice to developers of TensorFlow code
+LARGE_REPLAY = 500_000_000  # bytes from which on the size of the replay is printed
 
 
 def train_new(asked: NewRun, verbose: bool) -> Run:
-    """Trains what was asked for; see `requests.train`."""
+    """Train a new run; see `requests.train`.
+
+    Args:
+      asked: the run that is asked for.
+      verbose: print the device, the seed and the folder first.
+    """
     task = open_task(asked.config, asked.env)
     if verbose:
         _announce(task, asked.folder)
@@ -39,13 +44,13 @@ def train_new(asked: NewRun, verbose: bool) -> Run:
     with folders.locked(asked.folder, IN_USE):
         create_manifest(asked.folder, task)
         run = Run.of(asked.folder, trainer)
-        heard = _train_to_end(run, 0.0)
-    raise_again(heard)
+        received = _train_to_end(run, 0.0)
+    raise_again(received)
     return run
 
 
 def _report_decay(run: Run, old_end: int) -> None:
-    """Prints what a new end makes of a step size that goes down to the end of the run."""
+    """Print how a new end changes the present learning rate, if it decays until the end."""
     trainer, end = run.trainer, run.config.env_steps
     before, after = (float(trainer.learning_rate(x)) for x in (old_end, end))
     if run.env_steps and before != after:
@@ -56,7 +61,7 @@ def _report_decay(run: Run, old_end: int) -> None:
 
 
 def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, int]:
-    """Continues a run whose folder this process holds the lock of; see `requests.resume`.
+    """Continue a run whose folder this process has locked; see `requests.resume`.
 
     Args:
       stored: the run, with the end in env steps that is asked for.
@@ -64,7 +69,7 @@ def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, 
       verbose: print the device, the seed and the folder first.
 
     Returns:
-      the run; and the signal that was heard, 0 for none.
+      the run; and the signal that stopped it, 0 for none.
     """
     trainer = open_stored_trainer(stored)
     run, newest, end = Run.of(stored.folder, trainer), stored.newest, stored.config.env_steps
@@ -85,16 +90,16 @@ def resume_stored(stored: StoredRun, old_end: int, verbose: bool) -> tuple[Run, 
             show("this run is finished; a greater --env_steps continues it")
         return run, 0
     if verbose and newest and not run.config.checkpoint_replay:
-        show("the replay is not in the checkpoint: it is filled anew before learning")
+        show("the checkpoint has no replay: episodes are collected before learning continues")
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
     reported = checkpoint.count_of(newest, REPORTED) if newest else None
-    # Rows that a later checkpoint would have held are written again.
-    _cut(run.folder, run.env_steps if reported is None else reported)
+    # Rows after the checkpoint are written again.
+    _cut_logs(run.folder, run.env_steps if reported is None else reported)
     return run, _train_to_end(run, seconds, reported)
 
 
-def _cut(folder: Path, env_steps: int) -> None:
-    """Drops what metrics.csv and TensorBoard's files hold after `env_steps`.
+def _cut_logs(folder: Path, env_steps: int) -> None:
+    """Remove everything after `env_steps` from metrics.csv and from TensorBoard's files.
 
     Raises:
       RunFailedError: they cannot be read or written.
@@ -111,12 +116,12 @@ def _cut(folder: Path, env_steps: int) -> None:
 
 
 def load_stored(stored: StoredRun) -> Run:
-    """Opens a run folder that has a checkpoint; see `requests.load`."""
+    """Open a run folder that has a checkpoint; see `requests.load`."""
     newest = stored.newest
     assert newest is not None
     algorithm, counters = make_algorithm(stored.config, stored.spec), Counters()
     checkpoint.restore_part(newest, tf.train.Checkpoint(live=algorithm.live, counters=counters))
-    check_moment(newest, counters)
+    check_env_steps(newest, counters)
     return Run(
         stored.folder,
         algorithm,
@@ -127,29 +132,29 @@ def load_stored(stored: StoredRun) -> Run:
 
 
 def _announce(task: Task, folder: Path) -> None:
-    """Prints the first lines of a start."""
+    """Print the first lines of a start."""
     show(device_line())
     config, replay = task.config, task.replay
     if replay is not None and replay.size >= LARGE_REPLAY:
         place = "" if replay.device == HOST else ", in the GPU's memory"
-        show(f"replay: {replay.episodes:,} episodes, {memory.in_words(replay.size)}{place}")
+        show(f"replay: {replay.episodes:,} episodes, {memory.format_bytes(replay.size)}{place}")
     show(f"{config.algo} on {config.env}, seed {config.seed}, run folder {folder}")
 
 
 def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
-    """Trains `run` to its end, exports it and marks it as finished, or trains it to a stop.
+    """Train `run` until its end or a signal; at its end, export it and mark it as finished.
 
     Args:
-      run: what is trained.
-      seconds: time that it took before.
-      reported: env steps at its last row of metrics, None for where it is.
+      run: the run.
+      seconds: time spent on it by earlier starts.
+      reported: env steps at its last row of metrics, None for its present env steps.
 
     Returns:
-      the signal that was heard, 0 for none.
+      the signal that stopped it, 0 for none.
 
     Raises:
-      RunFailedError: the environment broke its word, learning went astray, or
-        the folder cannot be written any more.
+      RunFailedError: the environment violated its interface, learning gave NaN or
+        infinity, or the folder cannot be written.
     """
     try:
         with stop_on_signal(STOPPING) as stop:
@@ -159,7 +164,7 @@ def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
                     run.stopped = not session.run()
                 except (RunFailedError, OSError, tf.errors.OpError):
                     raise
-                except Exception as error:  # of the environment: what was learned is kept
+                except Exception as error:  # of the environment, so that the weights are good
                     session.save()
                     if isinstance(error, EnvError):
                         raise RunFailedError(
@@ -169,7 +174,7 @@ def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
     except OSError as error:
         raise RunFailedError(
             f"{run.folder} cannot be written: {error.strerror or error}; its last checkpoint "
-            "is whole, and --mode=resume continues from there"
+            "is complete, and --mode=resume continues from it"
         ) from error
     if not run.stopped:
         run.export()

@@ -1,4 +1,4 @@
-"""run.json: what a run is, where it was made, and how far it has come."""
+"""Writes run.json: a run's settings, its task, versions, hardware, and whether it has finished."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 
 
 def device_line() -> str:
-    """What the run computes on, and what to install where a GPU lies idle."""
+    """Return a line that names the device, and what to install if a GPU cannot be used."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
@@ -38,7 +38,7 @@ def device_line() -> str:
 
 
 def _git_commit() -> str:
-    """The commit of the source, with a + where files have changed; empty outside of git."""
+    """Return the source's commit, with a + if files have changed; empty without git."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40"]
     try:
@@ -49,6 +49,7 @@ def _git_commit() -> str:
 
 
 def _versions() -> dict[str, str]:
+    """Return the versions of tfmix, Python and the packages that affect results."""
     from importlib.metadata import version
 
     packages = ("tensorflow", "tf-keras", "tf-agents", "numpy", "pettingzoo", "gymnasium")
@@ -60,7 +61,11 @@ def _versions() -> dict[str, str]:
 
 
 def create_manifest(folder: Path, task: Task) -> None:
-    """Makes a run folder with its run.json.
+    """Create a run folder with its run.json.
+
+    Args:
+      folder: the run folder.
+      task: the run's task.
 
     Raises:
       UserError: the folder cannot be written.
@@ -76,7 +81,7 @@ def create_manifest(folder: Path, task: Task) -> None:
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "git_commit": _git_commit(),
             "versions": _versions(),
-            "finished": 0,  # env steps at which it came to its end, see folders.is_finished
+            "finished": 0,  # env steps at which it finished, see folders.is_finished
             "hardware": {
                 "machine": platform.machine(),
                 "system": platform.platform(),
@@ -84,7 +89,7 @@ def create_manifest(folder: Path, task: Task) -> None:
                 "device": device_line(),
             },
         }
-        with (folder / "run.json").open("x") as file:  # x: another run was faster
+        with (folder / "run.json").open("x") as file:  # x fails if another run was faster
             file.write(json.dumps(about, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
@@ -93,13 +98,13 @@ def create_manifest(folder: Path, task: Task) -> None:
 def update_manifest(
     folder: Path, env_steps: int | None = None, finished: int | None = None
 ) -> None:
-    """Changes a run.json, whole or not at all.
+    """Change a run.json atomically.
 
     Args:
       folder: the run folder.
-      env_steps: the run's new end, None for the one it has.
-      finished: env steps at which it came to its end, None for what is there, or
-        for 0 in a folder of a tfmix that did not write it.
+      env_steps: the run's new end; None leaves it as it is.
+      finished: env steps at which it finished; None leaves it as it is, or writes 0 if
+        an earlier tfmix did not write it.
 
     Raises:
       RunFailedError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Opens what a run folder holds: its environment, its trainer."""
+"""Opens the task and the trainer of a run folder."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from tfmix.types import EnvSpec
 from tfmix.utils import text
 from tfmix.utils.text import tell
 
-# What of a task's shape a trained team cannot play without.
+# The fields of a task's shape that must be the same for a trained team to play.
 SHAPE = ("n_agents", "n_actions", "obs_size", "agent_n_actions")
 
 
 def open_stored_task(stored: StoredRun, to_train: bool) -> Task:
-    """Opens the environment that a run folder names, or that was given beside it.
+    """Open the environment that a run folder names, or the one that the caller gave instead.
 
     Args:
       stored: the run folder.
       to_train: see `open_task`.
+
+    Other differences between the environment's spec and the run's are reported on
+    standard error.
 
     Raises:
       UserError: the environment's shape is not that of the run.
@@ -49,18 +52,18 @@ def open_stored_task(stored: StoredRun, to_train: bool) -> Task:
 
 
 def open_stored_trainer(stored: StoredRun) -> Trainer:
-    """Builds everything that a run's checkpoint holds and restores it, if there is one."""
+    """Build a run's trainer, and restore its newest checkpoint if it has one."""
     trainer = Trainer(open_stored_task(stored, to_train=True))
     if stored.newest is not None:
         checkpoint.restore(stored.newest, trainer.tensors)
-        check_moment(stored.newest, trainer.counters)
+        check_env_steps(stored.newest, trainer.counters)
     return trainer
 
 
-def check_moment(newest: Path, counters: Counters) -> None:
-    """Raises UserError if a checkpoint's tensors are not of the env steps that name it."""
+def check_env_steps(newest: Path, counters: Counters) -> None:
+    """Raise UserError if a checkpoint's tensors are not of the env steps that name it."""
     if newest.name != str(int(counters.env_steps)):
         raise UserError(
-            f"checkpoint {newest} is of another moment of a run, or of another run: it was "
-            f"written at {int(counters.env_steps):,} env steps"
+            f"checkpoint {newest} holds the state at {int(counters.env_steps):,} env steps, not at "
+            f"{int(newest.name):,}: remove it, and the checkpoint before it is used"
         )

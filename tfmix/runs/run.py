@@ -1,4 +1,4 @@
-"""A run folder opened: the trained team, and what can be done with it."""
+"""Opens a run folder for use: acting, evaluating, exporting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfmix.algos.base import Algorithm
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.export import export
-from tfmix.training.playing import check_playing, play
+from tfmix.training.playing import check_playing_memory, play
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
@@ -22,19 +22,25 @@ from tfmix.utils import text
 SUMMARY_EPISODES = 100
 
 
-def _refuse(wrong: np.ndarray, what: str) -> None:
-    """Raises UserError that names the first agent for which `wrong` [B, N] is True."""
+def _refuse_agents(wrong: np.ndarray, fault: str) -> None:
+    """Raise UserError with the first agent for which `wrong` [B, N] is True, and its fault."""
     if wrong.any():
         episode, agent = np.argwhere(wrong)[0]
         place = f" of episode {episode}" if len(wrong) > 1 else ""
-        raise UserError(f"agent {agent}{place} {what}")
+        raise UserError(f"agent {agent}{place} {fault}")
 
 
 def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
-    """Returns what a caller gave as `name` as an array of one of NumPy's `kinds` of numbers.
+    """Return a caller's argument as an array.
+
+    Args:
+      name: the argument's name.
+      given: its value.
+      kinds: the letters of the NumPy kinds that are allowed.
+      wanted: for the error, what it takes.
 
     Raises:
-      UserError: it is something else, such as text or rows of several lengths.
+      UserError: it has no array of these kinds, such as text or rows of several lengths.
     """
     try:
         found = np.asarray(given)
@@ -46,25 +52,25 @@ def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
 
 
 def _read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
-    """Returns the observations that a caller gave as [B, N, O] float32.
+    """Return a caller's observations as [B, N, O] float32.
 
     Raises:
-      UserError: they have another shape or are no finite numbers.
+      UserError: they have another shape or are not finite numbers.
     """
     found = _read_array("obs", obs, "biuf", "it takes numbers")
-    with np.errstate(over="ignore"):  # what is too large for float32 is refused below
+    with np.errstate(over="ignore"):  # too large numbers become infinite and are refused below
         found = found.astype(np.float32)
     found = found[None] if found.ndim == 2 else found
     if found.ndim != 3 or found.shape[1:] != (spec.n_agents, spec.obs_size):
         raise UserError(
             f"obs has shape {list(found.shape)}, not [B, {spec.n_agents}, {spec.obs_size}]"
         )
-    _refuse(~np.isfinite(found).all(-1), "has an observation that is NaN or infinite")
+    _refuse_agents(~np.isfinite(found).all(-1), "has an observation that is NaN or infinite")
     return found
 
 
 def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
-    """Returns the agents' own legal actions, [B, N, A] bool, of a caller's mask.
+    """Return a caller's mask without actions that an agent does not have, [B, N, A] bool.
 
     Raises:
       UserError: it has another shape, other values than true and false (or 1 and 0),
@@ -79,31 +85,32 @@ def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
     odd = (mask != 0) & (mask != 1)
     if odd.any():
         found = mask[odd][0]
-        _refuse(odd.any(-1), f"has a mask of legal actions with {found} in it: {wanted}")
+        _refuse_agents(odd.any(-1), f"has a mask of legal actions with {found} in it: {wanted}")
     allowed = mask.astype(bool) & own
-    _refuse(~allowed.any(-1), "cannot act: none of its own actions is legal")
+    _refuse_agents(~allowed.any(-1), "cannot act: none of its own actions is legal")
     return allowed
 
 
 class Run:
-    """A run folder opened: the trained team, its task and its settings.
+    """Opened run folder: the trained team, its task and its settings.
 
-    A loaded run holds the team's weights alone. Environments are opened when it
-    plays, and the replay, the optimiser and the rest when `trainer` is asked for.
+    A loaded run holds only the team's weights. Environments are opened when it plays.
+    The replay, the optimiser and everything else are built when `trainer` is first read.
 
     Args:
       folder: the run folder.
       algorithm: the networks.
-      counters: how far the run is.
-      open_collector: (algorithm) -> what plays the team; opens environments.
-      open_trainer: () -> the `Trainer` as its checkpoint left it.
+      counters: the run's progress.
+      open_collector: (algorithm) -> the collector that plays the team; it opens
+        environments.
+      open_trainer: () -> the `Trainer`, restored from its checkpoint.
 
     Attributes:
       folder: the run folder.
       config: its settings.
       spec: its task's shape.
       algorithm: the networks.
-      stopped: Ctrl-C or SIGTERM ended its training here before its end.
+      stopped: whether Ctrl-C or SIGTERM stopped its training in this process.
     """
 
     def __init__(
@@ -124,7 +131,7 @@ class Run:
 
     @classmethod
     def of(cls, folder: Path, trainer: Trainer) -> Run:
-        """Returns the run that `trainer` trains in a folder."""
+        """Return the run that `trainer` trains in a folder."""
         run = cls(
             folder,
             trainer.algorithm,
@@ -137,7 +144,7 @@ class Run:
 
     @property
     def trainer(self) -> Trainer:
-        """Everything that a checkpoint holds; built when it is first asked for."""
+        """Return the trainer, which holds all that a checkpoint holds; build it at first use."""
         if self._trainer is None:
             if self._collector is not None:
                 self._collector.close()
@@ -148,18 +155,18 @@ class Run:
 
     @property
     def collector(self) -> Collector:
-        """What plays the team; environments are opened when it is first asked for."""
+        """Return the collector that plays the team; open environments at first use."""
         if self._collector is None:
             self._collector = self._open_collector(self.algorithm)
         return self._collector
 
     @property
     def finished(self) -> bool:
-        """Whether the run has done all of its env_steps, and learned from them."""
+        """Return whether the run has done all of its env_steps and all of their updates."""
         counters, config = self._counters, self.config
         if self._trainer is not None:
             owed = self._trainer.owes_updates()
-        else:  # without its replay a run waits before it learns on
+        else:  # without its replay a run does no update before it collects again
             owed = config.checkpoint_replay and bool(
                 updates_owed(config, counters.episodes, counters.updates)
             )
@@ -167,30 +174,30 @@ class Run:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps that the team was trained for."""
+        """Return the environment steps that the team was trained for."""
         return int(self._counters.env_steps)
 
     def reset(self) -> None:
-        """Starts a new episode for `act`."""
+        """Start new episodes for `act`: the agents' memory becomes zero."""
         self._policy_state = None
 
     def act(self, obs: Any, legal: Any = None) -> np.ndarray:
-        """The team's greedy actions; remembers the episode until `reset`.
+        """Return the team's greedy actions; the agents remember the episode until `reset`.
 
-        An action that an agent does not have is never taken, whatever `legal` says.
+        An action that an agent does not have is never taken, even if `legal` allows it.
 
         Args:
-          obs: [N, O], or [B, N, O] for B episodes side by side.
-          legal: [N, A] or [B, N, A], True or 1 for an action that is allowed, False or
-            0 for one that is not; None where every own action is allowed.
+          obs: [N, O], or [B, N, O] for B episodes in parallel.
+          legal: [N, A] or [B, N, A], True or 1 for a legal action, False or 0 for an
+            illegal one; None if all actions that an agent has are legal.
 
         Returns:
           [N] or [B, N] int32.
 
         Raises:
-          UserError: a shape that is not the task's, an observation that is no finite
-            number, a mask of other values, or an agent without a legal action of its
-            own; the agent is named, and the episode is as it was before the call.
+          UserError: a shape differs from the task's, an observation is not finite, the
+            mask has other values, or an agent has no legal action. The message names
+            the agent, and the agents' memory is unchanged.
         """
         seen = _read_obs(self.spec, obs)
         mask = _read_legal(self.spec, legal, seen.shape[0])
@@ -202,25 +209,32 @@ class Run:
             tf.constant(seen), tf.constant(mask), self._policy_state
         )
         overflows = ~np.isfinite(q.numpy()).all(-1)
-        _refuse(overflows, "has values that are not finite: its observation is too large")
+        _refuse_agents(overflows, "has values that are not finite: its observation is too large")
         self._policy_state = policy_state
         return action.numpy()[0] if np.ndim(obs) == 2 else action.numpy()
 
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
-        """Returns of fresh episodes, [episodes]; epsilon 1 plays a random team.
+        """Play new episodes and return their returns, [episodes].
+
+        Args:
+          episodes: the number of episodes.
+          epsilon: the probability of a random action; 0 is greedy, 1 plays a random team.
 
         Raises:
-          UserError: more episodes than the machine has memory for.
+          UserError: the machine has less memory than the episodes need.
         """
-        check_playing(self.spec, episodes)
+        check_playing_memory(self.spec, episodes)
         stream = Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
         return play(self.collector, self.config.seed, stream, episodes, epsilon)
 
     def export(self) -> Path:
-        """Writes the SavedModel into the folder's `export`, compared with this policy.
+        """Write the SavedModel into the folder's `export` and compare it with this policy.
+
+        Returns:
+          the folder of the export.
 
         Raises:
-          RunFailedError: it cannot be written.
+          RunFailedError: it cannot be written, or does not act like this policy.
         """
         try:
             return export(self.algorithm, self.folder / "export")
@@ -231,12 +245,16 @@ class Run:
             ) from error
 
     def close(self) -> None:
-        """Closes the environments, if any are open."""
+        """Close the environments, if any are open."""
         if self._collector is not None:
             self._collector.close()
 
     def report(self, episodes: int | None = None) -> str:
-        """The team's greedy return beside a random team's, in words."""
+        """Return a text with the mean return of the greedy team and of a random team.
+
+        Args:
+          episodes: the number of episodes of each; None is `SUMMARY_EPISODES`.
+        """
         count = episodes or SUMMARY_EPISODES
         trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
         reward = TEAM_REWARD[self.spec.team_reward]
@@ -248,7 +266,7 @@ class Run:
         )
 
     def summary(self) -> str:
-        """What stands at the end of a training."""
+        """Return the text that is printed at the end of a training."""
         lines = [
             self.report(),
             f"run folder   {self.folder}",

@@ -1,4 +1,4 @@
-"""A trainer that writes into its run folder: metrics, TensorBoard, checkpoints."""
+"""Trains and writes into the run folder: metrics, TensorBoard, checkpoints."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tfmix.training.finite import NotFiniteError
 from tfmix.training.seeds import Stream
 from tfmix.training.trainer import Trainer
 
-# The share of a run's time that checkpoints may take, unless --checkpoint_period_env_steps asks.
+# The largest share of a run's time that checkpoints every --checkpoint_period_seconds may take.
 SAVING_SHARE = 0.02
 # The name in a checkpoint's manifest of the env steps at the last row of metrics.
 REPORTED = "reported_env_steps"
 
 
 class Session:
-    """A trainer that writes into a run folder.
+    """Training that writes into a run folder.
 
     Args:
-      trainer: what trains.
+      trainer: the trainer.
       folder: the run folder.
       seconds: time spent by earlier starts of this run.
-      should_stop: asked between chunks; True ends the training early.
-      reported: env steps at the run's last row of metrics, None for where it is.
+      should_stop: called between calls of the trainer; True ends the training early.
+      reported: env steps at the run's last row of metrics, None for its present env steps.
     """
 
     def __init__(
@@ -54,31 +54,31 @@ class Session:
             *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
         ]
-        self.held = folders.FolderGuard(folder)
+        self.folder_guard = folders.FolderGuard(folder)
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
-        self.board = TensorBoard(folder)
-        self.began, self.before = time.monotonic(), seconds
+        self.tensorboard = TensorBoard(folder)
+        self.start_time, self.earlier_seconds = time.monotonic(), seconds
         self.reported = trainer.env_steps() if reported is None else reported
-        self.paced = trainer.env_steps(), self.began
-        self.saved_at, self.saved_env_steps = self.began, trainer.env_steps()
+        self.speed_since = trainer.env_steps(), self.start_time  # the speed is measured from here
+        self.saved_at, self.saved_env_steps = self.start_time, trainer.env_steps()
         self.save_seconds = 0.0
-        self.greedy: float | None = None
+        self.greedy_return: float | None = None
 
     def seconds(self) -> float:
-        """Time spent on this run, earlier starts included."""
-        return self.before + time.monotonic() - self.began
+        """Return the time spent on this run, earlier starts included."""
+        return self.earlier_seconds + time.monotonic() - self.start_time
 
     def run(self) -> bool:
-        """Trains to the end, or until `should_stop`, and saves.
+        """Train to the end of the run, or until `should_stop`, and save.
 
-        A run that is stopped while it owes updates or a row of metrics begins
-        with these when it is resumed.
+        If it stops while updates or a row of metrics are due, the resumed run begins with
+        them.
 
         Returns:
-          whether it came to its end.
+          whether the run has finished.
 
         Raises:
-          RunFailedError: a loss or gradient is not finite.
+          RunFailedError: see `advance`, `report` and `save`.
         """
         config, trainer = self.config, self.trainer
         log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
@@ -103,7 +103,14 @@ class Session:
         return self.reported >= config.env_steps
 
     def train_until(self, env_steps: int) -> bool:
-        """Does `Trainer.train_until`, and saves at times; whether it got there unstopped."""
+        """Train as `Trainer.train_until`, and save whenever saving is due.
+
+        Args:
+          env_steps: the env steps of the whole run.
+
+        Returns:
+          False if `should_stop` ended it early.
+        """
         trainer = self.trainer
         owes = trainer.owes_updates()
         while owes or trainer.env_steps() < env_steps:
@@ -115,7 +122,7 @@ class Session:
         return True
 
     def advance(self, env_steps: int) -> bool:
-        """Does `Trainer.advance`, and leaves offending episodes in the folder if it fails.
+        """Train as `Trainer.advance`; write the episodes of an update that is not finite.
 
         Raises:
           RunFailedError: NaN or infinity, or what the replay cannot hold.
@@ -126,7 +133,7 @@ class Session:
         except NotFiniteError as error:
             about = {"env_steps": trainer.env_steps(), "updates": int(trainer.counters.updates)}
             try:
-                self.held.check()
+                self.folder_guard.check_unchanged()
                 finite.dump(path, error.batch, about)
                 kept = f"its episodes are in {path}"
             except (OSError, RunFailedError) as fault:
@@ -136,28 +143,28 @@ class Session:
             raise RunFailedError(text) from error
 
     def report(self, evaluate: bool) -> dict[str, Any] | None:
-        """Writes what was done since the last report to metrics.csv and TensorBoard.
+        """Write the metrics since the last report to metrics.csv and TensorBoard.
 
         Args:
           evaluate: play greedy episodes too.
 
         Returns:
-          the row, with the newest greedy return there is; None if it was
-          stopped before anything was written.
+          the row, with the newest greedy return; None if `should_stop` ended the
+          evaluation, and nothing was written.
 
         Raises:
-          RunFailedError: the run folder or its lock is gone, or another is in its place.
+          RunFailedError: the run folder or its lock was removed or replaced.
         """
         trainer = self.trainer
         done, now = trainer.env_steps(), time.monotonic()
-        before, then = self.paced
+        since_env_steps, since = self.speed_since
         played = self.evaluate() if evaluate else None
         if evaluate and played is None:
             return None
         row: dict[str, Any] = dict(trainer.take_means())
-        row["env_steps_per_second"] = (done - before) / (now - then)
+        row["env_steps_per_second"] = (done - since_env_steps) / (now - since)
         if played is not None:
-            self.greedy = row["greedy_return"] = float(played.mean())
+            self.greedy_return = row["greedy_return"] = float(played.mean())
         row.update(
             env_steps=done,
             episodes=int(trainer.counters.episodes),
@@ -169,29 +176,32 @@ class Session:
         )
         if not trainer.collector.compiled:
             row["worker_restarts"] = trainer.collector.restarts
-        self.held.check()
+        self.folder_guard.check_unchanged()
         self.metrics.write(row)
-        self.board.write(done, row)
-        self.reported, self.paced = done, (done, time.monotonic())
-        return {**row, "greedy_return": self.greedy}
+        self.tensorboard.write(done, row)
+        self.reported, self.speed_since = done, (done, time.monotonic())
+        return {**row, "greedy_return": self.greedy_return}
 
     def evaluate(self) -> np.ndarray | None:
-        """Plays greedy episodes; their returns [eval_episodes], or None if it was stopped.
+        """Play greedy episodes; return their returns, [eval_episodes], or None if it was stopped.
 
-        A stop waits for as many episodes as are played side by side, in the
-        graph for all.
+        A stop waits for the episodes that are played in parallel: for all of them if the
+        environment is in the graph.
         """
         trainer, count, found = self.trainer, self.config.eval_episodes, []
-        part = count if trainer.collector.compiled else self.config.n_envs
-        for start in range(0, count, part):
+        at_once = count if trainer.collector.compiled else self.config.n_envs
+        for start in range(0, count, at_once):
             if self.should_stop():
                 return None
             first = trainer.env_steps() + start
-            found.append(trainer.play(Stream.EVALUATE, min(part, count - start), first=first))
+            found.append(trainer.play(Stream.EVALUATE, min(at_once, count - start), first=first))
         return np.concatenate(found)
 
     def saving_is_due(self) -> bool:
-        """Whether a period has passed; that in seconds grows where saving takes long."""
+        """Return whether a checkpoint period has passed.
+
+        The period in seconds grows if saving takes long, see `SAVING_SHARE`.
+        """
         period = max(self.config.checkpoint_period_seconds, self.save_seconds / SAVING_SHARE)
         every = self.config.checkpoint_period_env_steps
         return time.monotonic() - self.saved_at > period or bool(
@@ -199,13 +209,13 @@ class Session:
         )
 
     def save(self) -> None:
-        """Writes a checkpoint.
+        """Write a checkpoint.
 
         Raises:
-          RunFailedError: weights are not finite; the last checkpoint is kept. Or
-            the run folder or its lock is gone, or another is in its place.
+          RunFailedError: weights are not finite, and the last checkpoint is kept; or the
+            run folder or its lock was removed or replaced.
         """
-        self.held.check()
+        self.folder_guard.check_unchanged()
         if non_finite := self.trainer.non_finite():
             raise RunFailedError(
                 f"not finite at {self.trainer.env_steps():,} env steps: {', '.join(non_finite)}; "
@@ -223,7 +233,7 @@ class Session:
         self.save_seconds = self.saved_at - began
 
     def close(self) -> None:
-        """Closes the files."""
+        """Close metrics.csv, TensorBoard's file and the folder."""
         self.metrics.close()
-        self.board.close()
-        self.held.close()
+        self.tensorboard.close()
+        self.folder_guard.close()

@@ -1,1 +1,1 @@
-"""The compiled loop: collecting, the replay, updates, and what decides all that is random."""
+"""Trains in memory: collectors, the replay, the learner, the training loop and its seeds."""

@@ -1,4 +1,4 @@
-"""Plays environments in the graph and returns whole padded episodes; `Algorithm.act` acts."""
+"""Collects whole padded episodes of environments in the graph, with `Algorithm.act`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tfmix.types import Episode, GraphEnv, Step
 
 Act = Callable[..., tuple[Any, ...]]
 FOLD = tf.random.experimental.stateless_fold_in
-# More episodes in the graph are played in groups, side by side where there are cores.
+# More episodes than this are split into groups, which are played in parallel if there are cores.
 GROUP_EPISODES = 64
 
 
 class GraphCollector:
-    """Episodes of an environment in the graph, compiled.
+    """Compiled collector of whole episodes of an environment in the graph.
 
     Args:
       env: the environment.
-      act: the policy.
-      carry_size: K.
-      cut_is_terminal: a time limit counts as termination.
+      act: the policy, see `Algorithm.act`.
+      policy_state_size: K.
+      cut_is_terminal: count a time limit as termination.
 
     Attributes:
       collect: (seed, first_episode, epsilon, batch) -> Episode, see `_collect`.
-      played: (the same) -> a group's episodes, one compiled program.
+      play_group: (the same) -> the episodes of one group, one compiled program.
     """
 
     compiled, restarts = True, 0
@@ -37,38 +37,39 @@ class GraphCollector:
     def __init__(self, env: GraphEnv, act: Act, policy_state_size: int, cut_is_terminal: bool):
         self.env, self.spec, self.act = env, env.spec, act
         self.policy_state_size, self.cut_is_terminal = policy_state_size, cut_is_terminal
-        # AutoGraph takes seconds; the environment of a user may need it.
+        # AutoGraph takes seconds, and only an environment of the user may need it.
         autograph = kind_of(env) is not Kind.BUILT_IN
-        self.played = tf.function(self._play, jit_compile=True, autograph=autograph)
+        self.play_group = tf.function(self._play_group, jit_compile=True, autograph=autograph)
         self.collect = tf.function(self._collect, autograph=False)
 
     def _collect(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
     ) -> Episode:
-        """Plays `batch` episodes.
+        """Play `batch` episodes.
 
         Args:
           seed: [2] int, the run's seed and the stream (training, evaluation).
-          first_episode: [] int64, the number of the first of these episodes;
-            with `seed` it decides everything that is random.
-          epsilon: [] float, the chance of a random action.
+          first_episode: [] int64, the number of the first of these episodes.
+            All randomness depends on it and on `seed`.
+          epsilon: [] float, the probability of a random action.
           batch: B, a Python int; each value compiles once.
         """
-        # Whatever the number of cores, the same groups: what is drawn depends on them.
+        # The groups do not depend on the number of cores, because the random numbers
+        # depend on the groups.
         count = 1 if tf.config.list_physical_devices("GPU") else math.ceil(batch / GROUP_EPISODES)
         groups = np.array_split(np.arange(batch), count)
-        parts = [
-            self.played(seed, first_episode + int(group[0]), epsilon, len(group))
+        played = [
+            self.play_group(seed, first_episode + int(group[0]), epsilon, len(group))
             for group in groups
         ]
         if count == 1:
-            return parts[0]
-        return Episode(*(tf.concat(x, 0) for x in zip(*parts, strict=True)))
+            return played[0]
+        return Episode(*(tf.concat(x, 0) for x in zip(*played, strict=True)))
 
-    def _play(
+    def _play_group(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
     ) -> Episode:
-        """Plays `batch` episodes side by side; as `_collect`."""
+        """Play `batch` episodes in parallel; the arguments are those of `_collect`."""
         spec, limit = self.spec, self.spec.episode_limit
         seed = FOLD(seed, first_episode)
         env_state, now = self.env.reset(FOLD(seed, -1), batch)
@@ -86,7 +87,7 @@ class GraphCollector:
             policy_state: tf.Tensor,
             env_state: Any,
             now: Step,
-            rows: list[tf.TensorArray],
+            arrays: list[tf.TensorArray],
         ) -> tuple[Any, ...]:
             seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
             action, _, policy_state = self.act(now.obs, now.legal, policy_state, epsilon, seeds[0])
@@ -103,10 +104,10 @@ class GraphCollector:
                 tf.cast(alive & over, tf.float32),
                 tf.cast(alive, tf.float32),
             )
-            rows = [array.write(t, x) for array, x in zip(rows, record, strict=True)]
-            # Rows after the end are written too, and nothing reads them.
+            # Steps after an episode's end are written too; their mask is 0.
+            arrays = [array.write(t, x) for array, x in zip(arrays, record, strict=True)]
             alive = alive & ~after.terminated & ~after.truncated
-            return t + 1, alive, policy_state, env_state, after, rows
+            return t + 1, alive, policy_state, env_state, after, arrays
 
         start = (
             0,
@@ -119,16 +120,16 @@ class GraphCollector:
         _, _, _, _, last, written = tf.while_loop(
             lambda t, *_: t < limit, play, start, maximum_iterations=limit
         )
-        rows = [array.stack() for array in written]
+        steps = [array.stack() for array in written]
         views = [
             tf.concat([x, y[None]], 0)
-            for x, y in zip(rows[:3], (last.obs, last.state, last.legal), strict=True)
+            for x, y in zip(steps[:3], (last.obs, last.state, last.legal), strict=True)
         ]
 
         def batch_first(x: tf.Tensor) -> tf.Tensor:
             return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
-        return Episode(*(batch_first(x) for x in views + rows[3:]))
+        return Episode(*(batch_first(x) for x in views + steps[3:]))
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: an environment in the graph holds no resources."""

@@ -1,4 +1,4 @@
-"""Plays Python environments with a `NumpyTeam` and returns whole padded episodes."""
+"""Collects whole padded episodes of environments in Python, with a `NumpyTeam`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tfmix.types import Episode, VectorEnv
 
 
 class PythonCollector:
-    """A `Collector` of episodes in Python environments.
+    """Collector of whole episodes of environments in Python.
 
-    All randomness derives from the run's seed, the stream and the episode's
-    number, so an episode does not depend on which worker plays it, and an episode
-    that is played again is the same.
+    All randomness depends on the run's seed, the stream and the episode's number.
+    An episode is therefore reproducible, and does not depend on the worker that
+    plays it.
 
     Args:
-      vector_env: plays the environments; closed by `close`, and when an episode
-        cannot be played.
-      team: returns the current team, a `tfmix.networks.in_numpy.NumpyTeam`;
-        called before episodes.
+      vector_env: the environments, an `InProcess` or `Pool` of `tfmix.envs.python`.
+        `close` closes them, and so does an episode that cannot be played.
+      team: returns a `tfmix.networks.in_numpy.NumpyTeam` with the present weights;
+        `collect` calls it once.
     """
 
     compiled = False
@@ -32,54 +32,59 @@ class PythonCollector:
 
     @property
     def restarts(self) -> int:
-        """Workers that were replaced."""
+        """Return the number of workers that were replaced."""
         return self.vector_env.restarts
 
     def collect(
         self, seed: Any, first_episode: Any, epsilon: Any, batch: int
     ) -> Episode[np.ndarray]:
-        """Plays episodes as `GraphCollector.collect`; takes turns if environments are few.
+        """Play `batch` episodes, at most n_envs at a time.
+
+        Args:
+          seed: [2] int, the run's seed and the stream.
+          first_episode: the number of the first of these episodes.
+          epsilon: the probability of a random action.
+          batch: B.
 
         Raises:
-          EnvError: an environment violates its interface, or workers fail too often.
+          EnvError: an environment violates its interface, or its workers fail too often.
         """
         seed, first_episode = [int(number) for number in np.asarray(seed)], int(first_episode)
-        team, epsilon, turns = self.team(), float(epsilon), []
+        team, epsilon, rounds = self.team(), float(epsilon), []
         try:
             for start in range(0, batch, self.vector_env.n_envs):
                 count = min(self.vector_env.n_envs, batch - start)
-                seeds = [
-                    np.random.SeedSequence([*seed, first_episode + start + row])
-                    for row in range(count)
+                sequences = [
+                    np.random.SeedSequence([*seed, first_episode + start + env])
+                    for env in range(count)
                 ]
-                turns.append(self._play_turn(team, seeds, epsilon))
+                rounds.append(self._play_round(team, sequences, epsilon))
         except BaseException:
             self.close()
             raise
-        return Episode(*(np.concatenate(parts) for parts in zip(*turns, strict=True)))
+        return Episode(*(np.concatenate(fields) for fields in zip(*rounds, strict=True)))
 
-    def _play_turn(
-        self, team: Any, seeds: list[np.random.SeedSequence], epsilon: float
+    def _play_round(
+        self, team: Any, sequences: list[np.random.SeedSequence], epsilon: float
     ) -> Episode[np.ndarray]:
-        """Plays one episode for each of `seeds`, in the first rows of the buffers."""
-        vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(seeds)
-        for row, seed in enumerate(seeds):
-            buffers.seed[row] = seed.generate_state(1)[0] >> 1
-            draw = np.random.default_rng(seed.spawn(1)[0])
-            buffers.explore_mask[row] = (
-                draw.random(buffers.explore_mask[row].shape, np.float32) < epsilon
-            )
-            draw.random(out=buffers.exploration_scores[row], dtype=np.float32)
-        todo = list(range(count))
-        while todo:
+        """Play one episode in each of the first environments, from one seed sequence each."""
+        vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(sequences)
+        explore_mask, scores = buffers.explore_mask, buffers.exploration_scores
+        for env, sequence in enumerate(sequences):
+            buffers.seed[env] = sequence.generate_state(1)[0] >> 1
+            random = np.random.default_rng(sequence.spawn(1)[0])
+            explore_mask[env] = random.random(explore_mask[env].shape, np.float32) < epsilon
+            random.random(out=scores[env], dtype=np.float32)
+        to_play = list(range(count))
+        while to_play:
             buffers.playing[:] = False
-            buffers.playing[todo], buffers.clock[todo] = True, -1
+            buffers.playing[to_play], buffers.clock[to_play] = True, -1
             vector_env.play(team)
-            todo, vector_env.rows_to_replay = vector_env.rows_to_replay, []
+            to_play, vector_env.rows_to_replay = vector_env.rows_to_replay, []
         played = Episode(*(x[:count].copy() for x in buffers.episode))
         check_episodes(self.spec, vector_env.agents, played, buffers.clock[:count])
         return played
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         self.vector_env.close()

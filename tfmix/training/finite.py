@@ -1,4 +1,4 @@
-"""NaN and infinity: where they are, and what is kept of the episodes that brought them."""
+"""Finds NaN and infinity, and saves the episodes in which they were found."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tfmix.utils import files
 
 
 class NotFiniteError(RunFailedError):
-    """NaN or infinity in what an environment gave or in an update.
+    """NaN or infinity in an environment's episodes or in an update.
 
     Attributes:
-      batch: the episodes that it came with.
+      batch: the episodes with it, or those of the update.
     """
 
     def __init__(self, text: str, batch: Episode):
@@ -28,7 +28,7 @@ class NotFiniteError(RunFailedError):
 
 
 def non_finite_fields(batch: Episode) -> list[str]:
-    """The fields of `batch` that hold NaN or infinity on a real step."""
+    """Return the fields of `batch` that hold NaN or infinity on a real step."""
     real = ops.clear_padding(batch)
     return [
         name for name in ("obs", "state", "reward") if not ops.all_finite([getattr(real, name)])
@@ -36,15 +36,20 @@ def non_finite_fields(batch: Episode) -> list[str]:
 
 
 def non_finite_networks(networks: tf.Module) -> list[str]:
-    """The parts of an algorithm's `live` or `target` that have a weight which is not finite."""
-    parts = {name: part for name, part in vars(networks).items() if isinstance(part, tf.Module)}
-    return [name for name, part in parts.items() if not ops.all_finite(part.variables)]
+    """Return the networks of an algorithm's `live` or `target` that have a non-finite weight."""
+    modules = {name: net for name, net in vars(networks).items() if isinstance(net, tf.Module)}
+    return [name for name, net in modules.items() if not ops.all_finite(net.variables)]
 
 
 def dump(path: Path, batch: Episode, about: Mapping[str, Any]) -> None:
-    """Writes episodes and single numbers as plain arrays by name, what `np.load` reads.
+    """Write episodes and single numbers as arrays by name, for `np.load`.
 
-    An older file is replaced, and of a link the link alone.
+    An older file is replaced. If it is a link, the link is replaced and not its target.
+
+    Args:
+      path: the file.
+      batch: the episodes.
+      about: the numbers by name.
 
     Raises:
       OSError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""One update: loss, gradient, clipping, optimiser step, target networks."""
+"""Does one update: loss, gradient, clipping, optimiser step, target networks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from tfmix.training.reward_scale import RewardScale
 from tfmix.types import EnvSpec, Episode
 from tfmix.utils.system import cores
 
-# Agents' steps that are worth a core of their own; with fewer, calls cost what the core gains.
+# Agent steps for which another core pays off; with fewer, its call costs as much as it gains.
 SHARD_AGENT_STEPS = 1_000
 
 
 class Shard(NamedTuple):
-    """Holds the gradient and the metrics of a part of a batch, means over its real steps.
+    """Gradient and metrics of a shard of a batch, means over its real steps.
 
-    `steps` counts these steps, [] float.
+    Attributes:
+      gradients: one for each weight.
+      metrics: [] float by name.
+      steps: the number of real steps, [] float.
     """
 
     gradients: list[tf.Tensor]
@@ -32,7 +35,7 @@ class Shard(NamedTuple):
 
 
 class UpdateResult(NamedTuple):
-    """Reports an update.
+    """Report of an update.
 
     Attributes:
       metrics: the loss and its parts by name, and `grad_norm`, the gradient's norm
@@ -46,7 +49,7 @@ class UpdateResult(NamedTuple):
 
 
 def shards_of(config: Config, spec: EnvSpec) -> int:
-    """Returns the number of equal parts of a batch, which cores learn from in parallel."""
+    """Return the number of equal shards of a batch, from which cores learn in parallel."""
     if config.update_shards:
         return config.update_shards
     episodes = config.batch_episodes
@@ -58,17 +61,17 @@ def shards_of(config: Config, spec: EnvSpec) -> int:
 
 
 class Learner(tf.Module):
-    """Updates an algorithm's live networks and its target networks.
+    """Learner that updates an algorithm's live networks and its target networks.
 
-    A batch is split into `shards` parts of equally many episodes. One compiled program
-    computes the gradient of one part on one core, in parallel with the others. Two cores
-    gain more by that than by sharing each of the many narrow products.
+    A batch is split into shards of equally many episodes. One compiled program
+    computes the gradient of one shard on one core, in parallel with the others. Two
+    cores gain more by that than by sharing each of the many narrow products.
 
     Args:
       algorithm: holds the networks and the loss.
 
     Attributes:
-      shards: the number of parts of a batch, see `shards_of`.
+      shards: the number of shards of a batch, see `shards_of`.
       update: (batch, updates, learning_rate) -> UpdateResult, compiled, see `_update`.
     """
 
@@ -91,20 +94,20 @@ class Learner(tf.Module):
         self.optimizer.build(self.weights)
         self.reward_scale = RewardScale()
         self.shards = shards_of(config, algorithm.spec)
-        # One part is one program. Several are programs that TensorFlow runs in parallel.
+        # One shard is one program. Several are programs that TensorFlow runs in parallel.
         # Nothing here needs AutoGraph, which would take time to rewrite every function.
         self.update = tf.function(self._update, jit_compile=self.shards == 1, autograph=False)
         self._learn = tf.function(self._learn_from, jit_compile=True, autograph=False)
         self._apply = tf.function(self._apply_mean, jit_compile=True, autograph=False)
 
-    def reset(self) -> None:
-        """Forgets everything but the algorithm's weights."""
+    def clear(self) -> None:
+        """Set the optimiser's state to zero and forget all rewards; the weights stay."""
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
-        self.reward_scale.reset()
+        self.reward_scale.clear()
 
     def _update(self, batch: Episode, updates: tf.Tensor, learning_rate: tf.Tensor) -> UpdateResult:
-        """Does one optimiser step, or none if a metric is NaN or infinite.
+        """Do one optimiser step, or none if a metric is NaN or infinite.
 
         Args:
           batch: episodes.
@@ -115,11 +118,12 @@ class Learner(tf.Module):
           ValueError: a tensor of the batch does not have the task's shape.
         """
         self.algorithm.check_batch(batch)
-        parts = zip(*(tf.split(x, self.shards) for x in batch), strict=True)  # copies nothing
-        return self._apply([self._learn(Episode(*part)) for part in parts], updates, learning_rate)
+        shards = zip(*(tf.split(x, self.shards) for x in batch), strict=True)  # copies nothing
+        learned = [self._learn(Episode(*shard)) for shard in shards]
+        return self._apply(learned, updates, learning_rate)
 
     def _learn_from(self, batch: Episode) -> Shard:
-        """Computes the gradient of a batch or of a part of it."""
+        """Compute the gradient and the metrics of a shard of a batch."""
         batch = ops.clear_padding(batch)
         batch = batch._replace(legal=own_legal(self.algorithm.agent_spec, batch.legal))
         if self.config.standardise_rewards:
@@ -131,12 +135,12 @@ class Learner(tf.Module):
     def _apply_mean(
         self, shards: list[Shard], updates: tf.Tensor, learning_rate: tf.Tensor
     ) -> UpdateResult:
-        """Does the optimiser step with the mean of the parts' gradients, weighted by real steps."""
+        """Do the optimiser step with the mean of the shards' gradients, weighted by real steps."""
         steps = tf.stack([shard.steps for shard in shards])
         shares = tf.unstack(tf.math.divide_no_nan(steps, tf.reduce_sum(steps)))
 
-        def mean(*parts: tf.Tensor) -> tf.Tensor:
-            return tf.add_n([share * x for share, x in zip(shares, parts, strict=True)])
+        def mean(*values: tf.Tensor) -> tf.Tensor:
+            return tf.add_n([share * x for share, x in zip(shares, values, strict=True)])
 
         gradients, metrics = tf.nest.map_structure(mean, *(shard[:2] for shard in shards))
         norm = tf.linalg.global_norm(gradients)
@@ -154,7 +158,7 @@ class Learner(tf.Module):
         return UpdateResult(metrics, applied)
 
     def _update_targets(self, updates: tf.Tensor) -> None:
-        """Moves the target networks by `target_tau`, or copies every `target_period_updates`."""
+        """Move the target networks by `target_tau`, or copies every `target_period_updates`."""
         pairs = zip(self.algorithm.target.variables, self.algorithm.live.variables, strict=True)
         for target, live in pairs:
             if self.config.target_tau > 0:

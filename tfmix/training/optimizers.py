@@ -1,4 +1,4 @@
-"""Adam and RMSprop with the steps that PyTorch has."""
+"""Implements RMSprop as in PyTorch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import tf_keras
 
 
 class TorchRMSprop(tf_keras.optimizers.RMSprop):
-    """RMSprop with its epsilon outside of the root, as in PyTorch.
+    """RMSprop that adds epsilon to the root of the mean square, as in PyTorch.
 
-    Keras has it inside, where PyMARL's 1e-5 would be a floor of 3e-3 under the
-    root of the mean square instead of 1e-5.
+    Keras adds it to the mean square. With PyMARL's 1e-5 the root would then be at
+    least 3e-3, instead of 1e-5.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """One weight's step."""
+        """Do one step of a weight."""
         square = self._velocities[self._index_dict[self._var_key(variable)]]
         square.assign(self.rho * square + (1.0 - self.rho) * tf.square(gradient))
         variable.assign_sub(self.learning_rate * gradient / (tf.sqrt(square) + self.epsilon))

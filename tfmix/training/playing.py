@@ -1,4 +1,4 @@
-"""Plays episodes with a policy as it is."""
+"""Plays episodes with a policy that does not learn meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfmix.utils import memory
 
 
 def returns(episode: Episode[Any]) -> Any:
-    """The undiscounted return of each episode, [B]."""
+    """Return the undiscounted return of each episode, [B]."""
     return (
         (episode.reward * episode.mask).sum(-1)
         if isinstance(episode.reward, np.ndarray)
@@ -21,10 +21,10 @@ def returns(episode: Episode[Any]) -> Any:
     )
 
 
-def check_playing(spec: EnvSpec, episodes: int) -> None:
-    """Raises UserError where the machine cannot hold `episodes` that are played side by side."""
+def check_playing_memory(spec: EnvSpec, episodes: int) -> None:
+    """Raise UserError if the machine cannot hold `episodes` that are played in parallel."""
     memory.check_memory(
-        2 * episodes * episode_bytes(episode_spec(spec)),  # by step, and turned to be by episode
+        2 * episodes * episode_bytes(episode_spec(spec)),  # by step, then transposed to by episode
         f"an evaluation of {episodes:,} episodes",
         "set a smaller --eval_episodes",
     )
@@ -38,14 +38,14 @@ def play(
     epsilon: float = 0.0,
     first: int = 0,
 ) -> np.ndarray:
-    """Plays a collector's policy as it is.
+    """Play episodes with a collector's policy.
 
     Args:
-      collector: plays.
-      seed: the run's.
-      stream: the use of it, a `Stream`.
-      episodes: how many.
-      epsilon: the chance of a random action.
+      collector: plays the episodes.
+      seed: the run's seed.
+      stream: what the seed is used for, a `Stream`.
+      episodes: the number of episodes.
+      epsilon: the probability of a random action.
       first: the number of the first episode.
 
     Returns:

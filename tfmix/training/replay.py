@@ -1,4 +1,4 @@
-"""Whole-episode replay: a ring of plain variables, one padded episode a row."""
+"""Keeps whole episodes in a ring of plain variables, one padded episode a row."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ import numpy as np
 import tensorflow as tf
 
 from tfmix.errors import UserError
-from tfmix.training.replay_size import HOST, check_memory, episode_spec, stored_spec
+from tfmix.training.replay_size import HOST, check_replay_memory, episode_spec, stored_spec
 from tfmix.types import EnvSpec, Episode
 
 NOT_UINT8 = (
-    "an observation or state is no whole number from 0 to 255, and --buffer_type=uint8 "
+    "an observation or state is not a whole number from 0 to 255, and --buffer_type=uint8 "
     "cannot hold it; choose float32 or float16"
 )
 
 
 class EpisodeReplay:
-    """Keep whole episodes and draw them uniformly, with replacement; the oldest goes first.
+    """Replay of whole episodes, sampled uniformly with replacement.
 
-    Environment i owns the rows from i * length to (i + 1) * length - 1, where
-    length is `capacity_episodes / n_envs`, rounded up, and fills them round and
-    round. A draw depends on a seed alone, so that a resumed run sees the same
-    batches. All methods work from Python and inside of a `tf.function`.
+    When it is full, new episodes replace the oldest. Environment i owns the rows from
+    i * length to (i + 1) * length - 1 and fills them cyclically; length is
+    `capacity_episodes / n_envs`, rounded up. A draw depends on a seed alone, so that
+    a resumed run sees the same batches. All methods work from Python and inside of a
+    `tf.function`.
 
     Args:
       spec: the task's shape.
       n_envs: episodes added at a time.
       capacity_episodes: episodes it can hold, rounded up to a multiple of n_envs.
-      number_type: type of the observations and states that are stored: float32,
-        float16, or uint8 for whole numbers from 0 to 255.
+      number_type: the type of stored observations and states: float32, float16,
+        or uint8 for whole numbers from 0 to 255.
       device: the device that keeps it, see `replay_size.plan_replay`.
 
     Attributes:
-      stored: the episodes as an `Episode` of variables, a row an episode.
+      stored: the episodes as an `Episode` of variables, one episode a row.
       can_hold: (episode) -> [] bool, compiled, see `_can_hold`.
 
     Raises:
-      UserError: the machine does not have that much memory left.
+      UserError: the machine has less memory than the replay needs.
     """
 
     def __init__(
@@ -55,20 +56,20 @@ class EpisodeReplay:
         self._first_rows: np.ndarray = np.arange(n_envs, dtype=np.int64) * self._length
         self._device = device
         if device == HOST:
-            check_memory(spec, n_envs, capacity_episodes, number_type)
+            check_replay_memory(spec, n_envs, capacity_episodes, number_type)
         rows = n_envs * self._length
         try:
             with tf.device(device):
                 self.stored = Episode(
                     *(_variable(tf.zeros([rows, *x.shape], x.dtype), x.name) for x in self._kept)
                 )
-                # Which add brought the episode of a row, and the number of the last add.
+                # The number of the `add_batch` that stored each row, and of the last one.
                 self._numbers = _variable(tf.zeros([rows], tf.int64), "number")
                 self._last = _variable(tf.constant(-1, tf.int64), "last")
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(
-                "the GPU's memory cannot hold the replay: set a smaller --gpu_buffer_gb, and the "
-                "host's memory keeps it"
+                "the GPU's memory cannot hold the replay: set a smaller --gpu_buffer_gb to keep "
+                "the replay in the host's memory"
             ) from error
         self.can_hold = tf.function(self._can_hold, jit_compile=True, autograph=False)
 
@@ -92,21 +93,22 @@ class EpisodeReplay:
         return tf.minimum(self._last + 1, self._length)
 
     def _can_hold(self, episode: Episode) -> tf.Tensor:
-        """Say whether all numbers of real steps are finite, in the replay's type too, [] bool.
+        """Return whether the replay's type can hold all numbers of real steps, [] bool.
 
-        Of uint8 `add_batch` checks the rest.
+        NaN, infinity and what becomes infinite in float16 cannot be held. That uint8 holds
+        whole numbers from 0 to 255 is checked by `add_batch`.
         """
         widest = (self._number_type if self._number_type.is_floating else tf.float32).max
         real = episode.mask > 0  # [B, T]
         seen = tf.concat([tf.ones_like(real[:, :1]), real], 1)  # [B, T+1]
-        # A comparison with NaN is false. Rows first, then the mask: half the time.
+        # A comparison with NaN is false. Reducing before masking takes half the time.
         obs = tf.reduce_all(tf.abs(episode.obs) <= widest, [2, 3])
         state = tf.reduce_all(tf.abs(episode.state) <= widest, 2)
         reward = tf.abs(episode.reward) <= tf.float32.max
         return tf.reduce_all(obs & state | ~seen) & tf.reduce_all(reward | ~real)
 
     def add_batch(self, episode: Episode) -> None:
-        """Store n_envs episodes, one of each environment, over the oldest ones when it is full.
+        """Store n_envs episodes, one of each environment; a full replay overwrites the oldest.
 
         Raises:
           tf.errors.InvalidArgumentError: an observation or state that uint8 cannot hold.
@@ -154,7 +156,7 @@ class EpisodeReplay:
         return tf.reshape(numbers[:, None] % self._length + self._first_rows, [-1])
 
     def numbers(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return which add, counted from 0, brought the episodes of these rows, int64."""
+        """Return the number of the `add_batch`, from 0, that stored each of these rows, int64."""
         return self._numbers.sparse_read(rows)
 
     def read(self, rows: tf.Tensor) -> Episode:

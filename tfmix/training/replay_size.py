@@ -44,7 +44,7 @@ def stored_spec(spec: EnvSpec, number_type: str) -> Episode[tf.TensorSpec]:
 
 def episode_bytes(kinds: Episode[tf.TensorSpec]) -> int:
     """Return the bytes of an episode with the types of `episode_spec` or `stored_spec`."""
-    # Python's integers do not overflow; NumPy's do, and say nothing.
+    # Python's integers do not overflow; NumPy's do, silently.
     return sum(math.prod(x.shape) * x.dtype.size for x in kinds)
 
 
@@ -60,7 +60,7 @@ def capacity(config: Config, spec: EnvSpec) -> int:
     """Return how many episodes a run's replay holds: --buffer_episodes, or what --buffer_gb holds.
 
     Raises:
-      UserError: --buffer_gb holds no batch, or not an episode of each environment.
+      UserError: --buffer_gb is too small for a batch or for an episode of each environment.
     """
     if not config.buffer_gb:
         return config.buffer_episodes
@@ -77,11 +77,11 @@ def capacity(config: Config, spec: EnvSpec) -> int:
 
 
 class ReplayPlan(NamedTuple):
-    """Describe a run's replay before it is made.
+    """Plan of a run's replay, made before any memory is taken.
 
     Attributes:
       episodes: its capacity.
-      size: bytes that it takes.
+      size: its size in bytes.
       device: the device that keeps it.
     """
 
@@ -100,11 +100,11 @@ def plan_replay(config: Config, spec: EnvSpec) -> ReplayPlan:
     size = predicted_bytes(spec, config.n_envs, episodes, config.buffer_type)
     if tf.config.list_physical_devices("GPU") and size <= config.gpu_buffer_gb * 1e9:
         return ReplayPlan(episodes, size, "gpu:0")
-    check_memory(spec, config.n_envs, episodes, config.buffer_type)
+    check_replay_memory(spec, config.n_envs, episodes, config.buffer_type)
     return ReplayPlan(episodes, size, HOST)
 
 
-def check_memory(
+def check_replay_memory(
     spec: EnvSpec, n_envs: int, capacity_episodes: int, number_type: str = "float32"
 ) -> None:
     """Raise UserError if the host's memory cannot hold an `EpisodeReplay` with these arguments."""

@@ -1,32 +1,32 @@
-"""Standardises rewards by the mean and deviation of all that were collected."""
+"""Standardises rewards by the mean and the deviation of all collected rewards."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-# The most that a standardised reward may be while few rewards differ from the others.
-MOST_DEVIATIONS = 10.0
+# The largest standardised reward while few rewards differ from the others.
+MAX_DEVIATIONS = 10.0
 
 
 class RewardScale(tf.Module):
-    """Mean and deviation of every reward collected so far.
+    """Running mean and deviation of all collected rewards.
 
-    Where nearly all rewards are alike and few differ, the deviation of the first ones
-    is tiny, and those few would become huge: one in 10,000 steps is worth 100. So
-    the deviation that divides has a floor, a tenth of the distance from the mean to
-    the reward that is farthest from it. No reward is more than 10 then. The floor
-    sinks once the deviation rests on many rewards: with k as far from the mean as
-    the farthest (which is how many would make up the sum of squares) it is a
-    sqrt(k)-th of the distance from k = 100 on. It lies below the deviation, and
-    changes nothing, as soon as k is as large as the number of steps for each of those
-    rewards. Where rewards differ at every step, it always does.
+    If nearly all rewards are equal and few differ, the deviation is tiny at first, and
+    those few would become huge: one in 10,000 steps would be scaled to 100. Therefore
+    rewards are divided by at least a tenth of the distance from the mean to the
+    farthest reward, so that no scaled reward is above 10. This floor falls as evidence
+    grows: let k be the number of rewards at the farthest distance that would give the
+    present sum of squares. From k = 100 on, the floor is that distance divided by
+    sqrt(k). It has no effect once it is below the deviation, which is so if k is at
+    least the number of steps for each of those rewards. If rewards differ at every
+    step, that holds from the start.
 
     Attributes:
-      count: rewards, [] float64 as the others.
-      mean: of them.
+      count: the number of rewards, [] float64 as all others.
+      mean: their mean.
       square: the sum of their squared distances from the mean.
-      lowest: the smallest of them; above `highest` where none is known.
-      highest: the largest of them.
+      lowest: the smallest reward; above `highest` if there are none yet.
+      highest: the largest reward.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class RewardScale(tf.Module):
         self.highest = tf.Variable(-tf.float64.max, dtype=tf.float64, trainable=False)
 
     def observe(self, reward: tf.Tensor, mask: tf.Tensor) -> None:
-        """Counts rewards in (Chan et al. 1983, pairwise update).
+        """Add rewards to the statistics (Chan et al. 1983, pairwise update).
 
         Args:
           reward: [...] float.
-          mask: as reward, 1 on real steps; what `reward` holds elsewhere is not looked at.
+          mask: as reward, 1 on real steps; rewards of other steps are ignored.
         """
         mask = tf.cast(mask, tf.float64)
         widest = tf.fill(tf.shape(mask), tf.float64.max)
@@ -64,17 +64,17 @@ class RewardScale(tf.Module):
         self.count.assign(total)
 
     def apply(self, reward: tf.Tensor) -> tf.Tensor:
-        """Returns (reward - mean) / deviation, with the floor; a constant reward becomes 0."""
+        """Return (reward - mean) / deviation, with the floor; a constant reward becomes 0."""
         deviation = tf.sqrt(tf.math.divide_no_nan(self.square, self.count))
         farthest = tf.maximum(self.highest - self.mean, self.mean - self.lowest)
-        farthest = tf.maximum(farthest, 0.0)  # none is known
+        farthest = tf.maximum(farthest, 0.0)  # it is negative without any rewards
         root_k = tf.math.divide_no_nan(tf.sqrt(self.square), farthest)
-        floored = tf.maximum(deviation, farthest / tf.maximum(root_k, MOST_DEVIATIONS))
+        floored = tf.maximum(deviation, farthest / tf.maximum(root_k, MAX_DEVIATIONS))
         scale = tf.where(deviation > 1e-6, 1.0 / floored, tf.zeros_like(deviation))
         return tf.cast((tf.cast(reward, tf.float64) - self.mean) * scale, tf.float32)
 
-    def reset(self) -> None:
-        """Forgets every reward."""
+    def clear(self) -> None:
+        """Forget all rewards."""
         for variable in (self.count, self.mean, self.square):
             variable.assign(tf.zeros_like(variable))
         self.lowest.assign(tf.float64.max)

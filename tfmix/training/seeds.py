@@ -1,4 +1,4 @@
-"""What a run's seed is folded with, so that no two uses of it share numbers."""
+"""Separates the random streams of a run: the seed is folded with the stream's number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Stream(enum.IntEnum):
-    """One use of random numbers. The values are part of every run's results: they never change."""
+    """Use of random numbers. Its value decides the results of every run, and never changes."""
 
     WEIGHTS = 0
     COLLECT = 1

@@ -1,4 +1,4 @@
-"""How far a run is, and what was collected and learned since the last row of metrics."""
+"""Holds a run's counters and the metrics that are accumulated between rows of metrics.csv."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tfmix.config.schema import Config
 
 
 class Counters(tf.Module):
-    """How far a run is. With the seed they decide all that is random from here on."""
+    """Progress of a run. With the seed the counters decide all later random numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,10 +18,19 @@ class Counters(tf.Module):
 
 
 class MetricAccumulator(tf.Module):
-    """What was collected and learned since the last row of metrics.csv.
+    """Sums of returns and metrics since the last row of metrics.csv.
 
-    Kept in checkpoints: a run that is stopped between two rows and resumed
-    writes the row that it would have written.
+    Checkpoints hold them, so that a run which is stopped between two rows and resumed
+    writes the same next row as an uninterrupted run.
+
+    Args:
+      metrics: the number of metrics that an update reports.
+
+    Attributes:
+      returns: the sum of the returns of collected episodes, [] float.
+      episodes: the number of these episodes, [] int64.
+      metrics: the sum of each metric, [metrics] float.
+      updates: the number of updates, [] int64.
     """
 
     def __init__(self, metrics: int) -> None:
@@ -32,19 +41,21 @@ class MetricAccumulator(tf.Module):
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
 
 
-def clear(module: tf.Module) -> None:
-    """Sets every variable of `module` to zero."""
+def set_to_zero(module: tf.Module) -> None:
+    """Set every variable of `module` to zero."""
     for variable in module.variables:
         variable.assign(tf.zeros_like(variable))
 
 
 def updates_owed(config: Config, episodes: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
-    """Counts the updates that have added up since a batch was collected, less those done.
+    """Return how many updates are due: those that the episodes allow, less those done.
+
+    Learning begins once a batch of episodes is collected.
 
     Args:
       config: the settings.
-      episodes: [] int64, collected so far.
-      updates: [] int64, done so far.
+      episodes: [] int64, the collected episodes.
+      updates: [] int64, the updates that are done.
 
     Returns:
       [] int64.

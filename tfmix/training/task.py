@@ -1,4 +1,4 @@
-"""Opens what a run trains on: the environment's shape, its collector, the size of its replay."""
+"""Opens a run's task: the environment's shape, its collector, the plan of its replay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import PythonCollector
-from tfmix.training.playing import check_playing
+from tfmix.training.playing import check_playing_memory
 from tfmix.training.replay_size import ReplayPlan, plan_replay
 from tfmix.types import Collector, EnvSpec, Episode, VectorEnv
 from tfmix.utils.text import clean, tell
@@ -28,13 +28,12 @@ from tfmix.utils.text import clean, tell
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a run trains on, opened once.
+    """Opened environment of a run, with the plan of its replay.
 
     Attributes:
       config: the settings.
       spec: the environment's shape.
-      replay: how many episodes the replay holds, and where; None for a task that
-        is only played.
+      replay: the replay's capacity and device; None for a task that is only played.
       make_collector: (algorithm) -> the `GraphCollector` or `PythonCollector` that
         plays episodes with it.
     """
@@ -46,25 +45,25 @@ class Task:
 
 
 def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
-    """Opens an environment to train or to play in.
+    """Open an environment to train or to play in.
 
     Args:
       config: the settings, with the environment's name and arguments.
-      env: None, or an environment or a factory of the user's instead of the
-        name, in any interface of docs/environments.md.
-      to_train: plan the replay, too, before more environments are built.
+      env: an environment of the user or a factory of such, in any interface of
+        docs/environments.md; None for the environment that `config` names.
+      to_train: plan the replay too, before more environments are built.
 
     Raises:
-      UserError: no such environment, or the task needs more memory than there is.
+      UserError: no such environment, or the task needs more memory than is available.
     """
     factory: Callable[[], Any] | None = None
-    first: Any = None
+    first_env: Any = None
     if env is None and envs.is_graph(config.env):
-        first = envs.make_graph(config.env, config)
+        first_env = envs.make_graph(config.env, config)
     elif env is None:
         factory = functools.partial(envs.make_python, config.env, config)
     elif custom.is_instance(env):
-        first = custom.adapt(env, config.env, config.team_reward, config.episode_limit)
+        first_env = custom.adapt(env, config.env, config.team_reward, config.episode_limit)
     else:
         names = (config.env, config.team_reward, config.episode_limit)
         factory = functools.partial(custom.make_from_factory, env, *names)
@@ -73,9 +72,9 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
         workers.close()
         workers = None
     if workers is None:
-        return _open_here(config, first, factory, to_train)
+        return _open_in_process(config, first_env, factory, to_train)
     try:
-        replay = _plan(config, workers.spec, to_train)
+        replay = _plan_memory(config, workers.spec, to_train)
         _report_notices(workers.spec, workers.about.notices)
         workers.open()
     except BaseException:
@@ -84,72 +83,81 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
     return Task(config, workers.spec, replay, _python_collector_of(workers))
 
 
-def _open_here(
-    config: Config, first: Any, factory: Callable[[], Any] | None, to_train: bool
+def _open_in_process(
+    config: Config, first_env: Any, factory: Callable[[], Any] | None, to_train: bool
 ) -> Task:
-    """Opens environments that this process steps or compiles; as `open_task`.
+    """Open environments that this process steps or compiles.
 
     Args:
-      config: as `open_task`.
-      first: an environment; None if `factory` makes it.
-      factory: makes an environment; None if there is `first` alone.
-      to_train: as `open_task`.
+      config: the settings.
+      first_env: an environment; None if `factory` makes it.
+      factory: makes an environment; None if `first_env` is the only one.
+      to_train: plan the replay too.
+
+    Raises:
+      UserError: as `open_task`, or one environment was given and n_envs is larger.
     """
     reporter = Progress.of_this_process()
     if factory is not None:
         factory = functools.partial(build_env, factory, config.env, reporter)
-        first = factory()
-    replay = _plan(config, first.spec, to_train)
-    if kind_of(first).in_graph:
+        first_env = factory()
+    replay = _plan_memory(config, first_env.spec, to_train)
+    if kind_of(first_env).in_graph:
         cut_is_terminal = config.time_limit == "terminal"
         return Task(
             config,
-            first.spec,
+            first_env.spec,
             replay,
             lambda algorithm: GraphCollector(
-                first, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
+                first_env, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
             ),
         )
-    if kind_of(first) is Kind.ADAPTED:
-        _report_notices(first.spec, reporter.call(RESET, first.rehearse))
+    if kind_of(first_env) is Kind.ADAPTED:
+        _report_notices(first_env.spec, reporter.call(RESET, first_env.rehearse))
     if factory is None and config.n_envs > 1:
         raise UserError(
-            f"one environment was given and n_envs={config.n_envs}: give a factory, or n_envs=1"
+            f"one environment was given and n_envs={config.n_envs}: give a factory, or set n_envs=1"
         )
     others = [factory() for _ in range(config.n_envs - 1)] if factory else []
-    in_process = pool.in_process([first, *others], config)
-    return Task(config, first.spec, replay, _python_collector_of(in_process))
+    in_process = pool.in_process([first_env, *others], config)
+    return Task(config, first_env.spec, replay, _python_collector_of(in_process))
 
 
-def _plan(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:
-    """Plans the replay, and refuses a task that needs more memory than there is."""
+def _plan_memory(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:
+    """Plan the replay; raise UserError if the task needs more memory than is available."""
     replay = plan_replay(config, spec) if to_train else None
-    check_playing(spec, config.eval_episodes)
+    check_playing_memory(spec, config.eval_episodes)
     return replay
 
 
 def _report_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
-    """Prints what the rehearsal of an environment found worth knowing."""
+    """Print the notices that the rehearsal of an environment gave."""
     for notice in notices:
         tell(f"tfmix: {clean(spec.name, 100)} {clean(notice)}")
 
 
 def _python_collector_of(vector_env: VectorEnv) -> Callable[[Algorithm], Collector]:
-    """Returns what builds the collector of these environments from an algorithm."""
+    """Return a function from an algorithm to the collector of these environments."""
     return lambda algorithm: PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
 
 
 def task_without_env(config: Config, spec: EnvSpec, folder: Path, to_train: bool) -> Task:
-    """Returns the task of a run folder whose environment is the user's and was not given.
+    """Return the task of a run folder whose environment is the user's and was not given.
 
-    Its collector raises UserError as soon as it should play.
+    Its collector raises UserError when it is asked to play.
+
+    Args:
+      config: the settings.
+      spec: the environment's shape.
+      folder: the run folder.
+      to_train: plan the replay too.
     """
     replay = plan_replay(config, spec) if to_train else None
     return Task(config, spec, replay, lambda _: _MissingEnv(folder, config.env, spec))
 
 
 class _MissingEnv:
-    """Takes the place of an environment that a run folder neither holds nor may import."""
+    """Collector without an environment: the run folder does not hold it and may not import it."""
 
     compiled, restarts = False, 0
 
@@ -157,11 +165,11 @@ class _MissingEnv:
         self.folder, self.name, self.spec = folder, name, spec
 
     def collect(self, *_: Any) -> Episode[Any]:
-        """Raises UserError: there is no environment to play in."""
+        """Raise UserError, because there is no environment to play in."""
         envs.check_import(self.name, self.folder)
         raise UserError(
             f"{self.folder} was trained on an environment of your own: give it with env=..."
         )
 
     def close(self) -> None:
-        """Does nothing: nothing is open."""
+        """Do nothing: no environment is open."""

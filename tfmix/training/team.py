@@ -1,4 +1,4 @@
-"""Builds a run's networks, after a look at the memory that they need."""
+"""Builds a run's networks, after a check of the memory that they need."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import memory
 
-COPIES = 4  # of the weights: live, target and what an optimiser keeps
-SMALLER_NETWORKS = "set a smaller --hidden_size, or the size of whatever else was made large"
+COPIES = 4  # of the weights: live, target and two in the optimiser's state
+SMALLER_NETWORKS = "set a smaller --hidden_size, or a smaller size of another network"
 
 
 def check_networks(config: Config, spec: EnvSpec) -> None:
-    """Refuses networks that the machine cannot hold, before they take any memory.
+    """Check that the machine can hold the networks, before they take any memory.
 
-    In a graph that is never run variables have shapes and no contents.
+    The networks are built in a graph that never runs: there, variables have shapes and
+    no contents.
 
     Raises:
       UserError: less memory is available.
@@ -30,15 +31,15 @@ def check_networks(config: Config, spec: EnvSpec) -> None:
 
 
 def make_algorithm(config: Config, spec: EnvSpec) -> Algorithm:
-    """Builds the networks of a run.
+    """Build the networks of a run.
 
     Raises:
-      UserError: no such algorithm, or less memory than they need.
+      UserError: no such algorithm, or less memory is available than they need.
     """
     check_networks(config, spec)
     try:
         return algos.make(config.algo, spec, config)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise UserError(
-            f"the networks need more memory than there is: {SMALLER_NETWORKS}"
+            f"the networks need more memory than is available: {SMALLER_NETWORKS}"
         ) from error

@@ -1,4 +1,4 @@
-"""The loop of a run in memory: collect, store, update."""
+"""Trains in memory: the loop that collects episodes, stores them and learns from them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,34 @@ from tfmix.training.playing import play, returns
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
 from tfmix.training.replay_size import episode_spec
 from tfmix.training.seeds import Stream
-from tfmix.training.state import Counters, MetricAccumulator, clear, updates_owed
+from tfmix.training.state import Counters, MetricAccumulator, set_to_zero, updates_owed
 from tfmix.training.task import Task
 from tfmix.training.team import make_algorithm
 from tfmix.types import Episode
 
-# What a call takes, about: a stop or a checkpoint waits for its end. It is cut by work: by
-# collections, and by updates, of which a collection may owe thousands.
+# Target duration of one call of the loop: Ctrl-C and checkpoints wait until it returns. A call is
+# limited by its number of collections and of updates, of which one collection may owe thousands.
 CALL_SECONDS = 1.0
-# The loop's `for` and `if` are AutoGraph's to rewrite; what they call needs no rewriting, which
-# takes seconds.
+# AutoGraph rewrites the loop's `for` and `if`. The functions that the loop calls do not need
+# that, and rewriting them would take seconds.
 _no_autograph = tf.autograph.experimental.do_not_convert
 
 
 class Trainer:
-    """One run in memory.
+    """Training of one run in memory.
 
-    The same loop serves all environments. With one in the graph, many iterations
-    are compiled into one call. With one in Python, the loop's body is Python and
-    its parts are compiled.
+    All environments share the same loop. With an environment in the graph, many
+    iterations are compiled into one call. With one in Python, the loop runs in Python
+    and its steps are compiled.
 
     Args:
-      task: what is trained on, opened to train.
+      task: the task, opened to train.
+
+    Attributes:
+      counters: the run's env steps, episodes and updates.
+      metric_names: the metrics that an update reports, sorted.
+      run_iterations: (iterations, updates) -> (ok, due), see `_iterations`.
+      tensors: all variables that a checkpoint holds.
     """
 
     def __init__(self, task: Task):
@@ -54,15 +60,15 @@ class Trainer:
         )
         self.learner = Learner(self.algorithm)
         self.counters = Counters()
-        # A variable, so that another seed does not compile anew.
+        # A variable, so that another seed needs no new compilation.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.metric_names = self._trace_update()
-        self.sums = MetricAccumulator(len(self.metric_names))
+        self.accumulator = MetricAccumulator(len(self.metric_names))
         self.run_iterations: Callable[..., Any] = self._iterations
         if self.collector.compiled:
             self.run_iterations = tf.function(self._iterations)
-        self._learn = tf.function(self._catch_up)
-        self._iterations_a_call = self._updates_a_call = 1
+        self._compiled_store_and_learn = tf.function(self._store_and_learn)
+        self._max_iterations = self._max_updates = 1  # of one call
         kept = self.replay.variables() if config.checkpoint_replay else ()
         self.tensors = tf.train.Checkpoint(
             live=self.algorithm.live,
@@ -71,13 +77,13 @@ class Trainer:
             reward_scale=self.learner.reward_scale,
             counters=self.counters,
             seed=self.seed,
-            sums=self.sums,
+            sums=self.accumulator,
             **{f"replay_{i}": v for i, v in enumerate(kept)},
         )
-        self.reset(config.seed)
+        self.restart(config.seed)
 
     def _trace_update(self) -> list[str]:
-        """Traces the update once, for the names of what it reports."""
+        """Trace the update once and return the names of the metrics that it reports."""
         batch = tf.nest.map_structure(
             lambda s: tf.TensorSpec([self.config.batch_episodes, *s.shape], s.dtype),
             episode_spec(self.spec),
@@ -87,34 +93,34 @@ class Trainer:
         )
         return sorted(update.structured_outputs.metrics)
 
-    def reset(self, seed: int) -> None:
-        """Starts over from `seed`; nothing is compiled anew."""
+    def restart(self, seed: int) -> None:
+        """Start over from `seed`, with new weights and an empty replay; compiled code is kept."""
         self.seed.assign(seed)
         self.algorithm.init_weights(tf.stack([self.seed, Stream.WEIGHTS]))
-        self.learner.reset()
+        self.learner.clear()
         self.replay.clear()
-        clear(self.counters)
-        clear(self.sums)
+        set_to_zero(self.counters)
+        set_to_zero(self.accumulator)
 
     # The loop's body.
 
     def _iterations(self, iterations: tf.Tensor, updates: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Does the updates that are owed, then collects and learns until a limit is reached.
+        """Do the updates that are due, then collect and learn until a limit is reached.
 
-        It ends where NaN or infinity comes, too. Where it ends changes nothing
-        about the run: the next call begins with what this one left.
+        It also ends at NaN or infinity. The limits do not affect the run's result,
+        because the next call continues at the same update.
 
         Args:
-          iterations: [] int, collections at most.
-          updates: [] int64, updates at most.
+          iterations: [] int, the most collections.
+          updates: [] int64, the most updates.
 
         Returns:
-          whether all went well, [] bool; the updates that are left, [] int64.
+          whether all numbers are finite, [] bool; the updates that are left, [] int64.
         """
         last = self.counters.updates + updates
         ok, due = tf.constant(True), self._updates_due()
         if due > 0:
-            ok, due = self._learn(last)
+            ok, due = self._compiled_store_and_learn(last)
         collected = 0
         while ok and due == 0 and collected < iterations:
             episode = self.collector.collect(
@@ -123,51 +129,54 @@ class Trainer:
                 self.epsilon(),
                 self.config.n_envs,
             )
-            ok, due = self._learn(last, episode)
+            ok, due = self._compiled_store_and_learn(last, episode)
             collected += 1
         return ok, due
 
-    def _catch_up(self, last: tf.Tensor, episode: Episode | None = None) -> tuple[tf.Tensor, ...]:
-        """Stores episodes and does the updates that are due, up to one that fails.
+    def _store_and_learn(
+        self, last: tf.Tensor, episode: Episode | None = None
+    ) -> tuple[tf.Tensor, ...]:
+        """Store episodes and do the updates that are due, up to one that is not finite.
 
         Args:
           last: [] int64, the count of updates at which it ends in any case.
-          episode: what was collected, None for nothing.
+          episode: the collected episodes, or None.
 
         Returns:
-          whether none failed, [] bool, the failed one's metrics are in the sums;
-          and the updates that are left, [] int64.
+          whether all numbers are finite, [] bool; the updates that are left, [] int64. The
+          metrics of an update that is not finite are added to the accumulator.
         """
-        counters, sums = self.counters, self.sums
+        counters, accumulator = self.counters, self.accumulator
         ok = tf.constant(True) if episode is None else self._store(episode)
         due = tf.minimum(self._updates_due(), last - counters.updates)
         for _ in tf.range(tf.where(ok, due, 0)):
             result = self.learner.update(
                 self._next_batch(), counters.updates.value(), self.learning_rate()
             )
-            sums.metrics.assign_add(tf.stack([result.metrics[name] for name in self.metric_names]))
+            metrics = tf.stack([result.metrics[name] for name in self.metric_names])
+            accumulator.metrics.assign_add(metrics)
             if not result.applied:
                 ok = tf.constant(False)
                 break
-            sums.updates.assign_add(1)
+            accumulator.updates.assign_add(1)
             counters.updates.assign_add(1)
         return ok, self._updates_due()
 
     @_no_autograph
     def _store(self, episode: Episode) -> tf.Tensor:
-        """Puts episodes into the replay and counts them; whether all of them fit, [] bool."""
-        counters, sums = self.counters, self.sums
+        """Add episodes to the replay and count them; return whether it can hold them, [] bool."""
+        counters, accumulator = self.counters, self.accumulator
         self.replay.add_batch(episode)
         self.learner.reward_scale.observe(episode.reward, episode.mask)
         counters.env_steps.assign_add(tf.cast(tf.reduce_sum(episode.mask), tf.int64))
         counters.episodes.assign_add(self.config.n_envs)
-        sums.returns.assign_add(tf.reduce_sum(returns(episode)))
-        sums.episodes.assign_add(self.config.n_envs)
+        accumulator.returns.assign_add(tf.reduce_sum(returns(episode)))
+        accumulator.episodes.assign_add(self.config.n_envs)
         return self.replay.can_hold(episode)
 
     @_no_autograph
     def _next_batch(self) -> Episode:
-        """What the next update learns from; the same until an update is counted."""
+        """Sample the batch of the next update; it is the same until that update is counted."""
         seed = tf.random.experimental.stateless_fold_in(
             tf.stack([self.seed, Stream.REPLAY]), self.counters.updates.value()
         )
@@ -175,16 +184,16 @@ class Trainer:
 
     @_no_autograph
     def _updates_due(self) -> tf.Tensor:
-        """Counts the updates that are to be done before more is collected, [] int64."""
+        """Return how many updates are due before more is collected, [] int64."""
         due = updates_owed(self.config, self.counters.episodes, self.counters.updates)
-        if not self.config.checkpoint_replay:  # a resumed run waits until it holds a batch again
+        if not self.config.checkpoint_replay:  # a resumed run first fills its replay with a batch
             full = self.replay.num_episodes() >= self.config.batch_episodes
             due = tf.where(full, due, tf.zeros_like(due))
         return due
 
     @_no_autograph
     def epsilon(self) -> tf.Tensor:
-        """The chance of a random action now, [] float."""
+        """Return the present probability of a random action, [] float."""
         c = self.config
         return ops.linear_schedule(
             c.epsilon_start, c.epsilon_end, c.epsilon_anneal_env_steps, self.counters.env_steps
@@ -192,31 +201,28 @@ class Trainer:
 
     @_no_autograph
     def learning_rate(self, end_env_steps: int | None = None) -> tf.Tensor:
-        """Returns the optimiser's step size at this point, [] float.
+        """Return the present learning rate, [] float.
 
         Args:
-          end_env_steps: where a decay ends; None for the run's own end.
+          end_env_steps: the env steps at which a decay ends; None for the run's own end.
         """
         c, end = self.config, end_env_steps or self.config.env_steps
         lowest = 0.0 if c.learning_rate_decay == "linear" else c.learning_rate
         return ops.linear_schedule(c.learning_rate, lowest, end, self.counters.env_steps)
 
     def _failure(self) -> NotFiniteError:
-        """Says what is not finite, behind a stretch of the loop that ended early."""
-        where = f"at {self.env_steps():,} env steps"
+        """Return the error of a call of the loop that met NaN or infinity; it names them."""
+        moment = f"at {self.env_steps():,} env steps"
         newest = self.replay.newest()
         if non_finite := finite.non_finite_fields(newest):
-            kept_as = f" as {self.config.buffer_type}" if "reward" not in non_finite else ""
-            text = (
-                f"the environment's {', '.join(non_finite)} became NaN or infinite{kept_as} {where}"
-            )
-            return NotFiniteError(text, newest)
+            stored_as = f" as {self.config.buffer_type}" if "reward" not in non_finite else ""
+            text = f"the environment's {', '.join(non_finite)} became NaN or infinite{stored_as}"
+            return NotFiniteError(f"{text} {moment}", newest)
         batch = self._next_batch()
-        terms = zip(self.metric_names, self.sums.metrics.numpy(), strict=True)
-        bad_terms = ", ".join(name for name, x in terms if not math.isfinite(x))
-        text = (
-            f"{bad_terms} became NaN or infinite in update {int(self.counters.updates):,} {where}"
-        )
+        metrics = zip(self.metric_names, self.accumulator.metrics.numpy(), strict=True)
+        bad_metrics = ", ".join(name for name, x in metrics if not math.isfinite(x))
+        update = f"in update {int(self.counters.updates):,} {moment}"
+        text = f"{bad_metrics} became NaN or infinite {update}"
         if non_finite := self.non_finite():
             text += f"; not finite before it: {', '.join(non_finite)}"
         elif non_finite := finite.non_finite_fields(batch):
@@ -226,7 +232,10 @@ class Trainer:
         return NotFiniteError(text, batch)
 
     def non_finite(self) -> list[str]:
-        """What of the networks, the optimiser and the reward scale is not finite."""
+        """Return the names of all networks and of what else holds a non-finite variable.
+
+        The optimiser and the reward scale are examined too.
+        """
         found = [f"weights of {n}" for n in finite.non_finite_networks(self.algorithm.live)]
         found += [
             f"target weights of {n}" for n in finite.non_finite_networks(self.algorithm.target)
@@ -239,34 +248,34 @@ class Trainer:
     # Around the loop.
 
     def play(self, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0) -> np.ndarray:
-        """Plays the policy as it is; as the function `play`."""
+        """Play episodes with the present policy; see the function `play`."""
         return play(self.collector, self.seed, stream, episodes, epsilon, first)
 
     def env_steps(self) -> int:
-        """Environment steps done so far."""
+        """Return the environment steps of the run."""
         return int(self.counters.env_steps)
 
     def owes_updates(self) -> bool:
-        """Whether updates are due for what was collected; `advance` begins with them."""
+        """Return whether updates are due for collected episodes; `advance` begins with them."""
         return int(self._updates_due()) > 0
 
     def advance(self, env_steps: int) -> bool:
-        """Trains for a second or so, at most to the first collection's end from `env_steps` on.
+        """Train for about `CALL_SECONDS`, and stop after the collection that reaches `env_steps`.
 
-        Where one call ends changes nothing about the run.
+        How often it is called does not affect the run's result.
 
         Returns:
           whether updates of its last collection are left, as `owes_updates`.
 
         Raises:
           RunFailedError: an observation that the replay's number type cannot hold.
-          NotFiniteError: NaN or infinity came out of an update, which was then not
-            applied, or of the environment.
+          NotFiniteError: NaN or infinity in an update, which is then not applied, or in
+            the environment's episodes.
         """
-        widest = self.config.n_envs * self.spec.episode_limit
-        # As many as cannot lead past the goal's collection.
-        wanted = max(math.ceil((env_steps - self.env_steps()) / widest), 0)
-        iterations, updates = min(wanted, self._iterations_a_call), self._updates_a_call
+        most_steps = self.config.n_envs * self.spec.episode_limit
+        # So few collections cannot pass the one that reaches `env_steps`.
+        wanted = max(math.ceil((env_steps - self.env_steps()) / most_steps), 0)
+        iterations, updates = min(wanted, self._max_iterations), self._max_updates
         began = time.monotonic()
         try:
             ok, due = self.run_iterations(
@@ -279,40 +288,48 @@ class Trainer:
         if not ok:
             raise self._failure()
         owes = int(due) > 0
-        self._size_calls(time.monotonic() - began, owes, iterations == self._iterations_a_call)
+        self._adapt_call_limits(time.monotonic() - began, owes, iterations == self._max_iterations)
         return owes
 
-    def _size_calls(self, took: float, owes: bool, full: bool) -> None:
-        """Sets what the next call may do, by what the last one took.
+    def _adapt_call_limits(self, seconds: float, owes: bool, full: bool) -> None:
+        """Set the limits of the next call, so that it takes about `CALL_SECONDS`.
 
         Args:
-          took: its seconds.
-          owes: it ended at the limit of updates.
-          full: it was allowed as many collections as a call may do.
+          seconds: the duration of the last call.
+          owes: the last call ended at the limit of updates.
+          full: the last call was allowed the most collections.
         """
-        if took > CALL_SECONDS:
-            slower = CALL_SECONDS / took
-            self._iterations_a_call = max(int(self._iterations_a_call * slower), 1)
-            self._updates_a_call = max(int(self._updates_a_call * slower), 1)
-        elif took < CALL_SECONDS / 2:
+        if seconds > CALL_SECONDS:
+            slower = CALL_SECONDS / seconds
+            self._max_iterations = max(int(self._max_iterations * slower), 1)
+            self._max_updates = max(int(self._max_updates * slower), 1)
+        elif seconds < CALL_SECONDS / 2:
             if owes:
-                self._updates_a_call *= 2
+                self._max_updates *= 2
             elif full and self.collector.compiled:
-                self._iterations_a_call *= 2
+                self._max_iterations *= 2
 
     def train_until(self, env_steps: int) -> None:
-        """Trains to the first end of a collection from `env_steps` on; raises as `advance`."""
+        """Train until the collection that reaches `env_steps` is learned from; raise as `advance`.
+
+        Args:
+          env_steps: the env steps of the whole run, not of this call.
+        """
         owes = self.owes_updates()
         while owes or self.env_steps() < env_steps:
             owes = self.advance(env_steps)
 
     def take_means(self) -> dict[str, float]:
-        """Means since the last call: `train_return` and, where updates were done, each metric."""
-        sums, means = self.sums, {}
-        if int(sums.episodes):
-            means["train_return"] = float(sums.returns) / int(sums.episodes)
-        if int(sums.updates):
-            values = sums.metrics.numpy() / int(sums.updates)
+        """Return the means since the last call, and set the accumulator to zero.
+
+        Returns:
+          `train_return` if episodes were collected, and each metric if updates were done.
+        """
+        accumulator, means = self.accumulator, {}
+        if int(accumulator.episodes):
+            means["train_return"] = float(accumulator.returns) / int(accumulator.episodes)
+        if int(accumulator.updates):
+            values = accumulator.metrics.numpy() / int(accumulator.updates)
             means.update(zip(self.metric_names, map(float, values), strict=True))
-        clear(sums)
+        set_to_zero(accumulator)
         return means

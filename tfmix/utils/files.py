@@ -43,7 +43,7 @@ def _refuse(path: str | os.PathLike[str], text: str) -> NoReturn:
     raise OSError(errno.EINVAL, text, os.fspath(path))
 
 
-def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
+def _check_regular(path: str | os.PathLike[str], found: os.stat_result, most: int | None) -> None:
     """Raise OSError unless a file is a regular one of at most `most` bytes."""
     if kind := kind_of(found):
         _refuse(path, f"it is {kind}, not a regular file")
@@ -52,12 +52,12 @@ def _check(path: str | os.PathLike[str], found: os.stat_result, most: int | None
 
 
 def _open(path: str | os.PathLike[str], flags: int, most: int | None = None) -> int:
-    """Return a file descriptor of a regular file; raise OSError as `_check` and `os.open`."""
+    """Return a descriptor of a regular file; raise OSError as `_check_regular` and `os.open`."""
     with contextlib.suppress(FileNotFoundError):
-        _check(path, os.lstat(path), most)  # first: opening a device may have an effect
+        _check_regular(path, os.lstat(path), most)  # first: opening a device may have an effect
     handle = os.open(path, flags | _CAREFUL, 0o666)
     try:
-        _check(path, os.fstat(handle), most)
+        _check_regular(path, os.fstat(handle), most)
     except BaseException:
         os.close(handle)
         raise
@@ -112,7 +112,7 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_JSON_BYTES) -> str:
     return content.decode()
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object_of_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; raise ValueError if a name comes twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -137,7 +137,10 @@ def read_json(text: str) -> Any:
     """
     try:
         return json.loads(
-            text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite
+            text,
+            object_pairs_hook=_object_of_unique_names,
+            parse_float=_finite,
+            parse_constant=_finite,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

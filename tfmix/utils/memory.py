@@ -65,7 +65,7 @@ def _reclaimable(group: Path) -> int:
     return int(stat.get("total_inactive_file") or stat.get("inactive_file") or 0)
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return a number of bytes as `0.9 GB` or `60 MB`."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.0f} MB"
 
@@ -84,6 +84,6 @@ def check_memory(needed: int, what: str, advice: str) -> None:
     available = available_bytes()
     if available is not None and needed > available:
         raise UserError(
-            f"{what} needs {in_words(needed)} of memory and {in_words(available)} are available: "
-            f"{advice}"
+            f"{what} needs {format_bytes(needed)} of memory and {format_bytes(available)} are "
+            f"available: {advice}"
         )

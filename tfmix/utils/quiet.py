@@ -14,7 +14,7 @@ from types import ModuleType
 
 _FIRST_FREE = 3  # 0 to 2 are the standard streams, even if one of them is closed
 _LOCK = threading.Lock()
-_silences = 0  # how many calls of `quiet` are active in all threads
+_inside = 0  # how many calls of `quiet` are active in all threads
 _silence = contextlib.ExitStack()  # undoes what the first of them did
 
 
@@ -58,17 +58,17 @@ def quiet() -> Iterator[None]:
     belong to the process. If several threads use the context at a time, the first one to
     enter silences the process and the last one to leave undoes that.
     """
-    global _silences
+    global _inside
     with _LOCK:
-        if not _silences:
+        if not _inside:
             _silence.enter_context(_silenced())
-        _silences += 1
+        _inside += 1
     try:
         yield
     finally:
         with _LOCK:
-            _silences -= 1
-            if not _silences:
+            _inside -= 1
+            if not _inside:
                 _silence.close()
 
 

@@ -33,7 +33,7 @@ owns_process = False
 
 
 class Stop:
-    """Records Ctrl-C and SIGTERM; a call says whether one has arrived.
+    """Flag that Ctrl-C and SIGTERM set; a call returns whether one has arrived.
 
     Python runs signal handlers only between two instructions of the main thread, and
     counts several signals during a long call into TensorFlow as one. A second thread
@@ -48,9 +48,9 @@ class Stop:
 
     def __init__(self, answer: str = ""):
         self.number = 0
-        self._answer, self._first = answer, 0.0
+        self._answer, self._first_time = answer, 0.0
         self._deadline: float | None = None  # when Python code must have run again
-        self._unsaved = self._deaf = False
+        self._asked_twice = self._ended = False
 
     def __call__(self) -> bool:
         """Return whether a signal asked to stop."""
@@ -59,46 +59,46 @@ class Stop:
     def handle(self, number: int, frame: Any) -> None:
         """Handle a signal in the main thread: raise KeyboardInterrupt at a second Ctrl-C."""
         self.number = self.number or number
-        if self._unsaved and not self._deaf:
-            self._deaf = True
+        if self._asked_twice and not self._ended:
+            self._ended = True
             raise KeyboardInterrupt
 
-    def listen(self, ear: socket.socket) -> None:
-        """Read one byte for each signal from `ear` until its other end is closed."""
+    def listen(self, receiver: socket.socket) -> None:
+        """Read one byte for each signal from `receiver` until its other end is closed."""
         while True:
             left = self._deadline and max(self._deadline - time.monotonic(), 0.0)
-            if not select.select([ear], [], [], left)[0]:
+            if not select.select([receiver], [], [], left)[0]:
                 self._deadline = None
-                self._give_up()
-            elif numbers := ear.recv(64):
+                self._end_process()
+            elif numbers := receiver.recv(64):
                 for number in filter(CAUGHT.__contains__, numbers):
-                    self._hear(number)
+                    self._count_signal(number)
             else:
                 return
 
-    def _hear(self, number: int) -> None:
+    def _count_signal(self, number: int) -> None:
         """Record a signal: the first asks to stop, a later Ctrl-C to stop without saving."""
         now = time.monotonic()
-        if not self._first:
-            self._first, self.number = now, number
+        if not self._first_time:
+            self._first_time, self.number = now, number
             if self._answer:
                 tell(self._answer)
         elif (
             number == signal.SIGINT
-            and now - self._first > ONE_PRESS_SECONDS
-            and not self._unsaved  # the signal that is sent below arrives here too
+            and now - self._first_time > ONE_PRESS_SECONDS
+            and not self._asked_twice  # the signal that is sent below arrives here too
         ):
-            self._unsaved, self._deadline = True, now + PATIENCE_SECONDS
+            self._asked_twice, self._deadline = True, now + PATIENCE_SECONDS
             # A signal to the main thread interrupts whatever call it waits in.
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    def _give_up(self) -> None:
+    def _end_process(self) -> None:
         """End a process whose main thread is in a long call.
 
         This damages nothing: files are written under other names and then renamed,
         locks end with the process, and workers end after it.
         """
-        if owns_process and not self._deaf:
+        if owns_process and not self._ended:
             screen = Lossy(sys.__stderr__)
             screen.write(f"{SHOW_CURSOR if screen.isatty() else ''}tfmix: interrupted\n")
             screen.flush()
@@ -106,7 +106,7 @@ class Stop:
 
     def end(self) -> None:
         """Stop raising KeyboardInterrupt."""
-        self._deaf = True
+        self._ended = True
 
 
 @contextmanager
@@ -123,19 +123,19 @@ def stop_on_signal(answer: str = "") -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    ear, mouth = socket.socketpair()
-    with ear, mouth:
-        mouth.setblocking(False)
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
         old = {number: signal.signal(number, stop.handle) for number in CAUGHT}
-        old_fd = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-        thread = threading.Thread(target=stop.listen, args=[ear], daemon=True)
+        old_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        thread = threading.Thread(target=stop.listen, args=[receiver], daemon=True)
         thread.start()
         try:
             yield stop
         finally:
             stop.end()
             signal.set_wakeup_fd(old_fd)
-            mouth.shutdown(socket.SHUT_RDWR)
+            sender.shutdown(socket.SHUT_RDWR)
             thread.join()
             for number, handler in old.items():
                 # None: the old handler was not installed from Python, which cannot restore it.

@@ -1,4 +1,4 @@
-"""An algorithm and its learner as a TF-Agents agent."""
+"""Makes a TF-Agents agent of an algorithm and its learner."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tfmix.utils.quiet import quiet_import
 _tf_agent = quiet_import("tf_agents.agents.tf_agent")
 
 NOTHING_OBSERVED = (
-    "standardise_rewards needs the rewards that were collected: give agent.observe to the driver, "
+    "standardise_rewards needs the collected rewards: give agent.observe to the driver, "
     "observers=[replay.add_batch, agent.observe]"
 )
 
 
 class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined]  # no types
-    """Train any algorithm with TF-Agents' drivers and replay buffers.
+    """TF-Agents agent of any algorithm, for TF-Agents' drivers and replay buffers.
 
     `train` takes rows of T+1 frames, see `episodes_from_trajectory`; an
-    `EpisodeReplayBuffer` gives them. `initialize` copies the live networks to
-    the targets. With `standardise_rewards` the learner shifts and scales rewards
-    by all that `observe` got: let every driver that collects call it,
-    `observers=[replay.add_batch, agent.observe]`. The schedules of `Config` count
-    environment steps, and TF-Agents' loops count those themselves: give a
-    callable if epsilon or the step size should change.
+    `EpisodeReplayBuffer` returns such rows. `initialize` copies the live networks to
+    the targets. With `standardise_rewards` the learner shifts and scales rewards by
+    the statistics of those that `observe` received: let every driver that collects
+    call it, `observers=[replay.add_batch, agent.observe]`. The schedules of `Config`
+    are not used, because TF-Agents' loops count environment steps themselves: give a
+    callable if epsilon or the learning rate should change.
 
     Args:
-      algorithm: with its weights drawn (`Algorithm.init_weights`).
+      algorithm: the algorithm, whose weights `Algorithm.init_weights` has drawn.
       learner: the learner of this algorithm; None makes one.
-      epsilon: the collect policy's; None takes `epsilon_end` of the settings.
+      epsilon: the epsilon of the collect policy; None takes `epsilon_end` of the settings.
       learning_rate: a number, a variable or a callable; None takes that of the
         settings.
-      seed: the collect policy's.
+      seed: the seed of the collect policy.
       train_step_counter: an integer variable that counts updates; None makes one.
     """
 
@@ -68,8 +68,8 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined] 
 
     def _initialize(self) -> None:
         live, target = self.algorithm.live.variables, self.algorithm.target.variables
-        for follower, leader in zip(target, live, strict=True):
-            follower.assign(leader)
+        for target_weight, live_weight in zip(target, live, strict=True):
+            target_weight.assign(live_weight)
 
     def observe(self, trajectory: Any) -> tf.Tensor:
         """Count collected rewards, the only ones that `standardise_rewards` reads.
@@ -81,7 +81,7 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined] 
             an episode's end to the next start have no reward and do not count.
 
         Returns:
-          the count of rewards so far, [] float64.
+          the count of all rewards that it received, [] float64.
         """
         scale, real = self.learner.reward_scale, ~trajectory.is_boundary()
         scale.observe(trajectory.reward, tf.cast(real, tf.float32))
@@ -92,8 +92,8 @@ class ValueDecompositionAgent(_tf_agent.TFAgent):  # type: ignore[name-defined] 
 
         Raises:
           ValueError: rows are not T+1 frames long, or there are weights.
-          tf.errors.InvalidArgumentError: a row is no whole episode, or the settings
-            standardise rewards and `observe` got none.
+          tf.errors.InvalidArgumentError: a row is not a whole episode, or the settings
+            standardise rewards and `observe` received none.
         """
         frames, needed = experience.step_type.shape[1], self.train_sequence_length
         if frames != needed:

@@ -1,9 +1,9 @@
-"""Environments in the graph and in Python as TF-Agents' own, for its drivers and metrics.
+"""Wraps environments as TF-Agents environments, for TF-Agents' drivers and metrics.
 
 An observation is a dictionary: obs [N, O] float32, legal [N, A] bool and
 state [S] float32, of which a policy may use the first two only. An action is
-[N] int32. The discount is 0 if the future is worth nothing, else 1; it is 1 at
-a step that a time limit cut, too.
+[N] int32. The discount is 0 at a step that terminates the episode, else 1; it is 1
+at a step that a time limit truncates.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIRST, _MID, _LAST = (int(getattr(_time_step.StepType, name)) for name in ("FIR
 
 
 def time_step_spec(spec: EnvSpec) -> Any:
-    """Return what a task shows at a step, as TF-Agents' `TimeStep` of tensor specs."""
+    """Return the specs of a task's steps, as TF-Agents' `TimeStep` of tensor specs."""
     n, a = spec.n_agents, spec.n_actions
     return _time_step.time_step_spec(
         {
@@ -45,12 +45,12 @@ def action_spec(spec: EnvSpec) -> Any:
 
 
 class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-defined]  # no types
-    """Step a batch of environments in the graph; a row whose episode is over starts the next.
+    """Batch of environments in the graph; an environment whose episode is over starts the next.
 
     Args:
       env: the environment.
-      batch_size: B, environments side by side.
-      seed: decides everything random, together with the count of calls.
+      batch_size: B, the number of parallel environments.
+      seed: decides all random numbers, together with the count of calls.
     """
 
     def __init__(self, env: GraphEnv, batch_size: int = 1, seed: int = 0):
@@ -60,13 +60,14 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
             [seed, Stream.TF_AGENTS_ENVIRONMENT], dtype=tf.int32, trainable=False
         )
         self._calls = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # Every row is at an end, so that whatever comes first starts an episode.
+        # All environments begin at an end, so that the first call starts an episode.
         state, step = env.reset(tf.zeros([2], tf.int32), batch_size)
         over = self._frame(step, tf.fill([batch_size], _LAST))
         self._kept = tf.nest.map_structure(lambda x: tf.Variable(x, trainable=False), (state, over))
 
     @staticmethod
     def _frame(step: Step, step_type: tf.Tensor) -> Any:
+        """Return a step as TF-Agents' `TimeStep`."""
         return _time_step.TimeStep(
             step_type=step_type,
             reward=step.reward,
@@ -75,6 +76,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         )
 
     def _keep(self, state: Any, frame: Any) -> Any:
+        """Store the environments' state and their last frame; return the frame."""
         tf.nest.map_structure(lambda old, new: old.assign(new), self._kept, (state, frame))
         return frame
 
@@ -84,6 +86,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         return tf.random.experimental.stateless_split(seed, 2)
 
     def _start(self, seed: tf.Tensor) -> tuple[Any, Any]:
+        """Start an episode in all environments; return their state and first frame."""
         state, step = self.env.reset(seed, self.batch_size)
         return state, self._frame(step, tf.fill([self.batch_size], _FIRST))
 
@@ -101,7 +104,7 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
         action = tf.ensure_shape(action, [self.batch_size, self.spec.n_agents])
         seeds = self._draw()
         state, frame = tf.nest.map_structure(tf.identity, self._kept)
-        anew = frame.is_last()  # [B]; these rows ignore their action
+        anew = frame.is_last()  # [B]; these environments ignore their action
         state, step = self.env.step(state, action, seeds[1])
         over = step.terminated | step.truncated
         went = state, self._frame(step, tf.where(over, _LAST, _MID))
@@ -113,11 +116,11 @@ class GraphTFEnvironment(_tf_environment.TFEnvironment):  # type: ignore[name-de
 
 
 class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-defined]  # no types
-    """Step an environment of `tfmix.envs.python`, for TF-Agents' `TFPyEnvironment`.
+    """Environment of `tfmix.envs.python`, for TF-Agents' `TFPyEnvironment`.
 
     Args:
       env: the environment; `close` closes it.
-      seed: seeds every reset, together with the episode's number.
+      seed: decides the seed of every reset, together with the episode's number.
     """
 
     def __init__(self, env: Any, seed: int = 0):
@@ -161,6 +164,7 @@ class TeamPyEnvironment(_py_environment.PyEnvironment):  # type: ignore[name-def
         reward: float = 0.0,
         discount: float = 1.0,
     ) -> Any:
+        """Return a step as TF-Agents' `TimeStep`."""
         return _time_step.TimeStep(
             step_type=np.asarray(step_type, np.int32),
             reward=np.asarray(reward, np.float32),

@@ -1,4 +1,4 @@
-"""A team's decentralised policy as a TF-Agents policy."""
+"""Makes a TF-Agents policy of a team's decentralised policy."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Epsilon: TypeAlias = float | tf.Variable | Callable[[], Any]
 
 
 def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
-    """Fail if an agent has a `fault` before it acts, and name its place.
+    """Raise an error that names the agents which have a fault and must act.
 
     Args:
-      time_step: of B episodes.
-      fits: [B, N] bool, False where an agent has the fault.
-      fault: what it is.
+      time_step: steps of B episodes.
+      fits: [B, N] bool, False for an agent that has the fault.
+      fault: its description.
 
     Raises:
-      tf.errors.InvalidArgumentError: an agent has it, not in an episode's last step.
+      tf.errors.InvalidArgumentError: an agent has it in a step that is not an episode's last.
     """
     fits |= time_step.is_last()[:, None]
     places = ["rows of the batch and agents that have", fault, tf.where(~fits)]
@@ -37,24 +37,24 @@ def _assert_for_all(time_step: Any, fits: tf.Tensor, fault: str) -> None:
 
 
 class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]  # no types
-    """Act for all agents of a team, each on its own observation.
+    """TF-Agents policy of all agents of a team, each of which acts on its own observation.
 
     Observations and actions are those of `tfmix.integrations.tf_agents.environments`. The
     policy state [B, N, K] is that of `Algorithm.act`, zero at an episode's start.
     The variables are those of the agents' network, without the mixer's.
 
-    The policy never takes an action that an agent does not have, whatever `legal`
-    says. A step that an agent cannot act on is an error: its observation has NaN or
-    infinity, or none of its own actions is legal. A `tf.function` raises it too, but
-    one with jit_compile, from which TensorFlow drops it. The policy does not check an
-    episode's last steps, because nobody acts after them.
+    The policy never takes an action that an agent does not have, even if `legal` allows
+    it. An agent cannot act if its observation has NaN or infinity, or if none of its
+    actions is legal; that is an error, in a `tf.function` too. In a `tf.function` with
+    jit_compile TensorFlow drops the check. An episode's last step is not checked,
+    because no action follows it.
 
     Args:
-      algorithm: its live agents act.
-      epsilon: the chance of a random legal action: a number, a variable or a
+      algorithm: the algorithm whose live agents act.
+      epsilon: the probability of a random legal action: a number, a variable or a
         callable; 0 is greedy.
-      seed: decides what is random, together with the count of calls. A seed that
-        `action` gets, [] or [2] int, decides alone.
+      seed: decides all random numbers, together with the count of calls. If `action`
+        receives a seed, [] or [2] int, that seed alone decides.
     """
 
     def __init__(self, algorithm: Algorithm, epsilon: Epsilon = 0.0, seed: int = 0):
@@ -94,6 +94,7 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]  # no type
         )
 
     def _choose(self, time_step: Any, policy_state: Any, epsilon: Any, seed: Any) -> Any:
+        """Choose actions; as `_action`, with a number as epsilon and a stateless seed."""
         if isinstance(policy_state, tuple):  # TF-Agents fills it in if there is none
             raise TypeError("a JointPolicy needs a policy_state: get_initial_state(batch_size)")
         policy_state = tf.where(
@@ -108,11 +109,11 @@ class JointPolicy(_tf_policy.TFPolicy):  # type: ignore[name-defined]  # no type
         return _policy_step.PolicyStep(action, policy_state)
 
     def _distribution(self, time_step: Any, policy_state: Any) -> Any:
-        """Return the greedy actions, with certainty.
+        """Return the distribution that has the greedy actions with probability 1.
 
         Raises:
-          NotImplementedError: the policy explores. Agents may read the drawn
-            action, so that without a draw there is no next policy state.
+          NotImplementedError: the policy explores. Agents may read their last action,
+            so that the next policy state depends on the draw.
         """
         if not isinstance(self._epsilon, int | float) or self._epsilon > 0:
             raise NotImplementedError(

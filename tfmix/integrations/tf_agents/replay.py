@@ -1,4 +1,4 @@
-"""The replay of training as a TF-Agents replay buffer that drivers fill."""
+"""Makes a TF-Agents replay buffer of the replay of training, for TF-Agents' drivers."""
 
 from __future__ import annotations
 
@@ -26,37 +26,35 @@ _BufferInfo = quiet_import("tf_agents.replay_buffers.tf_uniform_replay_buffer").
 EMPTY = "the replay holds no whole episode: drive until the frame after an episode's end is added"
 TOO_LONG = "an episode has more steps than the task's episode_limit; its rows of the batch:"
 NOT_FINITE = "NaN, infinity or a number that the replay's type cannot hold is in an episode"
-WAITING = -1  # the time of a row whose next episode has not begun
+WAITING = -1  # the time of an environment whose next episode has not begun
 
 
 class EpisodeReplayBuffer(_replay_buffer.ReplayBuffer):  # type: ignore[name-defined]  # no types
-    """Collect a driver's frames into whole padded episodes and draw those uniformly.
+    """TF-Agents replay buffer of whole padded episodes, sampled uniformly.
 
-    A driver adds one frame of each environment at a time; other ways to add
-    are refused. Frames wait until their episode is over and its last
-    observation is there, which comes in the frame after the last step. Frames
-    before the first start of an episode, and an episode that another one
-    interrupts, are dropped. Of the discounts only that of the last step is
-    kept, as 0 or 1.
+    A driver adds one frame of each environment at a time; other ways to add are
+    refused. Frames wait until their episode is over and its last observation has
+    arrived, in the frame after the last step. Frames before the first start of an
+    episode are dropped, and so is an episode that another one interrupts. Only the
+    discount of the last step is kept, as 0 or 1.
 
-    An item is a trajectory [T+1, ...] of one episode, what
-    `ValueDecompositionAgent.train` takes; `trajectory_from_episodes` says how
-    it is padded. `get_next` and `as_dataset` draw with replacement and take
-    `num_steps` of None or T+1. With `single_deterministic_pass` a dataset reads
-    each episode once, the oldest first, as `gather_all` does; its ids number
-    the episodes in the order in which they were completed. `capacity` counts
-    episodes, `num_frames` the frames of whole episodes without their padding.
+    An item is a trajectory [T+1, ...] of one episode, as `ValueDecompositionAgent.train`
+    takes it, padded as by `trajectory_from_episodes`. `get_next` and `as_dataset` draw
+    with replacement and take `num_steps` of None or T+1. With `single_deterministic_pass`
+    a dataset reads each episode once, the oldest first, as `gather_all` does; its ids
+    number the episodes in the order in which they were completed. `capacity` counts
+    episodes, and `num_frames` counts the frames of whole episodes without padding.
 
     Args:
       spec: the task's shape.
-      batch_size: B, the driver's environments side by side.
-      capacity_episodes: episodes it can hold; the oldest goes first.
-      number_type: of the stored observations and states, see `EpisodeReplay`.
-      seed: with the count of draws it decides what is drawn. Parallel calls of
-        a dataset share that count, so that their order is not decided.
+      batch_size: B, the number of the driver's parallel environments.
+      capacity_episodes: episodes it can hold; new ones replace the oldest.
+      number_type: the type of stored observations and states, see `EpisodeReplay`.
+      seed: decides what is drawn, together with the count of draws. Parallel calls of
+        a dataset share that count, so that their order is not determined.
 
     Raises:
-      UserError: the machine does not have that much memory left.
+      UserError: the machine has less memory than the replay needs.
     """
 
     def __init__(
@@ -132,7 +130,7 @@ class EpisodeReplayBuffer(_replay_buffer.ReplayBuffer):  # type: ignore[name-def
         return tf.ensure_shape(x, wanted)
 
     def _store(self, rows: tf.Tensor) -> None:
-        """Store the episodes of rows whose last frame is there, one after the other."""
+        """Store the complete episodes of these environments, one after the other."""
 
         def store(number: tf.Tensor) -> tuple[tf.Tensor]:
             row = tf.gather(rows, [number])
@@ -208,7 +206,7 @@ class EpisodeReplayBuffer(_replay_buffer.ReplayBuffer):  # type: ignore[name-def
         return self._read(self.replay.rows_in_order())
 
     def _clear(self) -> None:
-        """Forget all episodes and all frames; what is left of a begun episode is dropped."""
+        """Forget all episodes and all frames; later frames of a begun episode are dropped."""
         self.replay.clear()
         self._time.assign(tf.fill([self._batch_size], tf.constant(WAITING, tf.int64)))
 
@@ -218,7 +216,7 @@ class EpisodeReplayBuffer(_replay_buffer.ReplayBuffer):  # type: ignore[name-def
         return tf.nest.map_structure(lambda x: x[0], items) if rows.shape.rank == 0 else items
 
     def _not_empty(self) -> Any:
-        """Fail if there is nothing to draw."""
+        """Raise InvalidArgumentError if there is no episode to draw."""
         return tf.debugging.assert_positive(self.num_episodes(), EMPTY)
 
     def _whole_only(self, num_steps: int | None, sequence_preprocess_fn: Any = None) -> None:

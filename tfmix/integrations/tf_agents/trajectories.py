@@ -1,8 +1,8 @@
-"""Whole padded episodes as TF-Agents' trajectories, and back.
+"""Converts whole padded episodes to TF-Agents' trajectories, and back.
 
-A trajectory has T+1 frames, one of an episode's steps and one of its last
-observation, whose `step_type` is LAST. The reward and the discount of a frame
-follow its action. The discount is 0 if the future is worth nothing, else 1.
+A trajectory has T+1 frames: one for each step of the episode and one for its last
+observation, whose `step_type` is LAST. The reward and the discount of a frame follow
+its action. The discount is 0 at a step that terminates the episode, else 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIRST, MID, LAST = (int(getattr(_StepType, name)) for name in ("FIRST", "MID", "
 
 
 def trajectory_spec(spec: EnvSpec) -> Any:
-    """Return shapes and types of one frame, as `JointPolicy.trajectory_spec`."""
+    """Return the shapes and types of one frame, those of `JointPolicy.trajectory_spec`."""
     step = time_step_spec(spec)
     return _Trajectory(
         step_type=step.step_type,
@@ -37,8 +37,8 @@ def trajectory_spec(spec: EnvSpec) -> Any:
 def trajectory_from_episodes(episode: Episode) -> Any:
     """Write whole episodes as frames of TF-Agents.
 
-    Frames after an episode's end are like its last one, whose `is_boundary` is
-    true: no loss of TF-Agents counts them.
+    Frames after an episode's end have the step types of its last frame. Their
+    `is_boundary` is true, so that no loss of TF-Agents counts them.
 
     Args:
       episode: padded episodes, [B, ...].
@@ -78,10 +78,10 @@ def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> 
       cut_is_terminal: a time limit counts as termination.
 
     Returns:
-      the episodes, whose padding still holds whatever came after their ends.
+      the episodes; their padding holds whatever follows their ends in the trajectory.
 
     Raises:
-      tf.errors.InvalidArgumentError: a row is no whole episode.
+      tf.errors.InvalidArgumentError: a row is not a whole episode.
     """
     step_type, next_type = trajectory.step_type, trajectory.next_step_type[:, :-1]
     lasts = next_type == LAST  # [B, T]
@@ -91,7 +91,7 @@ def episodes_from_trajectory(trajectory: Any, cut_is_terminal: bool = False) -> 
         tf.reduce_all(step_type[:, 0] == FIRST) & tf.reduce_all(fits | ~real),
         ["every row must be one whole episode, FIRST frame to LAST; step_type:", step_type],
     )
-    with tf.control_dependencies([whole]):  # in a graph too, before anything learns from it
+    with tf.control_dependencies([whole]):  # a graph must check before it learns from it
         real = tf.identity(real)
     worthless = lasts if cut_is_terminal else lasts & (trajectory.discount[:, :-1] == 0)
     return Episode(
