@@ -1,8 +1,8 @@
 """Finds the commands that README and docs show, checks them and runs them with small sizes.
 
 `python benchmarks/book.py --check-commands` parses each command and resolves its settings.
-`--run-commands` runs the commands of main.py in a temporary folder as well, with a few env
-steps; it takes minutes.
+`--run-commands` also runs the commands of main.py in a temporary folder, with a few env steps,
+and the examples in Python. It takes minutes.
 """
 
 from __future__ import annotations
@@ -180,15 +180,24 @@ def run(arguments: list[str], folder: Path) -> str:
     If it reads a run folder that no command before it has made, one of two_step is
     trained there first.
     """
-    command = [sys.executable, "main.py", *arguments]
     run_dir = next((w.partition("=")[2] for w in arguments if w.startswith("--run_dir=")), "")
     reads = re.search(r"--mode=(resume|evaluate|export)", " ".join(arguments))
-    if reads and run_dir and not (folder / run_dir).exists():
-        first = [f"--run_dir={run_dir}", "--env=two_step", *SMALL]
-        if failed := run(first, folder):
-            return failed
+    return (_need(run_dir, folder) if reads and run_dir else "") or _start(
+        ["main.py", *arguments], folder
+    )
+
+
+def _need(run_dir: str, folder: Path) -> str:
+    """Trains a run of two_step if `run_dir` is not there; returns what went wrong."""
+    if (folder / run_dir).exists():
+        return ""
+    return _start(["main.py", f"--run_dir={run_dir}", "--env=two_step", *SMALL], folder)
+
+
+def _start(arguments: list[str], folder: Path) -> str:
+    """Starts Python in a folder; returns what went wrong, '' for nothing."""
     done = subprocess.run(
-        command,
+        [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
@@ -198,8 +207,14 @@ def run(arguments: list[str], folder: Path) -> str:
     return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr[-300:]}"
 
 
+def examples(page: Path) -> list[str]:
+    """Returns the Python examples of a page that are run: no module, nothing of pandas."""
+    blocks = [b for kind, b in FENCE.findall(page.read_text(encoding="utf-8")) if kind == "python"]
+    return [b for b in blocks if not re.match(r"# \w+\.py\n", b) and "import pandas" not in b]
+
+
 def check_all(asked: str = "", and_run: bool = False) -> int:
-    """Checks the commands of pages, and runs those of main.py if asked to.
+    """Checks the commands of pages; runs those of main.py and Python examples if asked to.
 
     Args:
       asked: names of pages, separated by commas; all without one.
@@ -209,28 +224,37 @@ def check_all(asked: str = "", and_run: bool = False) -> int:
       the exit code, 1 if a command is wrong.
     """
     found = [command for page in pages(asked) for command in find(page)]
-    wrong = [(command, reason) for command in found if (reason := check(command))]
+    wrong = [(c.page, shlex.join(c.parts), why) for c in found if (why := check(c))]
     if and_run:
-        wrong += _run_all([c for c in found if not any(c is bad for bad, _ in wrong)])
-    for command, reason in wrong:
-        print(f"{command.page}: {shlex.join(command.parts)}\n  {reason}")
+        wrong += _run_all(pages(asked))
+    for page, command, reason in wrong:
+        print(f"{page}: {command}\n  {reason}")
     print(f"{len(found)} commands, {len(wrong)} wrong")
     return 1 if wrong else 0
 
 
-def _run_all(found: list[Command]) -> list[tuple[Command, str]]:
-    """Runs the commands of main.py, each once; returns those that fail, with the reason."""
+def _run_all(chosen: list[Path]) -> list[tuple[str, str, str]]:
+    """Runs what pages show, each command once.
+
+    Returns:
+      page, command and reason of each that fails.
+    """
     wrong, done = [], set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _prepare(folder)
-        for command in found:
-            arguments = arguments_of(command)
-            sized = None if arguments is None else small(arguments)
-            if sized is None or tuple(sized) in done:
-                continue
-            done.add(tuple(sized))
-            print(f"python main.py {shlex.join(sized)}", flush=True)
-            if reason := run(sized, folder):
-                wrong.append((command, reason))
+        for page in chosen:
+            for command in find(page):
+                arguments = arguments_of(command)
+                sized = None if arguments is None else small(arguments)
+                if sized is None or tuple(sized) in done:
+                    continue
+                done.add(tuple(sized))
+                print(f"python main.py {shlex.join(sized)}", flush=True)
+                if reason := run(sized, folder):
+                    wrong.append((page.name, shlex.join(command.parts), reason))
+            if blocks := examples(page):
+                print(f"examples of {page.name}", flush=True)
+                if reason := _need("runs/x", folder) or _start(["-c", "\n".join(blocks)], folder):
+                    wrong.append((page.name, "its examples in Python", reason))
     return wrong

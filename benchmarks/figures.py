@@ -1,13 +1,15 @@
 """Draws the pictures of README and docs.
 
-  python benchmarks/figures.py curves runs/quick --out=docs/images/curves.png
+  python benchmarks/figures.py curves runs/quick --team=runs/spread --out=docs/images/curves.png
   python benchmarks/figures.py payoff --out=docs/images/payoff.png
 
 `curves` draws the greedy return of the runs in a benchmark's folder over env steps, and a
-greedy episode of the run with the best return. The runs of the picture in README come from
+greedy episode of a run on simple_spread. The runs of the picture in README come from
 
   python main.py --mode=benchmark --flagfile=flags/preset/quick_mpe.flags --algo=vdn,qmix,iql \\
     --env=mpe/simple_spread --seeds=0:1 --env_steps=300000 --run_dir=runs/quick
+  python main.py --flagfile=flags/preset/quick_mpe.flags --algo=vdn --env=mpe/simple_spread \
+    --run_dir=runs/spread
 
 `payoff` trains VDN, QMIX and QTRAN-base on 8/-12/0, seed 0, and draws what they learn beside
 the payoff. It takes some minutes.
@@ -63,19 +65,16 @@ def paths_of(folder: Path, episode: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(places), landmarks
 
 
-def draw_curves(folder: Path, out: Path) -> None:
+def draw_curves(folder: Path, team: Path, out: Path) -> None:
     """Draws a line for each run of a benchmark, <env>/<algo>/seed<k>, and an episode."""
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(8.4, 3.2), dpi=110, gridspec_kw={"width_ratios": [2, 1]}
     )
-    best, best_return = folder, -np.inf
     for path in sorted(folder.glob("*/*/seed*/metrics.csv")):
         algo = path.parts[-3]
         steps, returns = curve_of(path)
         label = f"{NAMES.get(algo, algo)} {returns[-1]:.0f}"
         left.plot(np.asarray(steps) / 1000, returns, color=COLORS.get(algo), lw=2, label=label)
-        if returns[-1] > best_return:
-            best, best_return = path.parent, returns[-1]
     for label, level in LINES.items():
         left.axhline(level, color="#9e9e9e", lw=1, ls=":")
         left.text(1, level + 1.5, label, color="#757575", fontsize=8, ha="right", va="bottom",
@@ -84,7 +83,7 @@ def draw_curves(folder: Path, out: Path) -> None:
     left.set(xlabel="env steps, thousands", ylabel="greedy return, summed")
     left.set_title("simple_spread, flags/preset/quick_mpe.flags", fontsize=10, loc="left")
     left.spines[["top", "right"]].set_visible(False)
-    draw_episode(right, best)
+    draw_episode(right, team)
     save(figure, out)
 
 
@@ -97,8 +96,7 @@ def draw_episode(axis: plt.Axes, folder: Path) -> None:
         axis.plot(*path.T, color=color, lw=1.5)
         axis.scatter(*path[0], s=15, color=color)
         axis.scatter(*path[-1], s=140, color=color, alpha=0.6)
-    name = NAMES.get(folder.parts[-2], folder.parts[-2])
-    axis.set_title(f"an episode of {name}", fontsize=10, loc="left")
+    axis.set_title("a greedy episode", fontsize=10, loc="left")
     axis.set(xticks=[], yticks=[], aspect="equal")
     axis.margins(0.15)
 
@@ -153,15 +151,16 @@ def main() -> None:
     )
     parser.add_argument("picture", choices=("curves", "payoff"))
     parser.add_argument("folder", nargs="?", type=Path, help="of a benchmark, for curves")
+    parser.add_argument("--team", type=Path, help="run folder of the episode, for curves")
     parser.add_argument("--out", type=Path, required=True, help="the PNG file to write")
     asked = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if asked.picture == "payoff":
         draw_payoff(asked.out)
-    elif asked.folder is None:
-        parser.error("curves needs the folder of a benchmark, such as runs/quick")
+    elif asked.folder is None or asked.team is None:
+        parser.error("curves needs the folder of a benchmark and --team=FOLDER, a run")
     else:
-        draw_curves(asked.folder, asked.out)
+        draw_curves(asked.folder, asked.team, asked.out)
 
 
 if __name__ == "__main__":

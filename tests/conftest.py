@@ -1,9 +1,11 @@
 """Imports tfmix before TensorFlow, as a user would; small helpers for all tests."""
 
 import dataclasses
+import gc
 import os
 import resource
 import sys
+import time
 from typing import NamedTuple
 
 # Compiling takes most of the time. XLA without LLVM's optimisations and with its older, smaller
@@ -100,6 +102,15 @@ NOT_COMPILED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def collected_garbage():
+    """Frees the graphs of a test that compiled; they are cycles, which Python finds late."""
+    began = time.process_time()
+    yield
+    if time.process_time() - began > 2.0:
+        gc.collect()
+
+
 @pytest.fixture(scope="module")
 def kept_trainers():
     """What `builds` keeps for the tests of a module."""
@@ -122,7 +133,7 @@ def builds(request, monkeypatch, kept_trainers):
             kept_trainers[key] = Trainer(task)
         trainer = kept_trainers[key]
         trainer.task, trainer.config, trainer.algorithm.config = task, task.config, task.config
-        trainer.reset(task.config.seed)
+        trainer.restart(task.config.seed)
         return trainer
 
     if request.param == "kept":

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from benchmarks import book, commands
+from tfmix.monitoring.metrics_csv import COLUMNS
+from tfmix.monitoring.tensorboard import TAGS
 
 HEAD = ["# page: results.md", "# command: python main.py", "# code: tfmix"]
 ROW = "VDN,1.5,{commit},{date},{machine}"
@@ -90,6 +92,15 @@ def test_wrong_commands_are_found(tmp_path, monkeypatch):
 def test_the_site_lists_every_page():
     listed = re.findall(r"^ +- [^:]+: (\w+\.md)$", (book.ROOT / "mkdocs.yml").read_text(), re.M)
     assert sorted(listed) == sorted(path.name for path in (book.ROOT / "docs").glob("*.md"))
+
+
+def test_the_page_of_metrics_explains_every_column_and_tag():
+    page = (book.ROOT / "docs" / "metrics.md").read_text()
+    golden = sorted((book.ROOT / "tests" / "golden").glob("*.csv"))
+    columns = {name for file in golden for name in file.read_text().split("\n", 1)[0].split(",")}
+    assert len(columns) > 15
+    assert not [name for name in sorted({*columns, *COLUMNS}) if f"| `{name}` |" not in page]
+    assert not [tag for tag in TAGS.values() if f"`{tag}`" not in page]
 
 
 def test_the_check_needs_no_tensorflow():

@@ -469,7 +469,7 @@ def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
     trainer = Trainer(open_task(chosen))
     counters, found = trainer.counters, []
     for limit in (10**6, 5):
-        trainer.reset(0)
+        trainer.restart(0)
         while trainer.env_steps() < 96 or trainer.owes_updates():  # 16 a collection
             before, left = int(counters.updates), (96 - trainer.env_steps()) // 16
             well, due = trainer.run_iterations(tf.constant(left), tf.constant(limit, tf.int64))

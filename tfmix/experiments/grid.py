@@ -94,7 +94,8 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
 def _seeds_text(seeds: list[int]) -> str:
     """Return the shortest text that `seeds_of` reads as `seeds`."""
     first, last = seeds[0], seeds[-1]
-    if len(seeds) > 1 and seeds == list(range(first, last + 1)):
+    consecutive = last - first == len(seeds) - 1  # else the range may be too large for the memory
+    if len(seeds) > 1 and consecutive and seeds == list(range(first, last + 1)):
         return f"{first}:{last + 1}"
     return ",".join(map(str, seeds))
 
