@@ -1,4 +1,4 @@
-"""Flags of the command line, and answers to words that are none."""
+"""Flags of the command line, and answers to what is no flag."""
 
 from __future__ import annotations
 

@@ -176,15 +176,15 @@ def _sources(arguments: Iterable[tuple[str, str]], known: Iterable[str]) -> dict
 
 
 def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> dict[str, Any]:
-    """Read command-line words, flagfiles included, and return what they set; as `read`."""
+    """Read command-line arguments, flagfiles included, and return what they set; as `read`."""
     return read(arguments, values).values
 
 
 def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Given:
-    """Read command-line words, flagfiles included.
+    """Read command-line arguments, flagfiles included.
 
     Args:
-      arguments: words such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
+      arguments: texts such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
       values: flags of the caller beside the settings, `define_flags` done.
 
     Raises:
@@ -253,7 +253,7 @@ def _env_arg(value: Any) -> tuple[str, ...]:
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as command-line words, which `parse` reads as the same settings."""
+    """Return settings as command-line arguments, which `parse` reads as the same settings."""
     words = []
     for name, value in check_settings(settings).items():
         many = value if name == "env_arg" else [value]

@@ -1,4 +1,4 @@
-"""From what was asked for to a full configuration: flagfiles, rules between settings, run.json."""
+"""Resolves what was asked for to a full configuration: flagfiles, rules between settings, run.json."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _entry(env: str) -> list[str]:
 
 
 def flagfiles_for(algo: str, env: str) -> list[Path]:
-    """The flagfiles that belong to an environment and an algorithm, in order.
+    """Return the flagfiles that belong to an environment and an algorithm, in order.
 
     Each part of the environment's name may have one in flags/env (`mpe` serves
     `mpe/simple_spread` and its PettingZoo twin, `penalty` all penalty games), then
@@ -75,7 +75,7 @@ def flagfiles_for(algo: str, env: str) -> list[Path]:
 
 
 def resolve(settings: Mapping[str, Any]) -> Config:
-    """A full configuration from what was asked for; as `resolve_all`."""
+    """Return a full configuration; as `resolve_all`."""
     return resolve_all(settings).config
 
 
@@ -84,7 +84,7 @@ def resolve_all(
     sources: Mapping[str, str] | None = None,
     flagfiles: Sequence[str] = (),
 ) -> Resolved:
-    """A full configuration from what was asked for.
+    """Return a full configuration for what was asked.
 
     Defaults, then the flagfiles of `flagfiles_for`, then `settings`.
 
@@ -130,10 +130,10 @@ def _check_rules(chosen: Config) -> None:
 
 
 def env_arguments(config: Config) -> dict[str, Any]:
-    """--env_arg words as a dictionary; a value that is not JSON stays a string.
+    """Return the arguments of --env_arg as a dictionary; a value that is not JSON stays text.
 
     Raises:
-      UserError: a word without `=`.
+      UserError: an argument without `=`.
     """
     arguments: dict[str, Any] = {}
     for word in config.env_arg:

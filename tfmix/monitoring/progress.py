@@ -16,7 +16,7 @@ SILENT_SECONDS = 2.0
 
 
 class Progress:
-    """Show a progress bar on a terminal, and otherwise prints a line now and then.
+    """Show a progress bar on a terminal, and otherwise prints a line every few seconds.
 
     The time that is left is predicted from the pace since `pace_begins`, and without
     the time inside `waiting`: compiling happens once.

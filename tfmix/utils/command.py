@@ -16,6 +16,6 @@ def program() -> str:
     return "tfmix" if installed else "python main.py"
 
 
-def command(words: Iterable[object]) -> str:
-    """Return a command line of tfmix, its words quoted where a shell needs it."""
-    return f"{program()} {shlex.join(map(str, words))}"
+def command(arguments: Iterable[object]) -> str:
+    """Return a command line of tfmix that can be pasted into a shell."""
+    return f"{program()} {shlex.join(map(str, arguments))}"
