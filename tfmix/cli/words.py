@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -117,7 +117,7 @@ def _meant(word: str, arguments: list[str]) -> str:
         return f"write --{name}={value}"
     if word.endswith((".flags", ".cfg")):
         return f"write {command([f'--flagfile={word}'])}"
-    if "/" in word or Path(word).exists():
+    if "/" in word or os.path.exists(word):  # noqa: PTH110 (any text may have been typed)
         others = [argument for argument in arguments if argument != word]
         return f"a run folder is --run_dir: {command([*others, f'--run_dir={word}'])}"
     return "settings look like --name=value"

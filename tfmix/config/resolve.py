@@ -1,4 +1,4 @@
-"""Resolves what was asked for to a full configuration: flagfiles, rules between settings, run.json."""
+"""Resolves what was asked for to a full configuration: flagfiles, rules, run.json."""
 
 from __future__ import annotations
 

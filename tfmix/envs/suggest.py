@@ -1,10 +1,14 @@
 """What a wrong name of an environment may mean. Nothing is imported to find it out."""
 
+# Names are anything that was typed, and Path raises OSError if one is too long for a file.
+# ruff: noqa: PTH112, PTH113, PTH118
+
 from __future__ import annotations
 
 import ast
 import difflib
 import importlib.util
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -93,7 +97,7 @@ def check_target(name: str) -> None:
 def _exists(module: str) -> bool:
     """Return whether a module is installed or in the current directory, as far as files tell."""
     top, *rest = module.split(".")
-    if Path(top).is_dir() or Path(f"{top}.py").is_file():
+    if os.path.isdir(top) or os.path.isfile(f"{top}.py"):
         return True
     try:
         spec = importlib.util.find_spec(top) if top else None
@@ -101,10 +105,8 @@ def _exists(module: str) -> bool:
         return False
     if spec is None or not rest or not spec.submodule_search_locations:
         return spec is not None
-    return any(
-        Path(folder, *rest).is_dir() or Path(folder, *rest).with_suffix(".py").is_file()
-        for folder in spec.submodule_search_locations
-    )
+    paths = [os.path.join(folder, *rest) for folder in spec.submodule_search_locations]
+    return any(os.path.isdir(path) or os.path.isfile(f"{path}.py") for path in paths)
 
 
 def _own_module(name: str) -> str:
@@ -114,7 +116,7 @@ def _own_module(name: str) -> str:
     mean `warehouse:Warehouse`.
     """
     match = re.fullmatch(r"(?:\./)?(\w+)(?:(\.py)?|(\.py:|\.)(\w+))", name)
-    if not match or not Path(f"{match[1]}.py").is_file():
+    if not match or not os.path.isfile(f"{match[1]}.py"):
         return ""
     if match[4]:
         return f"; write {match[1]}:{match[4]}"
@@ -164,7 +166,7 @@ def _names_in(path: Path) -> set[str] | None:
 def _read(path: Path) -> ast.Module | None:
     """Return the syntax tree of a module, None if it is no file or cannot be read."""
     try:
-        if not path.is_file() or path.stat().st_size > MOST_FILE:
+        if not os.path.isfile(path) or path.stat().st_size > MOST_FILE:
             return None
         return ast.parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
