@@ -100,11 +100,13 @@ def _typed(name: str, value: Any) -> Any:
     """Return `value` with the type of the setting; raises TypeError if it has another one."""
     kind = TYPES[name]
     is_bool = type(value).__name__ in ("bool", "bool_")  # Python's and NumPy's
-    if kind is bool and is_bool:
+    if is_bool != (kind is bool):
+        raise TypeError
+    if is_bool:
         return bool(value)
-    if kind is float and isinstance(value, numbers.Real) and not is_bool:
+    if kind is float and isinstance(value, numbers.Real):
         return float(value)
-    if kind is int and isinstance(value, numbers.Integral) and not is_bool:
+    if kind is int and isinstance(value, numbers.Integral):
         return int(value)
     if kind is int and isinstance(value, numbers.Real) and float(value).is_integer():
         return int(float(value))

@@ -172,7 +172,7 @@ def progress_bar(shown: bool = True) -> Any:
     shrinking = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     console = Console(file=cast(IO[str], Lossy(sys.stderr)))
     return Progress(
-        BarColumn(20),
+        BarColumn(12),
         TaskProgressColumn(),
         TextColumn("{task.fields[counts]}", table_column=Column(no_wrap=True)),
         TextColumn("{task.description}", table_column=shrinking),
