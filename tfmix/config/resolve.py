@@ -52,7 +52,10 @@ def _entry(env: str) -> list[str]:
     library, slash, rest = env.partition("/")
     if library in OTHERS and slash:
         return [library]
-    if ":" in env or (library == "pettingzoo" and not rest.startswith("pettingzoo.")):
+    is_foreign = library == "custom" or (
+        library == "pettingzoo" and not rest.startswith("pettingzoo.")
+    )
+    if ":" in env or is_foreign:
         return []
     parts = (re.sub(r"_v?\d+$", "", part) for part in re.split(r"[/.]", env))
     return list(dict.fromkeys(parts))
