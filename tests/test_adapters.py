@@ -682,7 +682,7 @@ def test_a_graph_environment_of_ones_own_is_compiled():
     "name,arguments,limit",
     [
         (f"{ZOO}.mpe.simple_spread_v3", {}, 10),
-        (f"{ZOO}.mpe.simple_reference_v3", {}, 10),
+        pytest.param(f"{ZOO}.mpe.simple_reference_v3", {}, 10, marks=pytest.mark.slow),
         (f"{ZOO}.mpe.simple_speaker_listener_v4", {}, 10),  # unequal agents
         (f"{ZOO}.butterfly.knights_archers_zombies_v10", {"spawn_rate": 1, "max_zombies": 40}, 160),
         (FORAGING, {}, 10),
