@@ -37,8 +37,6 @@ TINY = {
     "batch_episodes": 2,
     "buffer_episodes": 4,
     "hidden_size": 8,
-    "mixer_embed": 4,
-    "hypernet_embed": 4,
     "eval_episodes": 1,
 }
 
@@ -700,6 +698,8 @@ def test_teams_are_trained_in_them(tmp_path, name, arguments, limit):
         run_dir=str(tmp_path / "run"),
         recurrent=False,  # compiles faster
         agent_layers=1,
+        mixer_embed=4,
+        hypernet_embed=4,
         **TINY,
     )
     with (run.folder / "metrics.csv").open() as file:

@@ -227,3 +227,50 @@ def test_a_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=message):
             keep_compiled(str(wrong))
     assert os.environ["TF_XLA_FLAGS"].split() == asked
+
+
+@pytest.mark.parametrize(
+    "env,parts",
+    [
+        ("mpe/simple_spread", ["mpe", "simple_spread"]),
+        ("pettingzoo/pettingzoo.mpe.simple_spread_v3", ["pettingzoo", "mpe", "simple_spread"]),
+        ("matrix/penalty_25", ["matrix", "penalty"]),
+        ("gymnasium/matrix:X", ["gymnasium"]),
+        ("gymnasium/two_step-v0", ["gymnasium"]),
+        ("pymarl/mpe.simple_spread:Env", ["pymarl"]),
+        ("smac/two_step", ["smac"]),
+        ("pettingzoo/matrix.climbing_v0", []),
+        ("stag_hunt:two_step", []),
+        ("custom/two_step", []),
+    ],
+)
+def test_flagfiles_are_those_of_the_environments_entry(env, parts):
+    assert resolve._entry(env) == parts
+
+
+def test_libraries_of_others_are_those_of_the_registry():
+    from tfmix.envs import PYTHON
+
+    assert set(PYTHON) - {"pettingzoo"} == resolve.OTHERS
+
+
+def test_the_settings_that_are_known_without_tensorflow_are_those_of_the_classes():
+    import importlib
+
+    from tfmix.algos import REGISTRY
+    from tfmix.algos.settings import DECLARED
+
+    assert set(DECLARED) == set(REGISTRY)
+    for name, (module, kind) in REGISTRY.items():
+        assert getattr(importlib.import_module(module), kind).settings == DECLARED[name], name
+
+
+def test_environments_without_a_choice_of_the_teams_reward_are_known():
+    from tfmix import envs
+    from tfmix.runs.unread import why_unread
+
+    for name in envs.GRAPH:
+        arguments = ("payoff=[[1,2],[3,4]]",) if name == "matrix/custom" else ()
+        chosen = Config(env=name, env_arg=arguments)
+        is_fixed = envs.make_graph(name, chosen).spec.team_reward == "team"
+        assert bool(why_unread("team_reward", chosen)) == is_fixed, name

@@ -217,9 +217,9 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(tmp_path, monke
     monkeypatch.setattr(memory, "available_bytes", lambda: 1_000_000)
     settings = {"algo": "vdn", "env": "two_step", "env_steps": 40, "run_dir": tmp_path / "x"}
     for wrong, message in (
-        ({"buffer_episodes": 8000}, r"8,000 episodes needs 1 MB .* smaller --buffer_episodes"),
-        ({"n_envs": 10**12}, "smaller --n_envs"),
-        ({"eval_episodes": 10**6, "buffer_episodes": 40}, "smaller --eval_episodes"),
+        ({"buffer_episodes": 8000}, r"8,000 episodes needs 1 MB .* smaller buffer_episodes"),
+        ({"n_envs": 10**12}, "smaller n_envs"),
+        ({"eval_episodes": 10**6, "buffer_episodes": 40}, "smaller eval_episodes"),
     ):
         with pytest.raises(UserError, match=message):
             tfmix.train(**settings, **wrong)
@@ -316,7 +316,7 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
     loaded = tfmix.load("theirs")  # acts and exports, but does not play
     assert loaded.act(np.zeros([2, 3])).shape == (2,)
     for use in (lambda: loaded.evaluate(1), lambda: tfmix.resume("theirs", env_steps=80)):
-        with pytest.raises(UserError, match=r"names code .* add --env=gymnasium/evil:x if"):
+        with pytest.raises(UserError, match=r"names code .* add env='gymnasium/evil:x' if"):
             use()
     for words in (["resume", "--env_steps=80"], ["evaluate"], ["evaluate", "--env=os:system"]):
         before = run_json.read_text()

@@ -18,7 +18,9 @@ PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md"]
 FLAGFILES = ["flags/*/*.flags"]
 CODE = ["benchmarks/*.py"]
 CODE += ["tfmix/errors.py", "tfmix/utils/*.py", "tfmix/training/*.py", "tfmix/runs/*.py"]
-CODE += ["tfmix/integrations/**/*.py"]
+CODE += ["tfmix/integrations/**/*.py", "tfmix/cli/*.py", "tfmix/config/*.py"]
+CODE += ["tfmix/__init__.py", "tfmix/__main__.py", "tfmix/monitoring/progress.py"]
+CODE += ["tfmix/algos/settings.py", "tfmix/envs/suggest.py"]
 # What is found by a pattern, and what to write for it.
 INSTEAD = {
     r"\bbehind\b": "after, below",

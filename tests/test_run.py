@@ -400,7 +400,7 @@ def test_resume_after_a_stop_between_two_rows_gives_the_run_that_was_not_stopped
 ):
     env = "two_step" if lane == "graph" else Threes
     settings = {"algo": "vdn", "env_steps": 600, "log_period_env_steps": 100, **PAIR}
-    settings |= {"buffer_episodes": 50, "env_workers": 0}
+    settings |= {"buffer_episodes": 50, **({} if lane == "graph" else {"env_workers": 0})}
     tfmix.train(env, run_dir=tmp_path / "whole", **settings)
     with monkeypatch.context() as patch:
         stop_at(250, patch)
@@ -440,7 +440,8 @@ def test_resume_after_stops_among_a_collections_updates_gives_the_run_that_was_n
     env = "two_step" if lane == "graph" else Threes
     settings = {"algo": "qmix", "env_steps": 60, "log_period_env_steps": 30, **PAIR, **MIXER}
     settings |= {"updates_per_episode": 5.5, "learning_rate_decay": "linear", "eval_episodes": 7}
-    settings |= {"update_shards": shards, "standardise_rewards": True, "env_workers": 0}
+    settings |= {"update_shards": shards, "standardise_rewards": True}
+    settings |= {} if lane == "graph" else {"env_workers": 0}
     whole = tfmix.train(env, run_dir=tmp_path / "whole", **settings)
     folder, resumed = tmp_path / "x", {"env": None if lane == "graph" else env}
     counts = whole.trainer.counters

@@ -19,6 +19,7 @@ FLOORS = [
     ["runs", "integrations"],
     ["experiments"],
     ["cli"],
+    ["__main__"],
 ]
 ORDER = {name: number for number, names in enumerate(FLOORS) for name in names}
 # The only modules that import TF-Agents.

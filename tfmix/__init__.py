@@ -1,9 +1,12 @@
 """tfmix: train teams of agents by value decomposition with TensorFlow.
 
-run = tfmix.train(algo="qmix", env="two_step", env_steps=10_000)
+run = tfmix.train("two_step", "qmix", env_steps=10_000)
 run = tfmix.load("runs/two_step/qmix/...")
 action = run.act(obs, legal)
+values = run.q_values(obs, legal)
 returns = run.evaluate(100)
+episodes = run.rollout(3)
+curves = run.metrics()
 run.export()
 rows = tfmix.benchmark(["vdn", "qmix"], ["two_step"], seeds=range(3))
 print(tfmix.check_env("pettingzoo/pettingzoo.mpe.simple_spread_v3"))
@@ -13,10 +16,29 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tfmix.errors import RunFailedError, UserError
+
+if TYPE_CHECKING:
+    from tfmix.envs.check import check_env
+    from tfmix.experiments import benchmark
+    from tfmix.runs.requests import load, resume, train
+    from tfmix.runs.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["benchmark", "check_env", "load", "resume", "train"]
+__all__ = [
+    "Run",
+    "RunFailedError",
+    "UserError",
+    "__version__",
+    "benchmark",
+    "check_env",
+    "load",
+    "resume",
+    "train",
+]
+_STARTERS = ("benchmark", "check_env", "load", "resume", "train")
 
 # Set where a worker process starts (tfmix.envs.python.workers.pool), and how one exits that trains.
 WORKER, UNGUARDED = "TFMIX_WORKER", 77
@@ -32,13 +54,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _refuse(*_: Any, **__: Any) -> None:
-    """Ends a worker that imports a script which trains as it is imported."""
+    """End a worker that imports a script which trains as it is imported."""
     sys.exit(UNGUARDED)
 
 
+def __dir__() -> list[str]:
+    """List what is for users, so that Tab in a notebook shows it."""
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__path__"])
+
+
 def __getattr__(name: str) -> Any:
-    """Loads TensorFlow only when something that needs it is used."""
-    if name in __all__ and WORKER in os.environ:
+    """Load TensorFlow only when something that needs it is used."""
+    if name in _STARTERS and WORKER in os.environ:
         return _refuse
     if name == "benchmark":  # starts processes, and needs no TensorFlow itself
         from tfmix.experiments import benchmark
@@ -48,7 +75,14 @@ def __getattr__(name: str) -> Any:
         from tfmix.envs.check import check_env
 
         return check_env
-    if name in __all__:
+    if name == "Run":
+        from tfmix.utils.quiet import quiet_import
+
+        quiet_import("tensorflow")
+        from tfmix.runs.run import Run
+
+        return Run
+    if name in _STARTERS:
         from tfmix.runs import requests
 
         return getattr(requests, name)

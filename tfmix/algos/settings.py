@@ -24,7 +24,7 @@ DECLARED: dict[str, frozenset[str]] = {
 
 
 def shared(config: Config) -> frozenset[str]:
-    """Returns what every algorithm reads, if its settings are those of `config`.
+    """Return what every algorithm reads, if its settings are those of `config`.
 
     Some settings matter only under others, such as `n_step` without `td_lambda`.
     """

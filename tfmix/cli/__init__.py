@@ -23,13 +23,13 @@ from tfmix.utils.command import command
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 VERSION = ("--version", "-version", "-V")
-# Of an error's text: our own is as long as the longest path and command in it.
+# Of an error's text, which may hold a long path or command.
 MOST_CHARACTERS = 10_000
 MOST_TRACEBACK_LINES = 400
 
 
 def answer(lines: str) -> None:
-    """Prints what was asked for; a reader that has gone away has what it wanted.
+    """Print an answer; a pipe that its reader has closed is no error.
 
     Raises:
       RunFailedError: it cannot be written, to a full disk for instance.
@@ -43,12 +43,12 @@ def answer(lines: str) -> None:
 
 
 def trust_code(settings: dict[str, Any], mode: str) -> None:
-    """--env beside --run_dir says that the code which the run's run.json names may be imported."""
+    """Check --run_dir, and allow the code that its run.json names if --env names it too."""
     from tfmix import envs
     from tfmix.runs import folders
 
     run_dir, env = settings["run_dir"], settings.get("env")
-    own = folders.read(run_dir).config.env  # a wrong folder is told before TensorFlow's seconds
+    own = folders.read(run_dir).config.env  # before TensorFlow is imported
     if env not in (None, own):
         raise UserError(f"{run_dir} was trained on {own}: --env cannot be another")
     if env:
@@ -58,7 +58,7 @@ def trust_code(settings: dict[str, Any], mode: str) -> None:
 
 
 def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -> str:
-    """The run folder; other settings than `also` come from the run and may not be given."""
+    """Return the run folder; refuse settings other than `also`, which come from the run."""
     if not settings.get("run_dir"):
         raise UserError(f"--mode={mode} needs --run_dir")
     for name in settings:
@@ -71,7 +71,7 @@ def folder_of(settings: dict[str, Any], mode: str, also: tuple[str, ...] = ()) -
 
 
 def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) -> None:
-    """Raises UserError for the first of `settings` that a mode does not read."""
+    """Raise UserError for the first of `settings` that a mode does not read."""
     allowed = list(allowed)
     for name in settings:
         if name not in allowed:
@@ -80,14 +80,14 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
-    """Raises UserError for a flag of benchmarks in another mode."""
+    """Raise UserError for a flag of benchmarks in another mode."""
     for name in ("seeds", "jobs"):
         if name in given.values and mode != "benchmark":
             raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:
-    """Does what was asked for and returns the exit code."""
+    """Do what was asked for and return the exit code."""
     settings = {name: value for name, value in given.values.items() if name in FIELDS}
     refuse_flags(given, mode)
     if mode == "list":
@@ -115,7 +115,7 @@ def dispatch(mode: str, given: parsing.Given) -> int:
 
 
 def use_run(mode: str, settings: dict[str, Any]) -> int:
-    """Resumes, evaluates or exports a run folder, and returns the exit code."""
+    """Resume, evaluate or export a run folder, and return the exit code."""
     from tfmix.runs import requests
 
     also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
@@ -132,7 +132,7 @@ def use_run(mode: str, settings: dict[str, Any]) -> int:
 
 
 def show_settings(settings: dict[str, Any], given: parsing.Given) -> str:
-    """Returns the text of --mode=settings."""
+    """Return the text of --mode=settings."""
     from tfmix.runs import requests
     from tfmix.runs.unread import why_unread
 
@@ -142,7 +142,7 @@ def show_settings(settings: dict[str, Any], given: parsing.Given) -> str:
 
 
 def benchmark(settings: dict[str, Any], given: parsing.Given) -> None:
-    """Does --mode=benchmark.
+    """Do --mode=benchmark.
 
     Raises:
       UserError, RunFailedError: as `experiments.from_command_line`; or no grid is named.
@@ -164,7 +164,7 @@ def benchmark(settings: dict[str, Any], given: parsing.Given) -> None:
 
 
 def finish(run: Any) -> int:
-    """Prints the end of a training, which is saved whether it can be printed or not.
+    """Print the end of a training, which is saved whether it can be printed or not.
 
     Returns:
       the exit code.
@@ -185,10 +185,10 @@ def finish(run: Any) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a command line and returns its exit code."""
-    # Not absl's own: a module of the user's may have a flag there that is called as one of ours.
+    """Run a command line and return its exit code."""
+    # Not absl's global flags: a module of the user may define a flag of the same name there.
     values = define(flags.FlagValues())
-    flags.FLAGS.mark_as_parsed()  # and reads its defaults
+    flags.FLAGS.mark_as_parsed()  # a module of the user may read its flags' defaults
     try:
         with wording.of_flags():
             return _run(arguments, values)
@@ -210,7 +210,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str], values: flags.FlagValues) -> int:
-    """Does what a command line asks for and returns the exit code."""
+    """Do what a command line asks for and return the exit code."""
     if any(word in HELP for word in arguments):
         answer(help_text(values))
         return DONE
@@ -226,7 +226,7 @@ def _run(arguments: list[str], values: flags.FlagValues) -> int:
 
 
 def complain(error: BaseException, code: int, values: flags.FlagValues) -> int:
-    """Prints one line on standard error, with --debug the traceback first; returns `code`."""
+    """Print one line on standard error, with --debug the traceback first; return `code`."""
     parsed = values.is_parsed()
     if parsed and values.debug:
         show_traceback(error)
@@ -242,7 +242,7 @@ def complain(error: BaseException, code: int, values: flags.FlagValues) -> int:
 
 
 def show_traceback(error: BaseException) -> None:
-    """Prints a traceback whose text, which others may have written, obeys no terminal."""
+    """Print a traceback; its text, which may be foreign, cannot control the terminal."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     if len(lines) > MOST_TRACEBACK_LINES:
         half = MOST_TRACEBACK_LINES // 2
@@ -252,7 +252,7 @@ def show_traceback(error: BaseException) -> None:
 
 
 def open_streams() -> None:
-    """Has the null device stand in for standard streams that are closed.
+    """Open the null device as each standard stream that is closed.
 
     Else the next file that is opened becomes standard output, and gets what
     libraries print there.
@@ -265,7 +265,7 @@ def open_streams() -> None:
 
 
 def drop_unwritten() -> None:
-    """Drops text that no one reads any more, which Python would complain about as it ends."""
+    """Drop text that no one reads; otherwise Python reports it when it ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -276,7 +276,7 @@ def drop_unwritten() -> None:
 
 
 def console() -> NoReturn:
-    """Runs the command line of this process and ends it: `main.py` and the command `tfmix`."""
+    """Run the command line of this process and end it: `main.py` and the command `tfmix`."""
     open_streams()
     signals.owns_process = True
     code = main(sys.argv[1:])

@@ -12,7 +12,7 @@ from tfmix.errors import UserError
 
 
 def keep_compiled(folder: str) -> None:
-    """Makes XLA keep what it compiles, for this machine and this TensorFlow.
+    """Make XLA keep what it compiles, for this machine and this TensorFlow.
 
     Raises:
       UserError: no such folder can be made, or somebody else could put code there.

@@ -41,7 +41,7 @@ _EXAMPLES = (
 
 
 def help_text(values: flags.FlagValues) -> str:
-    """Returns usage, modes, examples, and every setting by group with its default."""
+    """Return usage, modes, examples, and every setting by group with its default."""
     run = program()
     lines = [
         "tfmix trains teams of agents by value decomposition with TensorFlow.",
@@ -69,12 +69,12 @@ def help_text(values: flags.FlagValues) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    """Returns the lines of a help text."""
+    """Return the lines of a help text."""
     return textwrap.wrap(text, WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
 def names_text(part: str = "", algo: str = "") -> str:
-    """Returns the algorithms and environments that there are.
+    """Return the algorithms and environments that there are.
 
     Args:
       part: text that the names of environments contain.
@@ -104,7 +104,7 @@ def names_text(part: str = "", algo: str = "") -> str:
 
 
 def settings_text(resolved: Resolved, unread: Mapping[str, str]) -> str:
-    """Returns every setting that a run would use, by group, with its source.
+    """Return every setting that a run would use, by group, with its source.
 
     Args:
       resolved: the settings.
@@ -124,12 +124,12 @@ def settings_text(resolved: Resolved, unread: Mapping[str, str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """Returns a value as it would be typed."""
+    """Return a value as it would be typed."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def version_text() -> str:
-    """Returns the versions of tfmix and of what it runs on."""
+    """Return the versions of tfmix and of what it runs on."""
     from importlib import metadata
 
     import tfmix

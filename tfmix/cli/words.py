@@ -1,10 +1,10 @@
-"""Flags of the command line, and answers to words that are none."""
+"""Flags of the command line, and answers to what is no flag."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -30,10 +30,10 @@ _MODES = {
 
 
 class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
-    """Reads --mode."""
+    """Read --mode."""
 
     def parse(self, argument: str) -> str:
-        """Returns the mode; raises ValueError, with the nearest one, if there is none."""
+        """Return the mode; raises ValueError, with the nearest one, if there is none."""
         if argument in MODES:
             return argument
         folded = argument.lower().replace("-", "_")
@@ -44,10 +44,10 @@ class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
 
 
 class _JobsParser(flags.ArgumentParser):  # type: ignore[misc]
-    """Reads --jobs."""
+    """Read --jobs."""
 
     def parse(self, argument: Any) -> int:
-        """Returns the number of runs; raises ValueError if it is less than one."""
+        """Return the number of runs; raises ValueError if it is less than one."""
         try:
             found = read_whole(str(argument))
         except ValueError:
@@ -58,7 +58,7 @@ class _JobsParser(flags.ArgumentParser):  # type: ignore[misc]
 
 
 def define(values: flags.FlagValues) -> flags.FlagValues:
-    """Makes the flags of the command line and of every setting in `values`."""
+    """Make the flags of the command line and of every setting in `values`."""
     flags.DEFINE(_ModeParser(), "mode", "train", "What to do.", flag_values=values)
     flags.DEFINE_string(
         "seeds",
@@ -86,7 +86,7 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
 
 
 def read(arguments: Iterable[str], values: flags.FlagValues) -> parsing.Given:
-    """Reads a command line.
+    """Read a command line.
 
     Raises:
       UserError: a flag that does not exist, a value that does not fit or a stray word.
@@ -99,7 +99,7 @@ def read(arguments: Iterable[str], values: flags.FlagValues) -> parsing.Given:
 
 
 def _meant(word: str, arguments: list[str]) -> str:
-    """Returns what a word that is no flag may mean, as a flag."""
+    """Return what a word that is no flag may mean, as a flag."""
     from tfmix.algos import REGISTRY
     from tfmix.envs import GRAPH, PYTHON
 
@@ -117,7 +117,7 @@ def _meant(word: str, arguments: list[str]) -> str:
         return f"write --{name}={value}"
     if word.endswith((".flags", ".cfg")):
         return f"write {command([f'--flagfile={word}'])}"
-    if "/" in word or Path(word).exists():
+    if "/" in word or os.path.exists(word):  # noqa: PTH110 (any text may have been typed)
         others = [argument for argument in arguments if argument != word]
         return f"a run folder is --run_dir: {command([*others, f'--run_dir={word}'])}"
     return "settings look like --name=value"

@@ -132,7 +132,7 @@ ALIASES = {name: setting for setting, (_, names) in _NAMES.items() for name in n
 
 
 def answer(name: str, known: Iterable[str]) -> str:
-    """Returns one line about the setting `name`, which does not exist.
+    """Return one line about the setting `name`, which does not exist.
 
     Args:
       name: what was typed, without dashes.

@@ -46,13 +46,13 @@ class Given(NamedTuple):
 
 
 class _SettingParser(flags.ArgumentParser):  # type: ignore[misc]
-    """Reads the value of one setting with the rules of `values`."""
+    """Read the value of one setting with the rules of `values`."""
 
     def __init__(self, name: str):
         self.name = name
 
     def parse(self, argument: Any) -> Any:
-        """Returns the value; raises ValueError if it does not fit."""
+        """Return the value; raises ValueError if it does not fit."""
         return from_text(self.name, argument) if isinstance(argument, str) else argument
 
 
@@ -80,7 +80,7 @@ def _flagfile_of(word: str, rest: list[str]) -> str | None:
 
 
 def find_flagfile(name: str) -> Path:
-    """Returns the path of a flagfile, `~` expanded.
+    """Return the path of a flagfile, `~` expanded.
 
     One that is not there is looked for among tfmix's own, as `flags/preset/pymarl.flags`,
     `preset/pymarl.flags` or `preset/pymarl`.
@@ -99,14 +99,14 @@ def find_flagfile(name: str) -> Path:
 
 
 def short_name(path: Path) -> str:
-    """Returns how a flagfile is printed: `flags/env/mpe.flags` for one of tfmix's own."""
+    """Return how a flagfile is printed: `flags/env/mpe.flags` for one of tfmix's own."""
     if path.is_relative_to(FLAGS_FOLDER):
         return f"flags/{path.relative_to(FLAGS_FOLDER)}"
     return str(path)
 
 
 def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[tuple[str, str]]:
-    """Returns the arguments in a flagfile with the name of the file that each is from.
+    """Return the arguments in a flagfile with the name of the file that each is from.
 
     There is one argument a line; those of flagfiles that it names are in their place.
     Lines that begin with # or // are comments. absl reads flagfiles too, but
@@ -166,7 +166,7 @@ def _expand_flagfiles(arguments: Iterable[str]) -> tuple[list[tuple[str, str]], 
 
 
 def _sources(arguments: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, str]:
-    """Returns where each flag was given last."""
+    """Return where each flag was given last."""
     known, found = set(known), {}
     for word, source in arguments:
         if match := re.match(r"--?(\w+)", word):
@@ -176,15 +176,15 @@ def _sources(arguments: Iterable[tuple[str, str]], known: Iterable[str]) -> dict
 
 
 def parse(arguments: Iterable[str], values: flags.FlagValues | None = None) -> dict[str, Any]:
-    """Read command-line words, flagfiles included, and return what they set; as `read`."""
+    """Read command-line arguments, flagfiles included, and return what they set; as `read`."""
     return read(arguments, values).values
 
 
 def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Given:
-    """Read command-line words, flagfiles included.
+    """Read command-line arguments, flagfiles included.
 
     Args:
-      arguments: words such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
+      arguments: texts such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
       values: flags of the caller beside the settings, `define_flags` done.
 
     Raises:
@@ -212,7 +212,7 @@ def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Gi
 
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings from Python, each with its own type; None counts as not given.
+    """Return settings from Python, each with its own type; None counts as not given.
 
     Raises:
       UserError: a setting that does not exist, or a value of another type or out of bounds.
@@ -233,7 +233,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _env_arg(value: Any) -> tuple[str, ...]:
-    """Returns arguments of an environment as `name=value` texts.
+    """Return arguments of an environment as `name=value` texts.
 
     Args:
       value: a dictionary of values that JSON has, one such text or several.
@@ -253,7 +253,7 @@ def _env_arg(value: Any) -> tuple[str, ...]:
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as command-line words, which `parse` reads as the same settings."""
+    """Return settings as command-line arguments, which `parse` reads as the same settings."""
     words = []
     for name, value in check_settings(settings).items():
         many = value if name == "env_arg" else [value]

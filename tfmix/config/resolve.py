@@ -1,4 +1,4 @@
-"""From what was asked for to a full configuration: flagfiles, rules between settings, run.json."""
+"""Resolves what was asked for to a full configuration: flagfiles, rules, run.json."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Resolved(NamedTuple):
 
 
 def _entry(env: str) -> list[str]:
-    """Returns the parts of an environment's name that may have flagfiles.
+    """Return the parts of an environment's name that may have flagfiles.
 
     The parts of tfmix's own names and of PettingZoo's own modules are split at / and
     `.`, without a version or number at their end (`_v3`, `_25`). A module of somebody
@@ -52,14 +52,17 @@ def _entry(env: str) -> list[str]:
     library, slash, rest = env.partition("/")
     if library in OTHERS and slash:
         return [library]
-    if ":" in env or (library == "pettingzoo" and not rest.startswith("pettingzoo.")):
+    is_foreign = library == "custom" or (
+        library == "pettingzoo" and not rest.startswith("pettingzoo.")
+    )
+    if ":" in env or is_foreign:
         return []
     parts = (re.sub(r"_v?\d+$", "", part) for part in re.split(r"[/.]", env))
     return list(dict.fromkeys(parts))
 
 
 def flagfiles_for(algo: str, env: str) -> list[Path]:
-    """The flagfiles that belong to an environment and an algorithm, in order.
+    """Return the flagfiles that belong to an environment and an algorithm, in order.
 
     Each part of the environment's name may have one in flags/env (`mpe` serves
     `mpe/simple_spread` and its PettingZoo twin, `penalty` all penalty games), then
@@ -75,7 +78,7 @@ def flagfiles_for(algo: str, env: str) -> list[Path]:
 
 
 def resolve(settings: Mapping[str, Any]) -> Config:
-    """A full configuration from what was asked for; as `resolve_all`."""
+    """Return a full configuration; as `resolve_all`."""
     return resolve_all(settings).config
 
 
@@ -84,7 +87,7 @@ def resolve_all(
     sources: Mapping[str, str] | None = None,
     flagfiles: Sequence[str] = (),
 ) -> Resolved:
-    """A full configuration from what was asked for.
+    """Return a full configuration for what was asked.
 
     Defaults, then the flagfiles of `flagfiles_for`, then `settings`.
 
@@ -110,7 +113,7 @@ def resolve_all(
 
 
 def _check_rules(chosen: Config) -> None:
-    """Raises UserError if settings contradict each other."""
+    """Raise UserError if settings contradict each other."""
     if chosen.batch_episodes > chosen.buffer_episodes:
         raise UserError(
             f"--batch_episodes={chosen.batch_episodes} is more than the replay holds "
@@ -130,10 +133,10 @@ def _check_rules(chosen: Config) -> None:
 
 
 def env_arguments(config: Config) -> dict[str, Any]:
-    """--env_arg words as a dictionary; a value that is not JSON stays a string.
+    """Return the arguments of --env_arg as a dictionary; a value that is not JSON stays text.
 
     Raises:
-      UserError: a word without `=`.
+      UserError: an argument without `=`.
     """
     arguments: dict[str, Any] = {}
     for word in config.env_arg:

@@ -350,7 +350,7 @@ TYPES = typing.get_type_hints(Config)
 
 
 def describe() -> str:
-    """Every setting by group, with default and bounds, for `--help`."""
+    """Return every setting by group, with default and bounds, for `--help`."""
     lines: list[str] = []
     group = ""
     for name, field in FIELDS.items():
@@ -365,7 +365,7 @@ def describe() -> str:
 
 
 def bounds(field: dataclasses.Field[Any]) -> str:
-    """What values a setting allows, in words."""
+    """Return what values a setting allows, as a sentence."""
     meta = field.metadata
     if "choices" in meta:
         return f" One of {', '.join(meta['choices'])}."

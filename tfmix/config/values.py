@@ -18,7 +18,7 @@ _MOST_DIGITS = 40  # of a whole number; more are out of every bound
 
 
 def wanted(name: str) -> str:
-    """Returns what values the setting `name` takes, such as `a number from 0 to 1`."""
+    """Return what values the setting `name` takes, such as `a number from 0 to 1`."""
     meta, kind = FIELDS[name].metadata, TYPES[name]
     if "choices" in meta:
         return f"one of {', '.join(meta['choices'])}"
@@ -34,12 +34,12 @@ def wanted(name: str) -> str:
 
 
 def _short(number: float) -> str:
-    """Returns a bound as text, all of its digits if it is a whole number."""
+    """Return a bound as text, all of its digits if it is a whole number."""
     return f"{number:g}" if isinstance(number, float) else str(number)
 
 
 def read_whole(text: str) -> int:
-    """Reads a whole number: `1000000`, `1_000_000`, `1e6`, `200k` or `2M`.
+    """Read a whole number: `1000000`, `1_000_000`, `1e6`, `200k` or `2M`.
 
     Raises:
       ValueError: it is none.
@@ -57,7 +57,7 @@ def read_whole(text: str) -> int:
 
 
 def from_text(name: str, text: str) -> Any:
-    """Reads the value of a setting from what was typed.
+    """Read the value of a setting from what was typed.
 
     Raises:
       ValueError: it has another type, or is out of bounds.
@@ -73,7 +73,7 @@ def from_text(name: str, text: str) -> Any:
 
 
 def check(name: str, value: Any) -> Any:
-    """Returns a value from Python as the type of the setting `name`.
+    """Return a value from Python as the type of the setting `name`.
 
     NumPy's numbers serve, and a float that is a whole number serves as an int. Text is
     no number.
@@ -97,17 +97,19 @@ def check(name: str, value: Any) -> Any:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """Returns `value` with the type of the setting; raises TypeError if it has another one."""
+    """Return `value` with the type of the setting; raises TypeError if it has another one."""
     kind = TYPES[name]
     is_bool = type(value).__name__ in ("bool", "bool_")  # Python's and NumPy's
-    if kind is bool and is_bool:
+    if is_bool != (kind is bool):
+        raise TypeError
+    if is_bool:
         return bool(value)
-    if kind is float and isinstance(value, numbers.Real) and not is_bool:
+    if kind is float and isinstance(value, numbers.Real):
         return float(value)
-    if kind is int and isinstance(value, numbers.Real) and not is_bool:
-        whole = int(float(value)) if not isinstance(value, numbers.Integral) else int(value)
-        if whole == value:
-            return whole
+    if kind is int and isinstance(value, numbers.Integral):
+        return int(value)
+    if kind is int and isinstance(value, numbers.Real) and float(value).is_integer():
+        return int(float(value))
     if kind is str and (isinstance(value, str) or name == "run_dir"):
         text = os.fspath(value)
         return _expand(text) if name == "run_dir" else text
@@ -115,7 +117,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _expand(path: str) -> str:
-    """Returns a path with `~` expanded; raises ValueError if it names a user that is none."""
+    """Return a path with `~` expanded; raises ValueError if it names a user that is none."""
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError as error:

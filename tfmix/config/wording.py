@@ -31,7 +31,7 @@ _typed_flags = False  # whether a person typed flags in this process
 
 @contextlib.contextmanager
 def of_flags() -> Iterator[None]:
-    """Leaves flags in errors: inside, a command line is answered."""
+    """Leave flags in errors: inside, a command line is answered."""
     global _typed_flags
     before, _typed_flags = _typed_flags, True
     try:
@@ -41,10 +41,12 @@ def of_flags() -> Iterator[None]:
 
 
 def as_arguments(text: str) -> str:
-    """Returns an error's text with `seed=3` for `--seed=3`, and functions for modes."""
+    """Return an error's text with `seed=3` for `--seed=3`, and functions for modes."""
     match = _COMMAND.search(text)
     end = match.start() if match else len(text)
-    return _FLAG.sub(_as_argument, text[:end]) + text[end:]
+    sentence = text[:end].replace("there is no --", "there is no argument ")
+    sentence = sentence.replace("--help ", "python -m tfmix --help ")
+    return _FLAG.sub(_as_argument, sentence) + text[end:]
 
 
 def _as_argument(match: re.Match[str]) -> str:
@@ -57,13 +59,13 @@ def _as_argument(match: re.Match[str]) -> str:
         return name
     if name == "env_arg":
         key, equals, text = value.partition("=")
-        return f"env_arg={{{key!r}: {text or '...'}}}" if equals else match[0]
+        return f"env_arg={{{key!r}: {text or '...'}}}" if equals else f"env_arg={value}"
     is_text = TYPES.get(name) is str and value[0] not in "'\"."
     return f"{name}={value!r}" if is_text else f"{name}={value}"
 
 
 def in_python(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a function of the Python interface: its errors speak of arguments."""
+    """Decorate a function of the Python interface: its errors speak of arguments."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -15,7 +15,7 @@ from tfmix.utils.text import nearest
 
 
 def check_graph(name: str, config: Config) -> dict[str, Any]:
-    """Checks the arguments of an environment of `GRAPH`, without TensorFlow.
+    """Check the arguments of an environment of `GRAPH`, without TensorFlow.
 
     Returns:
       the arguments that --env_arg gives.
@@ -47,7 +47,7 @@ def check_graph(name: str, config: Config) -> dict[str, Any]:
 
 
 def _parameters(name: str) -> dict[str, bool]:
-    """Returns the parameters of an environment's builder, and whether each needs a value.
+    """Return the parameters of an environment's builder, and whether each needs a value.
 
     They are read from the source: its module imports TensorFlow, which takes seconds.
     """

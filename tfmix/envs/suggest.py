@@ -1,10 +1,14 @@
 """What a wrong name of an environment may mean. Nothing is imported to find it out."""
 
+# Names are anything that was typed, and Path raises OSError if one is too long for a file.
+# ruff: noqa: PTH112, PTH113, PTH118
+
 from __future__ import annotations
 
 import ast
 import difflib
 import importlib.util
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +31,7 @@ MOST_FILE = 10**6  # bytes of a module that is looked into
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?` or more for a name that is no environment, else nothing.
+    """Return `; did you mean 'x'?` or more for a name that is no environment, else nothing.
 
     Args:
       name: what was asked for.
@@ -54,7 +58,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def pettingzoo_modules() -> list[str]:
-    """Returns PettingZoo's environments as module paths, if it is installed."""
+    """Return PettingZoo's environments as module paths, if it is installed."""
     spec = importlib.util.find_spec("pettingzoo")
     folders = spec.submodule_search_locations if spec else None
     return sorted(
@@ -65,7 +69,7 @@ def pettingzoo_modules() -> list[str]:
 
 
 def check_target(name: str) -> None:
-    """Checks the module and the attribute that a name gives, as far as files alone tell.
+    """Check the module and the attribute that a name gives, as far as files alone tell.
 
     Args:
       name: `pettingzoo/<module>`, `<module>:<attribute>` or another name.
@@ -91,9 +95,9 @@ def check_target(name: str) -> None:
 
 
 def _exists(module: str) -> bool:
-    """Returns whether a module is installed or in the current directory, as far as files tell."""
+    """Return whether a module is installed or in the current directory, as far as files tell."""
     top, *rest = module.split(".")
-    if Path(top).is_dir() or Path(f"{top}.py").is_file():
+    if os.path.isdir(top) or os.path.isfile(f"{top}.py"):
         return True
     try:
         spec = importlib.util.find_spec(top) if top else None
@@ -101,20 +105,18 @@ def _exists(module: str) -> bool:
         return False
     if spec is None or not rest or not spec.submodule_search_locations:
         return spec is not None
-    return any(
-        Path(folder, *rest).is_dir() or Path(folder, *rest).with_suffix(".py").is_file()
-        for folder in spec.submodule_search_locations
-    )
+    paths = [os.path.join(folder, *rest) for folder in spec.submodule_search_locations]
+    return any(os.path.isdir(path) or os.path.isfile(f"{path}.py") for path in paths)
 
 
 def _own_module(name: str) -> str:
-    """Returns what to write for a module file in the current directory, or nothing.
+    """Return what to write for a module file in the current directory, or nothing.
 
     `warehouse`, `warehouse.py`, `warehouse.Warehouse` and `warehouse.py:Warehouse` all
     mean `warehouse:Warehouse`.
     """
     match = re.fullmatch(r"(?:\./)?(\w+)(?:(\.py)?|(\.py:|\.)(\w+))", name)
-    if not match or not Path(f"{match[1]}.py").is_file():
+    if not match or not os.path.isfile(f"{match[1]}.py"):
         return ""
     if match[4]:
         return f"; write {match[1]}:{match[4]}"
@@ -122,7 +124,7 @@ def _own_module(name: str) -> str:
 
 
 def _as_targets(module: str) -> str:
-    """Returns which environments a module in the current directory has, as text for an error."""
+    """Return which environments a module in the current directory has, as text for an error."""
     path = Path(f"{module.replace('.', '/')}.py")
     tree = _read(path)
     if tree is None:
@@ -137,13 +139,13 @@ def _as_targets(module: str) -> str:
 
 
 def _is_environment(node: ast.ClassDef) -> bool:
-    """Returns whether a class has `reset` and `step`."""
+    """Return whether a class has `reset` and `step`."""
     methods = {x.name for x in node.body if isinstance(x, ast.FunctionDef)}
     return {"reset", "step"} <= methods
 
 
 def _names_in(path: Path) -> set[str] | None:
-    """Returns the names that a module defines, None if its text does not tell."""
+    """Return the names that a module defines, None if its text does not tell."""
     tree = _read(path)
     if tree is None:
         return None
@@ -162,9 +164,9 @@ def _names_in(path: Path) -> set[str] | None:
 
 
 def _read(path: Path) -> ast.Module | None:
-    """Returns the syntax tree of a module, None if it is no file or cannot be read."""
+    """Return the syntax tree of a module, None if it is no file or cannot be read."""
     try:
-        if not path.is_file() or path.stat().st_size > MOST_FILE:
+        if not os.path.isfile(path) or path.stat().st_size > MOST_FILE:
             return None
         return ast.parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):

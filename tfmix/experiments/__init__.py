@@ -54,7 +54,7 @@ def benchmark(
     Raises:
       UserError: a name, setting or folder is wrong; no run was started.
     """
-    return _benchmark(grid.make(algos, envs, seeds, Path(run_dir), settings, jobs))
+    return _benchmark(grid.make(algos, envs, seeds, folders.expand(run_dir), settings, jobs))
 
 
 def _benchmark(asked: grid.RunGrid) -> list[Row]:

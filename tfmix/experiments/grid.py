@@ -128,6 +128,11 @@ def make(
         if name in settings:
             raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
     algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
+    if all(name in algos.REGISTRY for name in env_names) and env_names:
+        raise UserError(
+            f"{', '.join(env_names)} are algorithms, and these come first: "
+            "tfmix.benchmark(algos, envs, seeds)"
+        )
     algo_names = list(dict.fromkeys(algos.find(algo) for algo in algo_names))
     for env in env_names:
         requests.check_env_name(env)

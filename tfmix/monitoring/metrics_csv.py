@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfmix.utils import files
 from tfmix.utils.text import tell
 
@@ -77,6 +79,26 @@ def metrics_rows(path: Path) -> Generator[list[str], None, None]:
                     yield cells
         except csv.Error as error:
             raise NotMetricsError(str(error)) from error
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a metrics.csv by name, [rows] each.
+
+    The counts (env_steps, episodes, updates) are int64, the others float64 with NaN in
+    empty cells.
+
+    Raises:
+      NotMetricsError: it has no header, or a line that is too long.
+      OSError: it cannot be read, or is no regular file.
+    """
+    header, *rows = metrics_rows(path)
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    return {
+        name: np.asarray([int(cell) for cell in column], np.int64)
+        if number < WHOLE_COLUMNS
+        else np.asarray([float(cell or "nan") for cell in column], np.float64)
+        for number, (name, column) in enumerate(zip(header, columns, strict=True))
+    }
 
 
 def _lines(file: io.TextIOWrapper) -> Iterator[str]:

@@ -16,7 +16,7 @@ SILENT_SECONDS = 2.0
 
 
 class Progress:
-    """Shows a progress bar on a terminal, and otherwise prints a line now and then.
+    """Show a progress bar on a terminal, and otherwise prints a line every few seconds.
 
     The time that is left is predicted from the pace since `pace_begins`, and without
     the time inside `waiting`: compiling happens once.
@@ -60,7 +60,7 @@ class Progress:
         self._bar.stop()
 
     def pace_begins(self, env_steps: int) -> None:
-        """Predicts the end from what comes after this moment."""
+        """Predict the end from what comes after this moment."""
         self._paced = env_steps, self._working_seconds()
 
     def _working_seconds(self) -> float:
@@ -68,7 +68,7 @@ class Progress:
 
     @contextlib.contextmanager
     def waiting(self, what: str, once: bool = False) -> Iterator[None]:
-        """Shows what the run is busy with while no env steps are done.
+        """Show what the run is busy with while no env steps are done.
 
         Args:
           what: such as `compiling`.
@@ -86,21 +86,21 @@ class Progress:
             self._show()
 
     def advance(self, env_steps: int, updates: int) -> None:
-        """Shows how far the run is."""
+        """Show how far the run is."""
         self._done, self._row = env_steps, {**self._row, "updates": updates}
         self._show()
         if not self._on_terminal() and time.monotonic() - self._last >= self._every:
             self._line()
 
     def update(self, env_steps: int, row: dict[str, Any]) -> None:
-        """Shows a row of metrics."""
+        """Show a row of metrics."""
         self._row = row
         self.advance(env_steps, row.get("updates", 0))
         if not self._on_terminal() and env_steps >= self._total:
             self._line()
 
     def seconds_left(self) -> float | None:
-        """Predicts the seconds to the end; None before there is a pace."""
+        """Predict the seconds to the end; None before there is a pace."""
         start, seconds = self._paced
         done, spent = self._done - start, self._working_seconds() - seconds
         if done <= 0 or spent <= 0:
@@ -111,7 +111,7 @@ class Progress:
         return not self._bar.disable
 
     def _show(self, busy: str = "") -> None:
-        """Redraws the bar."""
+        """Redraw the bar."""
         if self._on_terminal():
             self._bar.update(
                 self._task,
@@ -122,14 +122,14 @@ class Progress:
             )
 
     def _line(self) -> None:
-        """Prints how far the run is."""
+        """Print how far the run is."""
         elapsed = f"{_clock(time.monotonic() - self._began)} elapsed"
         parts = [f"{self._done:,} of {self._total:,} env steps", describe(self._row), elapsed]
         parts.append(_left(self.seconds_left()))
         self._tell(", ".join(part for part in parts if part))
 
     def _tell(self, line: str) -> None:
-        """Prints a line, and counts the time to the next one from here."""
+        """Print a line, and counts the time to the next one from here."""
         self._last = time.monotonic()
         if self._shown:
             tell(line)
@@ -140,12 +140,12 @@ def _counts(done: int, total: int) -> str:
 
 
 def _short(number: int) -> str:
-    """Returns a number of env steps in few letters: 3,500 or 1.25M."""
+    """Return a number of env steps in few letters: 3,500 or 1.25M."""
     return f"{number / 1e6:.3g}M" if number >= 1_000_000 else f"{number:,}"
 
 
 def _clock(seconds: float) -> str:
-    """Returns a time as 42 s, 3:05 min or 2:03:04 h."""
+    """Return a time as 42 s, 3:05 min or 2:03:04 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -159,7 +159,7 @@ def _left(seconds: float | None) -> str:
 
 
 def progress_bar(shown: bool = True) -> Any:
-    """Makes rich's bar with share done, description and time, on standard error.
+    """Make rich's bar with share done, description and time, on standard error.
 
     If that is no terminal, or `shown` is False, it is disabled and shows nothing. What
     cannot be written is dropped, also by `console.print`.
@@ -172,7 +172,7 @@ def progress_bar(shown: bool = True) -> Any:
     shrinking = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     console = Console(file=cast(IO[str], Lossy(sys.stderr)))
     return Progress(
-        BarColumn(20),
+        BarColumn(12),
         TaskProgressColumn(),
         TextColumn("{task.fields[counts]}", table_column=Column(no_wrap=True)),
         TextColumn("{task.description}", table_column=shrinking),

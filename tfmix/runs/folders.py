@@ -20,6 +20,8 @@ from tfmix.utils import files, text
 
 FORMAT = 1  # of run.json
 LOCK = ".lock"
+# Where runs below a folder are looked for: levels, and folders in all.
+MAX_DEPTH, MAX_SCANNED = 3, 2_000
 MAX_BELOW = 5  # of the runs below a folder, those that an error names
 MAX_NAME = 500  # characters of a task's name, which is printed
 
@@ -30,7 +32,7 @@ def safe(name: str) -> str:
 
 
 def expand(folder: str | os.PathLike[str]) -> Path:
-    """Returns the path of a folder, with `~` at its start as the user's home.
+    """Return the path of a folder, with `~` at its start as the user's home.
 
     Raises:
       UserError: there is no such user.
@@ -42,7 +44,7 @@ def expand(folder: str | os.PathLike[str]) -> Path:
 
 
 def flagfiles_of(folder: Path) -> list[str]:
-    """Returns the names of the flagfiles that a run's run.json lists; older ones list none."""
+    """Return the names of the flagfiles that a run's run.json lists; older ones list none."""
     found = read(folder).about.get("flagfiles")
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
@@ -154,16 +156,30 @@ def refuse_links(folder: Path, to_write: bool = False) -> None:
 
 
 def _below(path: Path) -> str:
-    """Says which runs are below a folder that is none itself."""
-    found = []
-    for pattern in ("*", "*/*", "*/*/*"):
-        with contextlib.suppress(OSError):
-            found += sorted(file.parent for file in path.glob(f"{pattern}/run.json"))
+    """Return which runs are below a folder that is not a run, as text for an error."""
+    if not path.is_dir():
+        return "there is no such folder"
+    found: list[Path] = []
+    level, scanned = [path], 0
+    for _ in range(MAX_DEPTH):
+        inner = [folder for outer in level for folder in _folders_in(outer)]
+        level, scanned = inner[: MAX_SCANNED - scanned], scanned + len(inner)
+        found += [folder for folder in level if os.path.isfile(folder / "run.json")]  # noqa: PTH113
     if not found:
-        return "it has no run.json" if path.is_dir() else "there is no such folder"
+        return "it has no run.json"
     shown = ", ".join(text.clean(folder, 200) for folder in found[:MAX_BELOW])
     left = len(found) - MAX_BELOW
     return f"runs are in {shown}" + (f" and {left} more" if left > 0 else "")
+
+
+def _folders_in(path: Path) -> list[Path]:
+    """Return the folders in a folder, without links, by name; none if it cannot be read."""
+    try:
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    return [path / name for name in sorted(names)]
 
 
 def is_finished(folder: Path, env_steps: int) -> bool:

@@ -73,7 +73,7 @@ def new_run(
     sources: Mapping[str, str] | None = None,
     flagfiles: Sequence[str] = (),
 ) -> NewRun:
-    """Reads what `train` was asked for.
+    """Read what `train` was asked for.
 
     Args:
       env: the environment; None for the setting `env`.
@@ -104,7 +104,7 @@ def check_request(
     flagfiles: Sequence[str] = (),
     by_name: bool = True,
 ) -> Resolved:
-    """Resolves the settings of a training and checks what can be checked without TensorFlow.
+    """Resolve the settings of a training and checks what can be checked without TensorFlow.
 
     Args:
       settings: values by name.
@@ -133,7 +133,7 @@ def check_request(
 
 
 def check_env_name(name: str) -> None:
-    """Raises UserError if there is no environment of that name, as far as files alone tell."""
+    """Raise UserError if there is no environment of that name, as far as files alone tell."""
     if "," in name and name not in envs.GRAPH:
         raise UserError(f"--env={name} names several: --mode=benchmark trains on each of them")
     envs.is_graph(name)
@@ -141,14 +141,14 @@ def check_env_name(name: str) -> None:
 
 
 def _folder_name(config: Config) -> Path:
-    """Returns `runs/<env>/<algo>/<seed and UTC time>`."""
+    """Return `runs/<env>/<algo>/<seed and UTC time>`."""
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
     parts = [config.env, config.algo, f"seed{config.seed}-{stamp}"]
     return Path("runs", *map(folders.safe, parts))
 
 
 def _refuse_used(folder: Path) -> None:
-    """Raises UserError if `folder` already holds something."""
+    """Raise UserError if `folder` already holds something."""
     if (folder / "run.json").exists():
         raise UserError(
             f"{folder} already holds a run: --mode=resume continues it; "
@@ -161,7 +161,7 @@ def _refuse_used(folder: Path) -> None:
 
 
 def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
-    """Reads a run folder.
+    """Read a run folder.
 
     Raises:
       UserError: no run is there, or one that cannot be read.
@@ -188,7 +188,7 @@ def train(
     progress: bool = True,
     **settings: Any,
 ) -> Run:
-    """Trains a team in a new run folder.
+    """Train a team in a new run folder.
 
         run = tfmix.train("two_step", "qmix", seed=3, env_steps=5_000, learning_rate=1e-3)
 
@@ -220,7 +220,7 @@ def train(
 
 
 def start(asked: NewRun, progress: bool) -> Run:
-    """Trains what `new_run` has read; as `train`."""
+    """Train what `new_run` has read; as `train`."""
     quiet_import("tensorflow")
     from tfmix.runs import lifecycle
 
@@ -228,7 +228,7 @@ def start(asked: NewRun, progress: bool) -> Run:
 
 
 def _refuse_swapped(env: Any, algo: Any) -> None:
-    """Raises UserError if an algorithm was given in the environment's place."""
+    """Raise UserError if an algorithm was given in the environment's place."""
     if isinstance(env, str) and env.lower() in algos.REGISTRY:
         other = algo if isinstance(algo, str) and algo not in algos.REGISTRY else Config.env
         raise UserError(
@@ -247,7 +247,7 @@ def resume(
     env_steps: int | None = None,
     progress: bool = True,
 ) -> Run:
-    """Continues a run from its newest checkpoint, or from its start if it has none.
+    """Continue a run from its newest checkpoint, or from its start if it has none.
 
     Ctrl-C and SIGTERM do what they do in `train`.
 
@@ -286,7 +286,7 @@ def resume(
 
 @in_python
 def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
-    """Opens a run folder with its newest checkpoint.
+    """Open a run folder with its newest checkpoint.
 
     Args:
       run_dir: the run folder.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -12,86 +14,25 @@ import tensorflow as tf
 
 from tfmix import envs
 from tfmix.algos.base import Algorithm
-from tfmix.errors import RunFailedError, UserError
+from tfmix.config.wording import in_python
+from tfmix.errors import RunFailedError
+from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
 from tfmix.runs.export import export
-from tfmix.training.playing import check_playing_memory, play
+from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
+from tfmix.training.playing import check_playing_memory, play, play_episodes
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
-from tfmix.types import TEAM_REWARD, Collector, EnvSpec
+from tfmix.types import TEAM_REWARD, Collector, Episode
 from tfmix.utils import text
 from tfmix.utils.command import command
 
 SUMMARY_EPISODES = 100
 
 
-def _refuse_agents(wrong: np.ndarray, fault: str) -> None:
-    """Raise UserError with the first agent for which `wrong` [B, N] is True, and its fault."""
-    if wrong.any():
-        episode, agent = np.argwhere(wrong)[0]
-        place = f" of episode {episode}" if len(wrong) > 1 else ""
-        raise UserError(f"agent {agent}{place} {fault}")
-
-
-def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
-    """Return a caller's argument as an array.
-
-    Args:
-      name: the argument's name.
-      given: its value.
-      kinds: the letters of the NumPy kinds that are allowed.
-      wanted: for the error, what it takes.
-
-    Raises:
-      UserError: it has no array of these kinds, such as text or rows of several lengths.
-    """
-    try:
-        found = np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{name} is not an array: {text.clean(error, 200)}") from error
-    if found.dtype.kind not in kinds:
-        raise UserError(f"{name} holds values of type {found.dtype}: {wanted}")
-    return found
-
-
-def _read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
-    """Return a caller's observations as [B, N, O] float32.
-
-    Raises:
-      UserError: they have another shape or are not finite numbers.
-    """
-    found = _read_array("obs", obs, "biuf", "it takes numbers")
-    with np.errstate(over="ignore"):  # too large numbers become infinite and are refused below
-        found = found.astype(np.float32)
-    found = found[None] if found.ndim == 2 else found
-    if found.ndim != 3 or found.shape[1:] != (spec.n_agents, spec.obs_size):
-        raise UserError(
-            f"obs has shape {list(found.shape)}, not [B, {spec.n_agents}, {spec.obs_size}]"
-        )
-    _refuse_agents(~np.isfinite(found).all(-1), "has an observation that is NaN or infinite")
-    return found
-
-
-def _read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
-    """Return a caller's mask without actions that an agent does not have, [B, N, A] bool.
-
-    Raises:
-      UserError: it has another shape, other values than true and false (or 1 and 0),
-        or leaves an agent without an action.
-    """
-    own, shape = np.asarray(spec.own_actions), (batch, spec.n_agents, spec.n_actions)
-    wanted = "it takes true or false (or 1 or 0) for each action"
-    mask = own if legal is None else _read_array("legal", legal, "biuf", wanted)
-    if mask.shape not in (shape, shape[1:]):
-        raise UserError(f"legal has shape {list(mask.shape)}, not {list(shape)}")
-    mask = np.broadcast_to(mask, shape)
-    odd = (mask != 0) & (mask != 1)
-    if odd.any():
-        found = mask[odd][0]
-        _refuse_agents(odd.any(-1), f"has a mask of legal actions with {found} in it: {wanted}")
-    allowed = mask.astype(bool) & own
-    _refuse_agents(~allowed.any(-1), "cannot act: none of its own actions is legal")
-    return allowed
+def _stream(epsilon: float) -> Stream:
+    """Return the stream of random numbers that episodes are played with."""
+    return Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
 
 
 class Run:
@@ -180,10 +121,18 @@ class Run:
         """Return the environment steps that the team was trained for."""
         return int(self._counters.env_steps)
 
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"<tfmix.Run: {config.algo} on {text.clean(config.env)}, seed {config.seed}, "
+            f"{self.env_steps:,} of {config.env_steps:,} env steps, {self.folder}>"
+        )
+
     def reset(self) -> None:
         """Start new episodes for `act`: the agents' memory becomes zero."""
         self._policy_state = None
 
+    @in_python
     def act(self, obs: Any, legal: Any = None) -> np.ndarray:
         """Return the team's greedy actions; the agents remember the episode until `reset`.
 
@@ -202,20 +151,42 @@ class Run:
             mask has other values, or an agent has no legal action. The message names
             the agent, and the agents' memory is unchanged.
         """
-        seen = _read_obs(self.spec, obs)
-        mask = _read_legal(self.spec, legal, seen.shape[0])
-        if self._policy_state is None or self._policy_state.shape[0] != seen.shape[0]:
-            self._policy_state = tf.zeros(
-                [*seen.shape[:2], self.algorithm.agent_spec.policy_state_size]
-            )
-        action, q, policy_state = self.algorithm.act(
-            tf.constant(seen), tf.constant(mask), self._policy_state
-        )
-        overflows = ~np.isfinite(q.numpy()).all(-1)
-        _refuse_agents(overflows, "has values that are not finite: its observation is too large")
-        self._policy_state = policy_state
-        return action.numpy()[0] if np.ndim(obs) == 2 else action.numpy()
+        seen = read_obs(self.spec, obs)
+        action, _, self._policy_state = self._step(seen, read_legal(self.spec, legal, len(seen)))
+        return action[0] if np.ndim(obs) == 2 else action
 
+    @in_python
+    def q_values(self, obs: Any, legal: Any = None) -> np.ndarray:
+        """Return the agents' values of their actions at this moment of the episode.
+
+        The agents' memory is unchanged: `act` with the same observations takes the step.
+
+        Args:
+          obs: as in `act`.
+          legal: as in `act`.
+
+        Returns:
+          [N, A] or [B, N, A] float32, minus infinity for actions that are not legal.
+
+        Raises:
+          UserError: as in `act`.
+        """
+        seen = read_obs(self.spec, obs)
+        mask = read_legal(self.spec, legal, len(seen))
+        q = np.where(mask, self._step(seen, mask)[1], np.float32(-np.inf))
+        return q[0] if np.ndim(obs) == 2 else q
+
+    def _step(self, seen: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
+        """Return the actions [B, N], the values [B, N, A] and the next policy state."""
+        state = self._policy_state
+        if state is None or state.shape[0] != len(seen):
+            state = tf.zeros([*seen.shape[:2], self.algorithm.agent_spec.policy_state_size])
+        action, q, next_state = self.algorithm.act(tf.constant(seen), tf.constant(mask), state)
+        overflows = ~np.isfinite(q.numpy()).all(-1)
+        refuse_agents(overflows, "has values that are not finite: its observation is too large")
+        return action.numpy(), q.numpy(), next_state
+
+    @in_python
     def evaluate(self, episodes: int = SUMMARY_EPISODES, epsilon: float = 0.0) -> np.ndarray:
         """Play new episodes and return their returns, [episodes].
 
@@ -227,9 +198,58 @@ class Run:
           UserError: the machine has less memory than the episodes need.
         """
         check_playing_memory(self.spec, episodes)
-        stream = Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
-        return play(self.collector, self.config.seed, stream, episodes, epsilon)
+        return play(self.collector, self.config.seed, _stream(epsilon), episodes, epsilon)
 
+    @in_python
+    def rollout(self, episodes: int = 1, epsilon: float = 0.0) -> list[Episode[np.ndarray]]:
+        """Play new episodes and return them; they are those that `evaluate` plays.
+
+        Args:
+          episodes: the number of episodes.
+          epsilon: as in `evaluate`.
+
+        Returns:
+          for each episode of T steps: obs [T+1, N, O], state [T+1, S], legal
+          [T+1, N, A], action [T, N], reward [T], terminated [T] and mask [T], NumPy
+          arrays with the types of `tfmix.types.Episode`.
+
+        Raises:
+          UserError: as in `evaluate`.
+        """
+        check_playing_memory(self.spec, episodes)
+        played = play_episodes(
+            self.collector, self.config.seed, _stream(epsilon), episodes, epsilon
+        )
+        whole = Episode(*(np.asarray(part) for part in played))
+        lengths = whole.mask.sum(-1).astype(int)
+        return [
+            Episode(
+                *(part[number, : length + 1] for part in whole[:3]),
+                *(part[number, :length] for part in whole[3:]),
+            )
+            for number, length in enumerate(lengths)
+        ]
+
+    def metrics(self) -> Any:
+        """Return metrics.csv by column: a pandas.DataFrame, or arrays without pandas.
+
+        The columns are those of docs/metrics.md; `run.metrics()["greedy_return"]` is [rows],
+        NaN in rows without an evaluation.
+
+        Raises:
+          RunFailedError: metrics.csv is missing or damaged.
+        """
+        path = self.folder / "metrics.csv"
+        try:
+            columns = read_columns(path)
+        except (OSError, NotMetricsError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunFailedError(f"cannot read {path}: {reason}") from error
+        if importlib.util.find_spec("pandas") is None:
+            return columns
+        return importlib.import_module("pandas").DataFrame(columns)
+
+    @in_python
     def export(self) -> Path:
         """Write the SavedModel into the folder's `export` and compare it with this policy.
 
@@ -248,10 +268,13 @@ class Run:
             ) from error
 
     def close(self) -> None:
-        """Close the environments, if any are open."""
+        """Close the environments, if any are open; `evaluate` opens them again."""
         if self._collector is not None:
             self._collector.close()
+        if self._trainer is None:
+            self._collector = None
 
+    @in_python
     def report(self, episodes: int | None = None) -> str:
         """Return a text with the mean return of the greedy team and of a random team.
 

@@ -30,14 +30,14 @@ _REASONS = {
 
 
 def refuse_unread(config: Config, typed: Iterable[str]) -> None:
-    """Raises UserError for the first setting in `typed` that a run of `config` never reads."""
+    """Raise UserError for the first setting in `typed` that a run of `config` never reads."""
     for name in typed:
         if reason := why_unread(name, config):
             raise UserError(f"--{name} has no effect here: {reason}")
 
 
 def why_unread(name: str, config: Config) -> str:
-    """Returns why a training with these settings never reads one of them, or nothing."""
+    """Return why a training with these settings never reads one of them, or nothing."""
     algo, env = config.algo, config.env
     if name in _OF_ALGORITHMS:
         if name not in DECLARED[algo]:
@@ -51,7 +51,7 @@ def why_unread(name: str, config: Config) -> str:
 
 
 def _why_env(name: str, config: Config, env: str) -> str:
-    """Returns why the environment has no use for a setting, or nothing."""
+    """Return why the environment has no use for a setting, or nothing."""
     if env in envs.GRAPH:
         if name in _OF_PYTHON:
             return f"it is for Python environments, and {env} is compiled into the training loop"
@@ -63,7 +63,7 @@ def _why_env(name: str, config: Config, env: str) -> str:
 
 
 def _why_schedule(name: str, config: Config) -> str:
-    """Returns why a schedule has no use for a setting, or nothing."""
+    """Return why a schedule has no use for a setting, or nothing."""
     if name == "epsilon_start" and config.epsilon_anneal_env_steps == 0:
         return "with --epsilon_anneal_env_steps=0 epsilon is --epsilon_end from the start"
     if name == "target_period_updates" and config.target_tau > 0:

@@ -30,15 +30,15 @@ def check_playing_memory(spec: EnvSpec, episodes: int) -> None:
     )
 
 
-def play(
+def play_episodes(
     collector: Collector,
     seed: Any,
     stream: int,
     episodes: int,
     epsilon: float = 0.0,
     first: int = 0,
-) -> np.ndarray:
-    """Play episodes with a collector's policy.
+) -> Episode[Any]:
+    """Play episodes with a collector's policy and return them.
 
     Args:
       collector: plays the episodes.
@@ -49,12 +49,23 @@ def play(
       first: the number of the first episode.
 
     Returns:
-      the episodes' returns, [episodes].
+      the episodes, whole and padded.
     """
-    played = collector.collect(
+    return collector.collect(
         tf.stack([seed, stream]),
         tf.constant(first, tf.int64),
         tf.constant(epsilon, tf.float32),
         episodes,
     )
-    return np.asarray(returns(played))
+
+
+def play(
+    collector: Collector,
+    seed: Any,
+    stream: int,
+    episodes: int,
+    epsilon: float = 0.0,
+    first: int = 0,
+) -> np.ndarray:
+    """Play as `play_episodes` and return the episodes' returns, [episodes]."""
+    return np.asarray(returns(play_episodes(collector, seed, stream, episodes, epsilon, first)))

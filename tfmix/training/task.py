@@ -116,7 +116,8 @@ def _open_in_process(
         _report_notices(first_env.spec, reporter.call(RESET, first_env.rehearse))
     if factory is None and config.n_envs > 1:
         raise UserError(
-            f"one environment was given and n_envs={config.n_envs}: give a factory, or set n_envs=1"
+            f"one environment was given and n_envs={config.n_envs}: give a factory, such as the "
+            "environment's class, or set n_envs=1"
         )
     others = [factory() for _ in range(config.n_envs - 1)] if factory else []
     in_process = pool.in_process([first_env, *others], config)

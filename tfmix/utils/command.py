@@ -11,11 +11,11 @@ _MAIN = Path(__file__).resolve().parents[2] / "main.py"
 
 
 def program() -> str:
-    """Returns how tfmix is started here: `python main.py` in a checkout, else `tfmix`."""
+    """Return how tfmix is started here: `python main.py` in a checkout, else `tfmix`."""
     installed = Path(sys.argv[0] if sys.argv else "").name == "tfmix" or not _MAIN.is_file()
     return "tfmix" if installed else "python main.py"
 
 
-def command(words: Iterable[object]) -> str:
-    """Returns a command line of tfmix, its words quoted where a shell needs it."""
-    return f"{program()} {shlex.join(map(str, words))}"
+def command(arguments: Iterable[object]) -> str:
+    """Return a command line of tfmix that can be pasted into a shell."""
+    return f"{program()} {shlex.join(map(str, arguments))}"

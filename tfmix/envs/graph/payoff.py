@@ -16,7 +16,7 @@ NOT_A_TABLE = (
 
 
 def read_payoff(name: str, payoff: Any) -> Any:
-    """Returns the payoff table of the game `name`, one axis for each agent, float64.
+    """Return the payoff table of the game `name`, one axis for each agent, float64.
 
     Raises:
       UserError: the table is not full, not finite or for fewer than two agents.
