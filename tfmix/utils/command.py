@@ -17,5 +17,5 @@ def program() -> str:
 
 
 def command(words: Iterable[object]) -> str:
-    """Returns a command line of tfmix, its words quoted where a shell needs it."""
+    """Returns a command line of tfmix, its parts quoted if a shell needs it."""
     return f"{program()} {shlex.join(map(str, words))}"
