@@ -17,5 +17,5 @@ def program() -> str:
 
 
 def command(words: Iterable[object]) -> str:
-    """Returns a command line of tfmix, its words quoted where a shell needs it."""
+    """Return a command line of tfmix, with arguments quoted for a shell."""
     return f"{program()} {shlex.join(map(str, words))}"
