@@ -45,10 +45,10 @@ format: $(VENV)/.dev
 docs: $(VENV)/.run $(DOCS_VENV)/.docs
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/python benchmarks/book.py
-	$(DOCS_VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
 
 docs-serve: $(DOCS_VENV)/.docs
-	$(DOCS_VENV)/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs serve
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) \

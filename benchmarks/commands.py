@@ -85,19 +85,25 @@ def arguments_of(command: Command) -> list[str] | None:
 def check_main(arguments: list[str]) -> None:
     """Parses a command line of main.py and resolves its settings; raises UserError."""
     from tfmix import cli
-    from tfmix.config import parsing, resolve
+    from tfmix.cli import words
+    from tfmix.config import resolve
     from tfmix.config.schema import FIELDS, Config
     from tfmix.experiments import grid
+    from tfmix.runs import requests
 
     if arguments in (["--help"], ["--version"]):
         return
-    given = parsing.parse(arguments, cli.define(flags.FlagValues()))
-    settings = {name: value for name, value in given.items() if name in FIELDS}
-    if given.get("mode") == "benchmark":
+    values = cli.define(flags.FlagValues())
+    given = words.read(arguments, values)
+    settings = {name: value for name, value in given.values.items() if name in FIELDS}
+    algo, env = settings.get("algo", Config.algo), settings.get("env", Config.env)
+    if values.mode == "benchmark":
         rest = {n: v for n, v in settings.items() if n not in ("algo", "env", "run_dir", "seed")}
-        algo, env = settings.get("algo", Config.algo), settings.get("env", Config.env)
-        grid.make(algo, env, given.get("seeds") or [0], settings.get("run_dir", "runs"), rest)
-    else:
+        seeds = given.values.get("seeds") or [0]
+        grid.make(algo, env, seeds, settings.get("run_dir", "runs"), rest, None, given.sources)
+    elif values.mode in ("train", "settings") and ":" not in env:
+        requests.check_request(settings, given.sources, given.flagfiles)
+    elif values.mode != "list":  # the module of a page's example is not there
         resolve.resolve(settings)
 
 

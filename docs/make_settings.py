@@ -19,7 +19,8 @@ A run uses the default of a setting unless a flagfile or you set it. The order i
 the flagfiles of the environment and the algorithm in `flags/`, then `--flagfile`, then what you
 type; see [Command line](command_line.md#which-settings-count). For example, `flags/env/mpe.flags`
 sets a learning rate of 3e-3 and a discount factor of 0.9 for the particle environments.
-`run.json` in the run folder holds the settings that a run uses.
+`--mode=settings` prints the settings that a run would use; `run.json` in the run folder holds those
+that it used.
 
 The defaults of learning and networks are those of PyMARL's `default.yaml` and `qmix.yaml`, which
 count the target networks' period in episodes, one update each. The optimiser is Adam, as in

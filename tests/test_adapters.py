@@ -455,7 +455,7 @@ def test_smacv2_gets_teams_of_the_maps_race(monkeypatch):
     assert teams["team_gen"]["unit_types"] == ["zergling", "hydralisk", "baneling"]
     own = make("smacv2/mine", 'capability_config={"n_units": 3}')._env.env.given
     assert own["capability_config"] == {"n_units": 3}
-    with pytest.raises(UserError, match="give capability_config"):
+    with pytest.raises(UserError, match="give --env_arg=capability_config="):
         make("smacv2/mine")
 
 
@@ -680,7 +680,7 @@ def test_a_graph_environment_of_ones_own_is_compiled():
     "name,arguments,limit",
     [
         (f"{ZOO}.mpe.simple_spread_v3", {}, 10),
-        (f"{ZOO}.mpe.simple_reference_v3", {}, 10),
+        pytest.param(f"{ZOO}.mpe.simple_reference_v3", {}, 10, marks=pytest.mark.slow),
         (f"{ZOO}.mpe.simple_speaker_listener_v4", {}, 10),  # unequal agents
         (f"{ZOO}.butterfly.knights_archers_zombies_v10", {"spawn_rate": 1, "max_zombies": 40}, 160),
         (FORAGING, {}, 10),

@@ -18,8 +18,8 @@ def trainer_of(name):
     return KEPT[name]
 
 
-# One for each way of factorising; the others take a minute a seed. Golden runs see them all.
-SHORT = ("qmix_two_step", "qmix_matrix", "cw_qmix_matrix", "qtran_alt_matrix")
+# One that succeeds and one that fails. The others take a minute a seed, and golden runs see them.
+SHORT = ("qmix_two_step", "qmix_matrix")
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])

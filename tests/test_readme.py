@@ -23,7 +23,7 @@ def test_python_examples_run_as_printed(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.splitlines()[0]) == 7.0
+    assert "7.0" in done.stdout.splitlines()  # after the first lines of the training
 
 
 def test_command_lines_are_understood():

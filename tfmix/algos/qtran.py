@@ -85,10 +85,10 @@ class JointQ(tf_keras.layers.Layer):
 class CounterfactualQ(tf_keras.layers.Layer):
     """QTRAN-alt's Q_jt(s, tau, (., u_-i)): every own action in one pass.
 
-    Agent i's network reads h_V,i, a code of its own hidden state, and the sum
+    Agent i's network reads h_V,i, a code of the agent's hidden state, and the sum
     of the OTHERS' h_Q,j, in which hidden state and action are encoded together
     so that it matters who does what; beside them, as QTRAN-base's here, the
-    state, and its id. It answers with one value for each of its own A actions.
+    state, and its id. It answers with one value for each of the agent's A actions.
 
     Args:
       n_agents: N.
