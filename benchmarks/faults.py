@@ -86,7 +86,11 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return -1, "it hung"
-    lines = [line for line in said.splitlines() if " env steps, " not in line]
+    lines = [
+        line
+        for line in said.splitlines()
+        if " env steps, " not in line and not line.endswith(" ...")
+    ]
     return process.returncode, "\n".join(lines)
 
 

@@ -215,7 +215,7 @@ def command(dice: random.Random, files: list[Path], folders_: list[Path]) -> lis
     arguments += [f"--{name}={fitting(name, dice)}" for name in chosen]
     if dice.random() < 0.5:
         arguments += argued(dice)
-    mode = dice.choice(MODES)
+    mode = dice.choice([*MODES])
     if dice.random() < 0.3:
         arguments.append(f"--mode={mode}")
         if mode not in ("train", "list", "benchmark"):
@@ -229,7 +229,11 @@ def command(dice: random.Random, files: list[Path], folders_: list[Path]) -> lis
 
 def fault_in(out: str, err: str, code: int) -> str:
     """What is wrong with how a command line ended, or nothing."""
-    lines = [line for line in err.splitlines() if " env steps, " not in line]
+    lines = [
+        line
+        for line in err.splitlines()
+        if " env steps, " not in line and not line.endswith(" ...")
+    ]
     if "Traceback" in err:
         return f"traceback: {lines[-1]}"
     if code == 0 or (code == command_line.RUN_FAILED and out and not lines):  # what check_env found

@@ -124,7 +124,7 @@ def load_stored(stored: StoredRun) -> Run:
     )
 
 
-def _announce(task: Task, folder: Path, flagfiles: Sequence[str]) -> None:
+def _announce(task: Task, folder: Path, flagfiles: Sequence[str] = ()) -> None:
     """Print the first lines of a start."""
     show(device_line())
     config, replay = task.config, task.replay
