@@ -8,7 +8,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from absl import flags
 
 from tfmix import cli
-from tfmix.config.schema import FIELDS, MODES, bounds
+from tfmix.config.describe import bounds
+from tfmix.config.schema import FIELDS, MODES
 
 HEAD = """# Settings
 

@@ -455,7 +455,7 @@ def test_smacv2_gets_teams_of_the_maps_race(monkeypatch):
     assert teams["team_gen"]["unit_types"] == ["zergling", "hydralisk", "baneling"]
     own = make("smacv2/mine", 'capability_config={"n_units": 3}')._env.env.given
     assert own["capability_config"] == {"n_units": 3}
-    with pytest.raises(UserError, match="give capability_config"):
+    with pytest.raises(UserError, match="give --env_arg=capability_config="):
         make("smacv2/mine")
 
 

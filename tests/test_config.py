@@ -9,7 +9,8 @@ from absl import flags
 from tfmix import cli
 from tfmix.cli.compile_cache import keep_compiled
 from tfmix.config import parsing, resolve
-from tfmix.config.schema import FIELDS, Config, describe
+from tfmix.config.describe import describe
+from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
 from tfmix.experiments import grid
 

@@ -9,7 +9,9 @@ from tests.conftest import make_batch
 from tfmix.algos.qatten import AttentionMixer
 from tfmix.algos.qmix import MonotonicMixer
 from tfmix.algos.qplex import DuplexMixer
-from tfmix.algos.qtran import CounterfactualQ, JointQ, StateValue
+from tfmix.algos.qtran import StateValue
+from tfmix.algos.qtran_alt import CounterfactualQ
+from tfmix.algos.qtran_base import JointQ
 from tfmix.algos.value_mixing import AdditiveMixer, IndependentMixer
 from tfmix.algos.wqmix import UnrestrictedMixer
 from tfmix.networks.agent import AgentTeam, next_policy_state, own_legal, policy_step

@@ -20,7 +20,7 @@ from tests.conftest import make_batch
 from tests.test_networks import FACTORISED
 from tests.test_ops import by_hand
 from tfmix import ops
-from tfmix.algos.qtran import JointQ
+from tfmix.algos.qtran_base import JointQ
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import FIELDS, MAX_INT, TYPES, Config
 from tfmix.errors import UserError

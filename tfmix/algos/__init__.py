@@ -21,8 +21,8 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "qatten": ("tfmix.algos.qatten", "Qatten"),
     "cw_qmix": ("tfmix.algos.wqmix", "CwQmix"),
     "ow_qmix": ("tfmix.algos.wqmix", "OwQmix"),
-    "qtran_base": ("tfmix.algos.qtran", "QtranBase"),
-    "qtran_alt": ("tfmix.algos.qtran", "QtranAlt"),
+    "qtran_base": ("tfmix.algos.qtran_base", "QtranBase"),
+    "qtran_alt": ("tfmix.algos.qtran_alt", "QtranAlt"),
     "qplex": ("tfmix.algos.qplex", "Qplex"),
 }
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 from absl import flags
 
+from tfmix.config.describe import describe
 from tfmix.config.resolve import DEFAULT, Resolved
-from tfmix.config.schema import FIELDS, MODES, describe
+from tfmix.config.schema import FIELDS, MODES
 from tfmix.errors import UserError
 from tfmix.utils.command import program
 from tfmix.utils.text import clean

@@ -347,29 +347,3 @@ class Config:
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(Config)}
 TYPES = typing.get_type_hints(Config)
-
-
-def describe() -> str:
-    """Return every setting by group, with default and bounds, for `--help`."""
-    lines: list[str] = []
-    group = ""
-    for name, field in FIELDS.items():
-        meta = field.metadata
-        if meta["group"] != group:
-            group = meta["group"]
-            lines += ["", group]
-        default = "" if field.default == () else field.default
-        unit = f" {meta['unit']}" if meta["unit"] else ""
-        lines += [f"  --{name}={default}{unit}", f"      {meta['help']}{bounds(field)}"]
-    return "\n".join(lines)
-
-
-def bounds(field: dataclasses.Field[Any]) -> str:
-    """Return what values a setting allows, as a sentence."""
-    meta = field.metadata
-    if "choices" in meta:
-        return f" One of {', '.join(meta['choices'])}."
-    low, high = meta.get("low"), meta.get("high")
-    if low is not None and high is not None:
-        return f" From {low} to {high}."
-    return "" if low is None else f" At least {low}."
