@@ -255,7 +255,7 @@ def _run_all(chosen: list[Path]) -> list[tuple[str, str, str]]:
         for page in chosen:
             for command in find(page):
                 arguments = arguments_of(command)
-                sized = None if arguments is None else small(arguments)
+                sized = small(arguments) if arguments else None
                 if sized is None or tuple(sized) in done:
                     continue
                 done.add(tuple(sized))
