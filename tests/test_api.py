@@ -233,6 +233,8 @@ def test_without_progress_nothing_is_printed_and_an_object_serves_twice(tmp_path
     assert first.evaluate(2).tolist() == [3.0, 3.0]
     first.close()
     second = tfmix.train(env, "vdn", env_steps=30, run_dir=tmp_path / "2", **settings)
+    settings |= {"n_envs": 2, "run_dir": tmp_path / "3"}  # a lambda is a reason for a warning
+    tfmix.train(lambda: PythonCountdown(3), "vdn", env_steps=30, **settings)
     loaded = tfmix.load(tmp_path / "2", env=env)
     for _ in range(2):
         assert loaded.evaluate(2).tolist() == [3.0, 3.0]

@@ -18,6 +18,7 @@ def describe() -> str:
             group = meta["group"]
             lines += ["", group]
         default = "" if field.default == () else field.default
+        default = str(default).lower() if isinstance(default, bool) else default
         unit = f" {meta['unit']}" if meta["unit"] else ""
         lines += [f"  --{name}={default}{unit}", f"      {meta['help']}{bounds(field)}"]
     return "\n".join(lines)

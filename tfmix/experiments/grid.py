@@ -140,16 +140,7 @@ def make(
         raise UserError(f"--jobs={jobs}: from one run to {MOST:,} at a time")
     if not (algo_names and env_names and seeds):
         raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
-    read = {
-        (algo, env): _read_by({"algo": algo, "env": env}, settings)
-        for env in env_names
-        for algo in algo_names
-    }
-    for name in settings:
-        is_typed = not (sources or {}).get(name, "").startswith("flags/")
-        if is_typed and not any(name in found for found in read.values()):
-            config = resolve.resolve({**settings, "algo": algo_names[0], "env": env_names[0]})
-            raise UserError(f"--{name} has no effect here: {why_unread(name, config)}")
+    read = _settings_read(algo_names, env_names, settings, sources or {})
     cells = []
     for seed in seeds:
         for env in env_names:
@@ -169,10 +160,31 @@ def make(
     return RunGrid(cells, Path(run_dir), jobs, command(["--mode=benchmark", *every]))
 
 
-def _read_by(names: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the settings that the run of these names reads."""
-    config = resolve.resolve({**settings, **names})
-    return {name: value for name, value in settings.items() if not why_unread(name, config)}
+def _settings_read(
+    algo_names: list[str],
+    env_names: list[str],
+    settings: Mapping[str, Any],
+    sources: Mapping[str, str],
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return those of the settings that the runs of each algorithm and environment read.
+
+    Raises:
+      UserError: a setting that the user gave is read by no run, or does not fit one.
+    """
+    found, reasons = {}, dict.fromkeys(settings, "")
+    for env in env_names:
+        for algo in algo_names:
+            names = {"algo": algo, "env": env}
+            config = resolve.resolve({**settings, **names})
+            unread = {name: why_unread(name, config) for name in settings}
+            found[algo, env] = {name: settings[name] for name, why in unread.items() if not why}
+            requests.check_request({**found[algo, env], **names})
+            reasons.update(unread)
+    for name, why in reasons.items():
+        is_typed = not sources.get(name, "").startswith("flags/")
+        if is_typed and not any(name in read for read in found.values()):
+            raise UserError(f"--{name} has no effect here: {why}")
+    return found
 
 
 def is_finished(cell: RunSpec) -> bool:
@@ -192,7 +204,7 @@ def refuse_others(cell: RunSpec) -> None:
     stored = folders.read(cell.folder).config
     for name in FIELDS:
         was, asked = getattr(stored, name), getattr(cell.config, name)
-        if name != "run_dir" and was != asked:
+        if name != "run_dir" and was != asked and not why_unread(name, cell.config):
             raise UserError(
                 f"{cell.folder} holds a run with {_flag(name, was)}, this benchmark asks for "
                 f"{_flag(name, asked)}: give what it has, choose another --run_dir or delete "

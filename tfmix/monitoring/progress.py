@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Any, cast
 
-from tfmix.utils.text import Lossy, tell
+from tfmix.utils.text import Lossy, is_muted, tell
 
 # Without a terminal, something that took less the last time begins without a line.
 SILENT_SECONDS = 2.0
@@ -24,7 +24,6 @@ class Progress:
     Args:
       total_env_steps: env steps of the whole run.
       done_env_steps: env steps done before this start.
-      shown: whether anything is printed.
       every_seconds: time between lines without a terminal.
     """
 
@@ -32,17 +31,16 @@ class Progress:
         self,
         total_env_steps: int,
         done_env_steps: int,
-        shown: bool = True,
         every_seconds: float = 10.0,
     ):
-        self._total, self._done, self._shown = total_env_steps, done_env_steps, shown
+        self._total, self._done = total_env_steps, done_env_steps
         self._began = self._last = time.monotonic()
         self._every = every_seconds
         self._waited = 0.0  # seconds inside `waiting`
         self._took: dict[str, float] = {}  # the last time of each thing that is waited for
         self._row: dict[str, Any] = {}
         self.pace_begins(done_env_steps)
-        self._bar = progress_bar(shown)
+        self._bar = progress_bar()
         self._task = self._bar.add_task(
             "starting", total=total_env_steps, completed=done_env_steps, counts="", left=""
         )
@@ -129,10 +127,9 @@ class Progress:
         self._tell(", ".join(part for part in parts if part))
 
     def _tell(self, line: str) -> None:
-        """Print a line, and counts the time to the next one from here."""
+        """Print a line, and count the time to the next one from here."""
         self._last = time.monotonic()
-        if self._shown:
-            tell(line)
+        tell(line)
 
 
 def _counts(done: int, total: int) -> str:
@@ -158,10 +155,10 @@ def _left(seconds: float | None) -> str:
     return "" if seconds is None else f"{_clock(seconds)} left"
 
 
-def progress_bar(shown: bool = True) -> Any:
+def progress_bar() -> Any:
     """Make rich's bar with share done, description and time, on standard error.
 
-    If that is no terminal, or `shown` is False, it is disabled and shows nothing. What
+    If that is no terminal, or nothing is to be printed, it is disabled and shows nothing. What
     cannot be written is dropped, also by `console.print`.
     """
     from rich.console import Console
@@ -180,7 +177,7 @@ def progress_bar(shown: bool = True) -> Any:
         TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
         console=console,
         expand=True,
-        disable=not (shown and console.is_terminal),
+        disable=is_muted() or not console.is_terminal,
     )
 
 

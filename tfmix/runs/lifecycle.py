@@ -31,22 +31,16 @@ tf.get_logger().setLevel("ERROR")  # its warnings are advice to developers of Te
 LARGE_REPLAY = 500_000_000  # bytes from which on the size of the replay is printed
 
 
-def train_new(asked: NewRun, progress: bool) -> Run:
-    """Train a new run; see `requests.train`.
-
-    Args:
-      asked: the run that is asked for.
-      progress: print the device, the flagfiles, the folder and the progress.
-    """
+def train_new(asked: NewRun) -> Run:
+    """Train a new run; see `requests.train`."""
     task = open_task(asked.config, asked.env)
-    if progress:
-        _announce(task, asked.folder, asked.flagfiles)
-        tell("building ...")
+    _announce(task, asked.folder, asked.flagfiles)
+    tell("building ...")
     trainer = Trainer(task)
     with folders.locked(asked.folder, IN_USE):
         create_manifest(asked.folder, task, asked.flagfiles)
         run = Run.of(asked.folder, trainer)
-        received = _train_to_end(run, progress, 0.0)
+        received = _train_to_end(run, 0.0)
     raise_again(received)
     return run
 
@@ -62,13 +56,12 @@ def _report_decay(run: Run, old_end: int) -> None:
         )
 
 
-def resume_stored(stored: StoredRun, old_end: int, progress: bool) -> tuple[Run, int]:
+def resume_stored(stored: StoredRun, old_end: int) -> tuple[Run, int]:
     """Continue a run whose folder this process has locked; see `requests.resume`.
 
     Args:
       stored: the run, with the end in env steps that is asked for.
       old_end: the end in env steps that it had before.
-      progress: print the device, the flagfiles, the folder and the progress.
 
     Returns:
       the run; and the signal that stopped it, 0 for none.
@@ -85,19 +78,17 @@ def resume_stored(stored: StoredRun, old_end: int, progress: bool) -> tuple[Run,
     finished = run.finished and folders.is_finished(run.folder, end)
     if end != old_end or not finished:
         update_manifest(run.folder, end)
-    if progress:
-        _announce(trainer.task, run.folder, folders.flagfiles_of(run.folder))
+    _announce(trainer.task, run.folder, folders.flagfiles_of(run.folder))
     if finished:
-        if progress:
-            show("this run is finished; a greater --env_steps continues it")
+        show("this run is finished; a greater --env_steps continues it")
         return run, 0
-    if progress and newest and not run.config.checkpoint_replay:
+    if newest and not run.config.checkpoint_replay:
         show("the checkpoint has no replay: episodes are collected before learning continues")
     seconds = checkpoint.seconds_of(newest) if newest else 0.0
     reported = checkpoint.count_of(newest, REPORTED) if newest else None
     # Rows after the checkpoint are written again.
     _cut_logs(run.folder, run.env_steps if reported is None else reported)
-    return run, _train_to_end(run, progress, seconds, reported)
+    return run, _train_to_end(run, seconds, reported)
 
 
 def _cut_logs(folder: Path, env_steps: int) -> None:
@@ -144,12 +135,11 @@ def _announce(task: Task, folder: Path, flagfiles: Sequence[str]) -> None:
     show(f"flagfiles: {', '.join(text.clean(name, 200) for name in flagfiles) or 'none'}")
 
 
-def _train_to_end(run: Run, progress: bool, seconds: float, reported: int | None = None) -> int:
+def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
     """Train `run` until its end or a signal; at its end, export it and mark it as finished.
 
     Args:
       run: the run.
-      progress: print the progress.
       seconds: time spent on it by earlier starts.
       reported: env steps at its last row of metrics, None for its present env steps.
 
@@ -165,7 +155,7 @@ def _train_to_end(run: Run, progress: bool, seconds: float, reported: int | None
             session = Session(run.trainer, run.folder, seconds, stop, reported)
             with contextlib.closing(session):
                 try:
-                    run.stopped = not session.run(progress)
+                    run.stopped = not session.run()
                 except (RunFailedError, OSError, tf.errors.OpError):
                     raise
                 except Exception as error:  # of the environment, so that the weights are good
@@ -181,8 +171,7 @@ def _train_to_end(run: Run, progress: bool, seconds: float, reported: int | None
             "is complete, and --mode=resume continues from it"
         ) from error
     if not run.stopped:
-        if progress:
-            tell("exporting ...")
+        tell("exporting ...")
         run.export()
         update_manifest(run.folder, finished=run.env_steps)
     return stop.number

@@ -201,7 +201,8 @@ def train(
       seed: seed of all random numbers.
       env_steps: the length of the training; None for the environment's own.
       run_dir: the run folder; None for runs/<env>/<algo>/<seed and time>.
-      progress: print the device, the flagfiles, the folder and the progress.
+      progress: print the device, the flagfiles, the folder, the progress and warnings;
+        False prints nothing.
       **settings: settings of docs/settings.md by name.
 
     Returns:
@@ -224,7 +225,8 @@ def start(asked: NewRun, progress: bool) -> Run:
     quiet_import("tensorflow")
     from tfmix.runs import lifecycle
 
-    return lifecycle.train_new(asked, progress)
+    with text.printing(progress):
+        return lifecycle.train_new(asked)
 
 
 def _refuse_swapped(env: Any, algo: Any) -> None:
@@ -258,7 +260,8 @@ def resume(
       env_steps: a new end, None for the run's own. A linear decay of the learning
         rate reaches 0 there, which is reported on standard error: at a finished run
         it rises from 0 again.
-      progress: print the device, the flagfiles, the folder and the progress.
+      progress: print the device, the flagfiles, the folder, the progress and warnings;
+        False prints nothing.
 
     Raises:
       UserError: no run is there, one with links, pipes or devices in it, or one
@@ -279,7 +282,8 @@ def resume(
         quiet_import("tensorflow")
         from tfmix.runs import lifecycle
 
-        run, heard = lifecycle.resume_stored(stored, old_end, progress)
+        with text.printing(progress):
+            run, heard = lifecycle.resume_stored(stored, old_end)
     raise_again(heard)
     return run
 

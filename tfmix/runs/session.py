@@ -63,7 +63,7 @@ class Session:
         self.saved_at, self.saved_env_steps = self.start_time, trainer.env_steps()
         self.save_seconds = 0.0
         self.greedy_return: float | None = None
-        self.progress = Progress(self.config.env_steps, self.reported, shown=False)
+        self.progress = Progress(self.config.env_steps, trainer.env_steps())
         self.updates_before: int | None = int(trainer.counters.updates)
         self.compiled = self.evaluated = False
 
@@ -71,14 +71,11 @@ class Session:
         """Return the time spent on this run, earlier starts included."""
         return self.earlier_seconds + time.monotonic() - self.start_time
 
-    def run(self, shown: bool = True) -> bool:
+    def run(self) -> bool:
         """Train to the end of the run, or until `should_stop`, and save.
 
         If it stops while updates or a row of metrics are due, the resumed run begins with
         them.
-
-        Args:
-          shown: whether progress is printed.
 
         Returns:
           whether the run has finished.
@@ -89,7 +86,6 @@ class Session:
         config, trainer = self.config, self.trainer
         log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
         eval_every = config.eval_period_env_steps
-        self.progress = Progress(config.env_steps, trainer.env_steps(), shown)
         with self.progress as progress:
             while self.reported < config.env_steps:
                 start = self.reported

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 MAX_CHARACTERS = 600
@@ -80,13 +80,36 @@ class Lossy(io.TextIOBase):
             self._stream.flush()
 
 
+_muted = 0  # calls of `printing(False)` that have not ended
+
+
+@contextlib.contextmanager
+def printing(allowed: bool) -> Iterator[None]:
+    """Drop what `tell` and `show` are given inside, unless it is allowed."""
+    global _muted
+    _muted += not allowed
+    try:
+        yield
+    finally:
+        _muted -= not allowed
+
+
+def is_muted() -> bool:
+    """Return whether nothing is printed, see `printing`."""
+    return _muted > 0
+
+
 def tell(line: str) -> None:
     """Print a line on standard error at once; drop it if it cannot be printed."""
+    if is_muted():
+        return
     print(line, file=Lossy(sys.stderr), flush=True)
 
 
 def show(text: str) -> None:
     """Print on standard output at once; drop text that cannot be printed."""
+    if is_muted():
+        return
     print(text, file=Lossy(sys.stdout), flush=True)
 
 
