@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -187,10 +188,12 @@ def run(arguments: list[str], folder: Path) -> str:
     trained there first.
     """
     run_dir = next((w.partition("=")[2] for w in arguments if w.startswith("--run_dir=")), "")
-    reads = re.search(r"--mode=(resume|evaluate|export)", " ".join(arguments))
-    return (_need(run_dir, folder) if reads and run_dir else "") or _start(
-        ["main.py", *arguments], folder
-    )
+    if re.search(r"--mode=(resume|evaluate|export)", " ".join(arguments)):
+        if run_dir and (failed := _need(run_dir, folder)):
+            return failed
+    elif run_dir:  # another page may have made it
+        shutil.rmtree(folder / run_dir, ignore_errors=True)
+    return _start(["main.py", *arguments], folder)
 
 
 def _need(run_dir: str, folder: Path) -> str:
@@ -252,7 +255,7 @@ def _run_all(chosen: list[Path]) -> list[tuple[str, str, str]]:
         for page in chosen:
             for command in find(page):
                 arguments = arguments_of(command)
-                sized = None if arguments is None else small(arguments)
+                sized = small(arguments) if arguments else None
                 if sized is None or tuple(sized) in done:
                     continue
                 done.add(tuple(sized))
