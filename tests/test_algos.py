@@ -485,4 +485,4 @@ def test_same_seed_same_weights_other_seed_others(spec, config):
 
 def test_a_misspelt_algorithm_is_told_the_nearest_name(spec, config):
     with pytest.raises(UserError, match="did you mean 'qtran_alt'"):
-        algos.make("qtran-alt", spec, config)
+        algos.make("qtran_allt", spec, config)
