@@ -23,20 +23,24 @@ FAST = text files signals structure config readme ops properties replay matrix_g
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)
 
+# In two parts, which halves the memory: what XLA compiles stays until a process ends.
+PYTEST = $(BIN)/python -m pytest
+PARTS = code=0; for part in 1/2 2/2; do $(PYTEST) --part=$$part $(1) || code=1; done; exit $$code
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	@$(call PARTS,-m "not slow")
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" $(FAST:%=tests/test_%.py)
+	$(PYTEST) -m "not slow" $(FAST:%=tests/test_%.py)
 
 test-all: $(VENV)/.dev
-	XLA_FLAGS= $(BIN)/python -m pytest
+	@export XLA_FLAGS=; $(call PARTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	@$(call PARTS,-m "not slow")
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

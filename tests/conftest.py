@@ -40,13 +40,35 @@ def pytest_configure():
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(items):
-    """The games first, both seeds of each together: they are long, and neither process waits.
+# The files that take longest, the longest first: at the end no process waits for another.
+LONG = (
+    *("learning", "run", "learner", "golden", "guards", "algos", "tf_agents", "adapters"),
+    *("experiments", "check_env", "pool", "networks"),
+)
 
-    Of another file all tests go to one process: tracing is one thread's work.
+
+def pytest_addoption(parser):
+    """Adds --part, which halves the memory: compiled programs stay until a process ends."""
+    parser.addoption("--part", help="n/m: every m-th file of tests, from the n-th on")
+
+
+def _place(item):
+    """Where a test's file is in LONG; after it by name."""
+    name = item.path.stem.removeprefix("test_")
+    return (LONG.index(name) if name in LONG else len(LONG), name)
+
+
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(config, items):
+    """Sorts files by length. The tests of a file go to one process: tracing is one thread's work.
+
+    Each game is a group, with all of its seeds, which share what is compiled.
     """
-    items.sort(key=lambda item: item.path.name != "test_learning.py")
+    items.sort(key=_place)
+    if config.option.part:
+        number, parts = map(int, config.option.part.split("/"))
+        places = sorted({_place(item) for item in items})
+        items[:] = [item for item in items if places.index(_place(item)) % parts == number - 1]
     for item in items:
         group = item.path.name
         if group == "test_learning.py":
