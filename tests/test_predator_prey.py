@@ -118,7 +118,7 @@ def test_legal_moves_stay_on_the_grid_and_a_catch_needs_a_stag_beside():
     np.testing.assert_array_equal(seen.legal[0, :, :5], np.asarray(wanted)[:, :5])
     np.testing.assert_array_equal(seen.legal[0, :, CATCH], beside[0])
     env, state = hunt("0a2 1.. ...")
-    legal = env._seen(state, tf.zeros([1])).legal
+    legal = env._make_step(state, tf.zeros([1])).legal
     # Cells taken by others are legal to walk to; 1 is diagonal to the stag.
     np.testing.assert_array_equal(
         legal[0], [[1, 1, 0, 0, 1, 1], [1, 1, 0, 1, 1, 0], [0, 1, 1, 0, 1, 1]]
@@ -195,7 +195,7 @@ def test_agents_move_before_stags():
 
 def test_observation_is_the_window_around_oneself_and_state_the_whole_grid():
     env, state = hunt("0a.... b..1.. ...... ..2..c ...... .....3", gone="d4")
-    seen = env._seen(state, tf.zeros([1]))
+    seen = env._make_step(state, tf.zeros([1]))
     windows = np.zeros([5, 5, 5, 3])
     for agent, row, column, kind in [
         (0, 2, 2, 0), (0, 2, 3, 1), (0, 3, 2, 1),  # the corner: outside are zeros; 1 is too far
@@ -375,7 +375,7 @@ def test_predators_share_their_pay(rule, reward):
 
 def test_what_predators_see_is_the_code_of_all_positions():
     env, state = chase("0...a ..... ..... .1... .....")
-    seen = env._seen(state, tf.zeros([1]))
+    seen = env._make_step(state, tf.zeros([1]))
     first, second, prey = np.asarray([[-0.5, -0.5], [0.1, -0.3], [-0.5, 0.3]])
     np.testing.assert_allclose(seen.state[0], [*first, *second, *prey], atol=1e-6)
     zero = [0, 0]

@@ -98,7 +98,7 @@ REFUSED = {
     users.OldSteps: r"reset\(self, seed=None, options=None\)",
     users.OldGymSpaces: "of the package gym; tfmix reads Gymnasium's",
     users.AdditiveMask: r"the action mask of a is \[ 0. -inf\], not 2 values of 0 and 1",
-    users.WrongLimitName: "--episode_limit",
+    users.WrongLimitName: "episode_limit",
     users.AllGone: "a left env.agents without being terminated or truncated",
     users2.UnboundedBig: r"holds 1e\+39, and float32 goes to",
     users2.SequenceObs: "has no fixed size",
@@ -106,7 +106,7 @@ REFUSED = {
     users2.MaskList: r"the action mask of a is \[0, 1, 2\], not 3 values of 0 and 1",
     users2.SystemExits: "SystemExit: no licence",
     users2.gives_class: "gives the class Base, not an environment",
-    users3.NoLimit: "--episode_limit",
+    users3.NoLimit: "episode_limit",
 }
 NAMES = {case: case.__name__ for case in (*RIGHT, *REFUSED)}
 
