@@ -115,11 +115,11 @@ class GraphEnv(Protocol):
         ...
 
     def reset(self, seed: Tensor, batch: int) -> tuple[Any, Step]:
-        """Starts `batch` episodes and returns the state and the first `Step`."""
+        """Start `batch` episodes and return the state and the first `Step`."""
         ...
 
     def step(self, state: Any, action: Tensor, seed: Tensor) -> tuple[Any, Step]:
-        """Steps every environment once; `action` is [B, N] int32."""
+        """Step every environment once; `action` is [B, N] int32."""
         ...
 
 
@@ -135,11 +135,11 @@ class PythonEnv(Protocol):
         ...
 
     def reset(self, seed: int) -> Sequence[Any]:
-        """Starts an episode and returns obs [N, O], state [S] and legal [N, A]."""
+        """Start an episode and return obs [N, O], state [S] and legal [N, A]."""
         ...
 
     def step(self, action: np.ndarray) -> Sequence[Any]:
-        """Steps the team and returns obs, state, legal, reward, terminated, truncated, info.
+        """Step the team and return obs, state, legal, reward, terminated, truncated, info.
 
         Args:
           action: [N] int, counted from 0 for every agent.
@@ -147,7 +147,7 @@ class PythonEnv(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         ...
 
 
@@ -156,7 +156,7 @@ class RehearsingEnv(PythonEnv, Protocol):
     """A Python environment that can play an episode before a training, as adapted ones can."""
 
     def rehearse(self) -> Sequence[str]:
-        """Plays an episode and returns what a user should know, a sentence each.
+        """Play an episode and return what a user should know, a sentence each.
 
         Raises:
           UserError: it cannot be played.
@@ -188,7 +188,7 @@ class VectorEnv(Protocol):
     rows_to_replay: list[int]
 
     def play(self, team: Any) -> None:
-        """Plays the rows that are marked as playing to the end of their episodes.
+        """Play the rows that are marked as playing to the end of their episodes.
 
         Args:
           team: a `tfmix.networks.in_numpy.NumpyTeam`.
@@ -199,7 +199,7 @@ class VectorEnv(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         ...
 
 
@@ -219,7 +219,7 @@ class Collector(Protocol):
     def restarts(self) -> int: ...  # noqa: D102
 
     def collect(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Episode[Any]:
-        """Plays `batch` episodes and returns them whole and padded.
+        """Play `batch` episodes and return them whole and padded.
 
         Args:
           seed: [2] int, the run's seed and the stream.
@@ -230,5 +230,5 @@ class Collector(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         ...

@@ -71,7 +71,7 @@ def define_flags(values: flags.FlagValues) -> flags.FlagValues:
 
 
 def _flagfile_of(word: str, rest: list[str]) -> str | None:
-    """The file that a word (with the first of `rest`, then taken from it) asks for, or None."""
+    """Return the file that `word` asks for, with the first of `rest`, which it takes, or None."""
     if word in ("--flagfile", "-flagfile") and rest:
         return rest.pop(0)
     if word.startswith(("--flagfile=", "-flagfile=")):

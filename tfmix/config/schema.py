@@ -29,7 +29,7 @@ MAX_INT = 10**15
 
 
 def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any) -> Any:
-    """A field of `Config`; bounds are `low`, `high` (both allowed) or `choices`."""
+    """Make a field of `Config`; bounds are `low`, `high` (both allowed) or `choices`."""
     return dataclasses.field(
         default=default, metadata={"help": text, "group": group, "unit": unit, **bounds}
     )

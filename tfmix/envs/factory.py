@@ -67,7 +67,7 @@ def _parameters(name: str) -> dict[str, bool]:
 
 
 def make_graph(name: str, config: Config) -> Any:
-    """Builds an environment of `GRAPH`.
+    """Build an environment of `GRAPH`.
 
     Raises:
       UserError: an argument is unknown, missing or out of bounds.
@@ -82,7 +82,7 @@ def make_graph(name: str, config: Config) -> Any:
 
 
 def make_python(name: str, config: Config) -> Any:
-    """Builds an environment with a prefix of `PYTHON`, or a user's environment of any kind.
+    """Build an environment with a prefix of `PYTHON`, or a user's environment of any kind.
 
     Raises:
       UserError: it does not exist, or no adapter can play it.

@@ -27,13 +27,13 @@ class Kind(enum.Enum):
 
 
 def built_in(cls: Class) -> Class:
-    """Marks a class as a graph environment of tfmix; subclasses are not marked by it."""
+    """Mark a class as a graph environment of tfmix; subclasses are not marked by it."""
     _BUILT_IN.add(cls)
     return cls
 
 
 def kind_of(env: Any) -> Kind:
-    """Returns the kind of an environment that tfmix can play.
+    """Return the kind of an environment that tfmix can play.
 
     Args:
       env: a `GraphEnv` or a `PythonEnv`, as built by `make_graph`, `make_python`

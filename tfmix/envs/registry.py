@@ -87,7 +87,7 @@ CUSTOM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def is_graph(name: str) -> bool:
-    """Returns whether `name` is a graph environment of tfmix.
+    """Return whether `name` is a graph environment of tfmix.
 
     The kind of a user's environment is known once it is built, see `kinds.kind_of`.
 

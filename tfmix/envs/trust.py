@@ -12,17 +12,17 @@ _ALLOWED: set[str] = set()
 
 
 def allow_import(name: str) -> None:
-    """Records that the user, and not only a run folder, names this environment."""
+    """Record that the user, and not only a run folder, names this environment."""
     _ALLOWED.add(name)
 
 
 def may_import(name: str) -> bool:
-    """Returns whether `name` may be built when only a run folder names it."""
+    """Return whether `name` may be built when only a run folder names it."""
     return name in _ALLOWED or not imports_user_code(name)
 
 
 def check_import(name: str, folder: Any) -> None:
-    """Raises UserError if `name` may not be built when only the run `folder` names it."""
+    """Raise UserError if `name` may not be built when only the run `folder` names it."""
     if not may_import(name):
         raise UserError(
             f"the run.json of {folder} names code to import and call: add --env={name} if that "
@@ -31,7 +31,7 @@ def check_import(name: str, folder: Any) -> None:
 
 
 def imports_user_code(name: str) -> bool:
-    """Returns whether `name` says what to import and call, such as `os:system`.
+    """Return whether `name` says what to import and call, such as `os:system`.
 
     A run.json may come from anybody. The name in it is enough for the environments
     of tfmix and of the packages that the adapters are written for, and for no others.

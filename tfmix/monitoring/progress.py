@@ -182,7 +182,7 @@ def progress_bar() -> Any:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """The middle of the progress line."""
+    """Return the middle of the progress line."""
     parts = []
     if row.get("updates") is not None:
         parts.append(f"{row['updates']:,} updates")

@@ -36,7 +36,7 @@ SETTINGS = (
 
 @in_python
 def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Report:
-    """Plays a random team in an environment, and reports what it is and what is wrong with it.
+    """Play a random team in an environment, and report what it is and what is wrong with it.
 
     The environment runs in a separate process, so that a hang, a crash or an exit
     is a finding. The calling process checks environments that are given as objects,
@@ -83,6 +83,6 @@ def check_env(env: Any = None, episodes: int = EPISODES, **settings: Any) -> Rep
 
 
 def _make_graph(config: Config) -> Any:
-    """Makes a graph environment of tfmix."""
+    """Make a graph environment of tfmix."""
     quiet_import("tensorflow")
     return envs.make_graph(config.env, config)

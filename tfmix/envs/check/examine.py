@@ -36,7 +36,7 @@ def check_here(
     say: Callable[[Report], None] = lambda report: None,
     is_ours: bool = True,
 ) -> Report:
-    """Makes an environment, examines it and closes it.
+    """Make an environment, examines it and close it.
 
     Args:
       factory: makes the environment.
@@ -96,7 +96,7 @@ def _examine(
     reporter: Progress,
     say: Callable[[Report], None],
 ) -> Report:
-    """Plays episodes, repeats some, measures the speed, and returns the report.
+    """Play episodes, repeat some, measure the speed, and return the report.
 
     Args:
       env: a Python environment.
@@ -140,7 +140,7 @@ def _examine(
 
 
 def _try_reset(env: Any, reporter: Progress) -> None:
-    """Raises UserError if the first reset fails, as `TeamEnv` does."""
+    """Raise UserError if the first reset fails, as `TeamEnv` does."""
     reporter.begin(RESET)
     try:
         reporter.call(RESET, env.reset, 0)
@@ -152,7 +152,7 @@ def _try_reset(env: Any, reporter: Progress) -> None:
 def _play(
     runner: EpisodeRunner, seed: int, count: int, say: Callable[[list[PlayedEpisode]], None]
 ) -> list[PlayedEpisode]:
-    """Plays up to `count` episodes, and keeps the frames of the first."""
+    """Play up to `count` episodes, and keep the frames of the first."""
     seeds = np.random.SeedSequence(seed).generate_state(count) >> 1
     begin = time.perf_counter()
     played: list[PlayedEpisode] = []
@@ -166,7 +166,7 @@ def _play(
 
 
 def _speed(env: Any, compiled: Any, config: Config, findings: Findings, reporter: Progress) -> str:
-    """Measures the environment's speed and returns it as text."""
+    """Measure the environment's speed and return it as text."""
     reporter.begin(MEASURE)
     if compiled is not None:
         from tfmix.envs.check import graph

@@ -88,7 +88,7 @@ class Finding:
     count: int = 0
 
     def __str__(self) -> str:
-        """Returns what is wrong, and where it happened first."""
+        """Return what is wrong, and where it happened first."""
         text = self.text.replace("{who}", listed(self.who))
         if self.rule in ANYWHERE or not self.episode:
             return text
@@ -110,7 +110,7 @@ class Findings:
         self.episode = self.step = 0
 
     def add(self, rule: str, who: Any = None, **fields: Any) -> None:
-        """Records a broken rule; the text of the first time is kept for each rule and `what`."""
+        """Record a broken rule; the text of the first time is kept for each rule and `what`."""
         text, advice = fill(RULES, rule, {"who": "{who}", **fields})
         new = Finding(rule, text, advice, self.episode, self.step)
         finding = self._found.setdefault((rule, fields.get("what")), new)
@@ -120,15 +120,15 @@ class Findings:
             finding.who.append(name)
 
     def has(self, *rules: str) -> bool:
-        """Returns whether one of the rules was broken."""
+        """Return whether one of the rules was broken."""
         return any(rule in rules for rule, _ in self._found)
 
     def all(self, warnings: bool) -> list[Finding]:
-        """Returns the warnings, or else the violations, in the order of their first time."""
+        """Return the warnings, or else the violations, in the order of their first time."""
         return [f for f in self._found.values() if (f.rule in WARNINGS) == warnings]
 
 
 def listed(names: list[str], most: int = 4) -> str:
-    """Returns the first `most` names in a line, and the number of the others."""
+    """Return the first `most` names in a line, and the number of the others."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

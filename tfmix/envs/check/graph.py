@@ -27,13 +27,13 @@ class GraphEnvAsPython:
         self._step = tf.function(env.step)
 
     def reset(self, seed: int) -> tuple[np.ndarray, ...]:
-        """Starts an episode."""
+        """Start an episode."""
         self._seed, self._clock = seed, 0
         self._state, seen = self._reset(tf.constant([seed, 0], tf.int32))
         return tuple(x.numpy()[0] for x in seen[:3])
 
     def step(self, action: np.ndarray) -> tuple[Any, ...]:
-        """Steps the environment."""
+        """Step the environment."""
         self._clock += 1
         seed = tf.constant([self._seed, self._clock], tf.int32)
         self._state, seen = self._step(self._state, tf.constant(action[None], tf.int32), seed)
@@ -44,7 +44,7 @@ class GraphEnvAsPython:
 
 
 def _compile(env: Any, batch: int) -> Any:
-    """Compiles a function of a seed that plays a random team in `batch` environments."""
+    """Compile a function of a seed that plays a random team in `batch` environments."""
     spec, fold = env.spec, tf.random.experimental.stateless_fold_in
 
     @tf.function(jit_compile=True)
@@ -69,7 +69,7 @@ def _compile(env: Any, batch: int) -> Any:
 
 
 def measure_speed(env: Any, config: Config, seconds: float, findings: Findings) -> str:
-    """Measures compiled env steps per second of a random team, with 1 and `n_envs` in a batch."""
+    """Measure compiled env steps per second of a random team, with 1 and `n_envs` in a batch."""
     rates = []
     for batch in dict.fromkeys((1, config.n_envs)):
         play, turns, spent = _compile(env, batch), 0, 0.0

@@ -31,7 +31,7 @@ from tfmix.utils.text import clean
 
 
 def check_in_process(parcel: bytes, config: Config, episodes: int) -> Report | None:
-    """Checks an environment in a separate process.
+    """Check an environment in a separate process.
 
     Returns:
       the report; None if the process cannot import the user's script, because the
@@ -63,7 +63,7 @@ def check_in_process(parcel: bytes, config: Config, episodes: int) -> Report | N
 
 
 def _work(link: ParentLink, parcel: bytes, config: Config, episodes: int) -> None:
-    """Checks an environment in this child; sends (is complete, report) after every episode."""
+    """Check an environment in this child; send (is complete, report) after every episode."""
 
     def say(report: Report) -> None:
         link.is_built = True
@@ -76,7 +76,7 @@ def _work(link: ParentLink, parcel: bytes, config: Config, episodes: int) -> Non
 def _interrupted_report(
     report: Report | None, failure: Failure, progress: Progress, config: Config
 ) -> Report | None:
-    """Returns the report of an environment that hung or ended its process.
+    """Return the report of an environment that hung or ended its process.
 
     Raises:
       UserError: it did so before there was a report.

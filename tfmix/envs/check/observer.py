@@ -47,7 +47,7 @@ class SourceObserver:
         self._team.validator.observer, self._team.validator.on_fault = None, self._refuse
 
     def see(self, agent: Any, space: Any, value: Any, where: str) -> None:
-        """Checks an agent's observation, or the state if `agent` is None.
+        """Check an agent's observation, or the state if `agent` is None.
 
         Args:
           agent: the agent of the observation.
@@ -68,7 +68,7 @@ class SourceObserver:
         self._compare_types(agent, space, value)
 
     def _compare_types(self, agent: Any, space: Any, value: Any) -> None:
-        """Warns of numbers that the space's type, or float32, cannot represent."""
+        """Warn of numbers that the space's type, or float32, cannot represent."""
         for array in arrays_in(value):
             declared = getattr(space, "dtype", None)
             if declared is not None and declared.kind in "iub" and array.dtype.kind == "f":
@@ -77,14 +77,14 @@ class SourceObserver:
                 self.findings.add("digits", agent, found=brief(array))
 
     def pay(self, numbers: Mapping[Any, float]) -> None:
-        """Counts steps in which the agents received the same reward, and others."""
+        """Count steps in which the agents received the same reward, and others."""
         alike = len(set(numbers.values())) < 2
         self.alike, self.unlike = self.alike + alike, self.unlike + (not alike)
 
     def end(
         self, before: Sequence[Any], living: Sequence[Any], after: Sequence[Any], over: bool
     ) -> None:
-        """Counts agents that leave before the episode ends.
+        """Count agents that leave before the episode ends.
 
         Args:
           before: agents that acted.

@@ -75,7 +75,7 @@ class EpisodeRunner:
     def play(
         self, seed: int, script: list[np.ndarray] | None = None, keep: bool = False
     ) -> PlayedEpisode:
-        """Plays an episode.
+        """Play an episode.
 
         Args:
           seed: the seed of its reset.
@@ -107,19 +107,19 @@ class EpisodeRunner:
         return episode
 
     def _usable(self, legal: np.ndarray) -> np.ndarray:
-        """Returns `legal`, with all of an agent's actions if it allows none."""
+        """Return `legal`, with all of an agent's actions if it allows none."""
         legal = legal & self._own
         return np.where(legal.any(-1, keepdims=True), legal, self._own)
 
     def _choose(self, legal: np.ndarray, wanted: np.ndarray | None = None) -> np.ndarray:
-        """Returns the wanted actions if they are legal, and random legal ones otherwise."""
+        """Return the wanted actions if they are legal, and random legal ones otherwise."""
         noise = self._random.random(legal.shape)
         if wanted is not None:
             noise[np.arange(len(legal)), wanted] = 2.0
         return np.where(legal, noise, -1.0).argmax(-1).astype(np.int32)
 
     def _call(self, episode: PlayedEpisode, what: str, argument: Any) -> Any:
-        """Resets or steps the environment and checks what it returns: a frame."""
+        """Reset or step the environment and check what it returns: a frame."""
         try:
             given = getattr(self.env, what)(argument)
         except Exception as error:
@@ -156,7 +156,7 @@ class EpisodeRunner:
                 episode.over = name
 
     def _frame(self, obs: Any, state: Any, legal: Any, last: bool) -> Frame:
-        """Checks obs, state and legal, and replaces what does not fit by zeros."""
+        """Check obs, state and legal, and replace what does not fit by zeros."""
         n = self.spec.n_agents
         found: Frame = (
             self._array("obs", obs, (n, self.spec.obs_size)),
@@ -173,7 +173,7 @@ class EpisodeRunner:
         return found
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Returns a copy of `value`, or zeros if it has another shape or holds no numbers."""
+        """Return a copy of `value`, or zeros if it has another shape or holds no numbers."""
         try:
             array = np.array(value)
         except ValueError:  # ragged
@@ -198,7 +198,7 @@ class EpisodeRunner:
         return self.env.ended if isinstance(self.env, TeamEnv) else bool(episode.over)
 
     def _play_on(self, episode: PlayedEpisode, frame: Any) -> None:
-        """Plays beyond the limit, to find out whether and when the environment ends an episode."""
+        """Play beyond the limit, to find out whether and when the environment ends an episode."""
         ended = self._has_ended(episode)
         if ended or self.findings.has("late", "endless"):
             return

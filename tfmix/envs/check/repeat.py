@@ -14,7 +14,7 @@ SEEN = ("observations", "state", "legal actions")
 
 
 def check_seed(runner: EpisodeRunner, first: PlayedEpisode, others: list[PlayedEpisode]) -> None:
-    """Repeats `first` with its seed and with another one, and the starts of the other episodes.
+    """Repeat `first` with its seed and with another one, and the starts of the other episodes.
 
     Args:
       runner: plays, and receives the findings.
@@ -36,7 +36,7 @@ def check_seed(runner: EpisodeRunner, first: PlayedEpisode, others: list[PlayedE
 
 
 def _difference(one: PlayedEpisode, other: PlayedEpisode, starts: bool = False) -> str:
-    """Returns where two episodes of the same actions, or their starts, differ; "" if nowhere."""
+    """Return where two episodes of the same actions, or their starts, differ; "" if nowhere."""
     for step, (a, b) in enumerate(zip(one.frames, other.frames, strict=False)):
         for name, x, y in zip(SEEN, a, b, strict=True):
             if not nearly_equal(x, y):
@@ -56,7 +56,7 @@ def _end(episode: PlayedEpisode) -> str:
 
 
 def measure_speed(env: Any, seed: int, seconds: float) -> float | None:
-    """Measures env steps per second of a random team, with resets; None if it fails."""
+    """Measure env steps per second of a random team, with resets; None if it fails."""
     spec, random = env.spec, np.random.default_rng(seed)
     own_actions, env_steps, spent = np.asarray(spec.own_actions), 0, 0.0
     try:

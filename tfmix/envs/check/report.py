@@ -37,7 +37,7 @@ class Report:
         return not self.violations
 
     def __str__(self) -> str:
-        """Returns the report in lines of at most 100 letters."""
+        """Return the report in lines of at most 100 letters."""
         left = max(map(len, self.rows)) + 2
         lines = [f"{self.name}  ({self.version})", ""]
         lines += [_wrapped(label.ljust(left), text) for label, text in self.rows.items()]

@@ -15,7 +15,7 @@ from tfmix.types import TEAM_REWARD
 def summarize(
     runner: EpisodeRunner, limit_from: str, time_limit: str, played: list[PlayedEpisode]
 ) -> dict[str, str]:
-    """Returns the rows of the report, except for the speed.
+    """Return the rows of the report, except for the speed.
 
     Args:
       runner: has played the episodes.

@@ -24,14 +24,14 @@ class Range:
             self.low, self.high = min(self.low, values.min()), max(self.high, values.max())
 
     def __str__(self) -> str:
-        """Returns the range as text."""
+        """Return the range as text."""
         if self.low >= self.high:
             return f"always {self.low:.4g}" if self.low == self.high else "never seen"
         return f"from {self.low:.4g} to {self.high:.4g}"
 
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:
-    """Yields the arrays in nested dictionaries, tuples and lists."""
+    """Yield the arrays in nested dictionaries, tuples and lists."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
@@ -42,12 +42,12 @@ def arrays_in(value: Any) -> Iterator[np.ndarray]:
 
 
 def array_types(value: Any) -> str:
-    """Returns the number types and shapes of the arrays in `value`."""
+    """Return the number types and shapes of the arrays in `value`."""
     return ", ".join(f"{x.dtype} {list(x.shape)}" for x in arrays_in(value)) or "no array"
 
 
 def nearly_equal(one: Any, other: Any) -> bool:
-    """Returns whether two arrays hold the same numbers up to rounding; NaN equals NaN."""
+    """Return whether two arrays hold the same numbers up to rounding; NaN equals NaN."""
     one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:
         return False
@@ -57,7 +57,7 @@ def nearly_equal(one: Any, other: Any) -> bool:
 
 
 def out_of_bounds(space: Any, value: Any) -> str:
-    """Returns which number of `value` is out of the bounds of a Box in `space`, "" if none is."""
+    """Return which number of `value` is out of the bounds of a Box in `space`, "" if none is."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):

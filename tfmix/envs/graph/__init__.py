@@ -22,7 +22,7 @@ MOST_REWARD = 1e9
 
 
 def check_count(name: str, argument: str, value: Any, low: int = 1, high: int = MOST_STEPS) -> int:
-    """Returns `value` if it is a whole number from `low` to `high`.
+    """Return `value` if it is a whole number from `low` to `high`.
 
     Raises:
       UserError: it is not.
@@ -35,7 +35,7 @@ def check_count(name: str, argument: str, value: Any, low: int = 1, high: int = 
 
 
 def check_number(name: str, argument: str, value: Any, low: float, high: float) -> float:
-    """Returns `value` as a float if it is a number from `low` to `high`.
+    """Return `value` as a float if it is a number from `low` to `high`.
 
     Raises:
       UserError: it is not.
@@ -48,5 +48,5 @@ def check_number(name: str, argument: str, value: Any, low: float, high: float) 
 
 
 def shown(value: Any) -> str:
-    """Returns an argument's value for an error message: text in quotes, long values cut."""
+    """Return an argument's value for an error message: text in quotes, long values cut."""
     return text.clean(repr(value) if isinstance(value, str) else value, 60)

@@ -63,17 +63,17 @@ class MatrixGame:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Starts episodes; the state is the number of rounds played, [B] int32."""
+        """Start episodes; the state is the number of rounds played, [B] int32."""
         played = tf.zeros([batch], tf.int32)
         return played, self._make_step(played, tf.zeros([batch]))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Plays a round and pays the team."""
+        """Play a round and pay the team."""
         return state + 1, self._make_step(state + 1, tf.gather_nd(tf.constant(self.table), action))
 
 
 def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -> MatrixGame:
-    """Returns a `MatrixGame`; `team_reward` is unused, since the payoff is the team's.
+    """Return a `MatrixGame`; `team_reward` is unused, since the payoff is the team's.
 
     8/-12/0 (`matrix/qtran`) is table 1 of Son et al. (2019), `matrix/wqmix_1`
     table 1 of Rashid et al. (2020, WQMIX), `matrix/qplex_hard` the harder game
@@ -83,7 +83,7 @@ def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -
 
 
 def repeated_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 25) -> MatrixGame:
-    """Returns climbing or penalty (Claus and Boutilier 1998) as EPyMARL plays them.
+    """Return climbing or penalty (Claus and Boutilier 1998) as EPyMARL plays them.
 
     An episode has 25 rounds, ends by truncation and shows zeros only
     (Papoudakis et al. 2021; matrix-games' `-nostate` games). The payoff counts
@@ -93,7 +93,7 @@ def repeated_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 25
 
 
 def qtran_21x21(name: str, team_reward: str) -> MatrixGame:
-    """Returns the 21 by 21 game on which Son et al. (2019) compare QTRAN-base with QTRAN-alt.
+    """Return the 21 by 21 game on which Son et al. (2019) compare QTRAN-base with QTRAN-alt.
 
     It has a high and narrow peak, 10 at (5, 15), and a broad one, 5 at (15, 5).
     """
@@ -139,12 +139,12 @@ class TwoStep:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Starts episodes in state 1; the state is [B] int32, 0 for 1, 1 for 2A, 2 for 2B."""
+        """Start episodes in state 1; the state is [B] int32, 0 for 1, 1 for 2A, 2 for 2B."""
         place = tf.zeros([batch], tf.int32)
         return place, self._make_step(place, tf.zeros([batch]), tf.fill([batch], False))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Moves from state 1 to 2A or 2B, and from there to the end."""
+        """Move from state 1 to 2A or 2B, and from there to the end."""
         second = state > 0
         table = tf.stack([tf.maximum(state - 1, 0), action[:, 0], action[:, 1]], -1)
         paid = tf.gather_nd(tf.constant(self.PAYOFF), table)
@@ -154,5 +154,5 @@ class TwoStep:
 
 
 def two_step(name: str, team_reward: str) -> TwoStep:
-    """Returns a `TwoStep` game; `team_reward` is unused, since the reward is the team's."""
+    """Return a `TwoStep` game; `team_reward` is unused, since the reward is the team's."""
     return TwoStep(name)

@@ -46,7 +46,7 @@ class World(NamedTuple):
 
 
 def contact_forces(position: tf.Tensor, size: float) -> tf.Tensor:
-    """Returns the forces with which agents that touch push each other away.
+    """Return the forces with which agents that touch push each other away.
 
     Args:
       position: [B, N, 2].
@@ -66,7 +66,7 @@ def contact_forces(position: tf.Tensor, size: float) -> tf.Tensor:
 
 
 def moved(world: World, direction: tf.Tensor, force: Any = 0.0) -> World:
-    """Returns the world after one time step.
+    """Return the world after one time step.
 
     Args:
       world: now.
@@ -82,7 +82,7 @@ def moved(world: World, direction: tf.Tensor, force: Any = 0.0) -> World:
 
 
 def landmarks_seen(world: World) -> tf.Tensor:
-    """Returns the landmarks relative to each agent, [B, N, 2 L]."""
+    """Return the landmarks relative to each agent, [B, N, 2 L]."""
     between = world.landmark[:, None] - world.position[:, :, None]  # [B, N, L, 2]
     return tf.reshape(between, [*world.position.shape[:2], 2 * world.landmark.shape[1]])
 
@@ -144,15 +144,15 @@ class ParticleTask(abc.ABC):
 
     @abc.abstractmethod
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Returns the world after the actions [B, N]."""
+        """Return the world after the actions [B, N]."""
 
     @abc.abstractmethod
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Returns every agent's observation, each [B, size of that agent's]."""
+        """Return every agent's observation, each [B, size of that agent's]."""
 
     @abc.abstractmethod
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Returns every agent's reward, [B, N]."""
+        """Return every agent's reward, [B, N]."""
 
     def _make_step(self, world: World, reward: tf.Tensor) -> Step:
         batch, spec = world.position.shape[0], self.spec
@@ -168,7 +168,7 @@ class ParticleTask(abc.ABC):
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[World, Step]:
-        """Draws agents at rest and landmarks in [-1, 1]^2, and landmarks as goals."""
+        """Draw agents at rest and landmarks in [-1, 1]^2, and landmarks as goals."""
         n, landmarks = self.spec.n_agents, self.landmarks
         places = tf.random.stateless_uniform([batch, n + landmarks, 2], seed, -1.0, 1.0)
         seed = tf.random.experimental.stateless_fold_in(seed, 1)
@@ -183,7 +183,7 @@ class ParticleTask(abc.ABC):
         return world, self._make_step(world, tf.zeros([batch]))
 
     def step(self, state: World, action: tf.Tensor, seed: tf.Tensor) -> tuple[World, Step]:
-        """Moves all agents by one time step."""
+        """Move all agents by one time step."""
         world = self.act(state, action)
         rewards = self.agent_rewards(world)
         if self.spec.team_reward == "one":
@@ -195,7 +195,7 @@ class ParticleTask(abc.ABC):
 
 
 def check_ratio(name: str, local_ratio: float) -> float:
-    """Returns the weight of an agent's own reward.
+    """Return the weight of an agent's own reward.
 
     Raises:
       UserError: it is not a number from 0 to 1.
@@ -252,11 +252,11 @@ class SimpleSpread(ParticleTask):
         self.others = np.asarray([[j for j in range(n) if j != i] for i in range(n)], np.int32)
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Moves all agents; those that touch push each other away."""
+        """Move all agents; those that touch push each other away."""
         return moved(world, action, contact_forces(world.position, self.SIZE))
 
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Returns every agent's observation, each [B, O]."""
+        """Return every agent's observation, each [B, O]."""
         batch, n = world.position.shape[0], self.spec.n_agents
         others = tf.gather(world.position, self.others, axis=1)  # [B, N, N-1, 2]
         others -= world.position[:, :, None]
@@ -271,7 +271,7 @@ class SimpleSpread(ParticleTask):
         return tf.unstack(tf.concat(views, -1), axis=1)
 
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Returns every agent's reward, [B, N]."""
+        """Return every agent's reward, [B, N]."""
         gaps = tf.norm(world.landmark[:, :, None] - world.position[:, None], axis=-1)
         shared = -tf.reduce_sum(tf.reduce_min(gaps, 2), 1)  # [B]
         between = tf.norm(world.position[:, :, None] - world.position[:, None], axis=-1)

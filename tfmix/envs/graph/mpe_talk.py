@@ -18,7 +18,7 @@ LANDMARKS = 3
 
 
 def colour(goal: tf.Tensor, low: float) -> tf.Tensor:
-    """Returns landmarks' colours [B, 3]: `low`, and `low` + 0.5 in the channel of `goal` [B]."""
+    """Return landmarks' colours [B, 3]: `low`, and `low` + 0.5 in the channel of `goal` [B]."""
     return tf.one_hot(goal, LANDMARKS, on_value=low + 0.5, off_value=low)
 
 
@@ -58,19 +58,19 @@ class SimpleSpeakerListener(ParticleTask):
         )
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Takes the speaker's word and moves the listener."""
+        """Take the speaker's word and move the listener."""
         spoken, steered = action[:, 0], action[:, 1]
         word = tf.one_hot(spoken, self.WORDS)
         world = moved(world, tf.stack([tf.zeros_like(steered), steered], 1))
         return world._replace(word=tf.stack([word, tf.zeros_like(word)], 1))
 
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Returns the speaker's observation [B, 3] and the listener's [B, 11]."""
+        """Return the speaker's observation [B, 3] and the listener's [B, 11]."""
         heard = [world.velocity[:, 1], landmarks_seen(world)[:, 1], world.word[:, 0]]
         return [colour(world.goal[:, 0], 0.15), tf.concat(heard, -1)]
 
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Returns the reward, the same for both agents, [B, 2]."""
+        """Return the reward, the same for both agents, [B, 2]."""
         goal = tf.gather(world.landmark, world.goal, axis=1, batch_dims=1)  # [B, 1, 2]
         missed = tf.reduce_sum(tf.square(world.position[:, 1:] - goal), -1)  # [B, 1]
         return -tf.repeat(missed, 2, axis=1)
@@ -113,12 +113,12 @@ class SimpleReference(ParticleTask):
         )
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Moves both agents and takes their words."""
+        """Move both agents and take their words."""
         world = moved(world, action % len(DIRECTIONS))
         return world._replace(word=tf.one_hot(action // len(DIRECTIONS), self.WORDS))
 
     def observe(self, world: World) -> list[tf.Tensor]:
-        """Returns each agent's observation, [B, 21]; agent i knows goal i."""
+        """Return each agent's observation, [B, 21]; agent i knows goal i."""
         landmarks = landmarks_seen(world)
         return [
             tf.concat(
@@ -134,7 +134,7 @@ class SimpleReference(ParticleTask):
         ]
 
     def agent_rewards(self, world: World) -> tf.Tensor:
-        """Returns every agent's reward, [B, 2]."""
+        """Return every agent's reward, [B, 2]."""
         goal = tf.gather(world.landmark, world.goal, axis=1, batch_dims=1)  # [B, 2, 2]
         own = -tf.norm(world.position[:, ::-1] - goal, axis=-1)  # [B, 2]
         shared = tf.reduce_mean(own, -1, keepdims=True)

@@ -105,7 +105,7 @@ class ModifiedPredatorPrey:
         self.places = (self.places - size / 2) / size
 
     def order(self, bodies: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-        """Returns the turn of each body, [B, K], a permutation in each row.
+        """Return the turn of each body, [B, K], a permutation in each row.
 
         A body that is called first calls the body in the cell that it wants, and
         so on down the line; the last one called moves first.
@@ -123,7 +123,7 @@ class ModifiedPredatorPrey:
         return grid.move_order(tf.reduce_min(key, 1))
 
     def pay(self, bodies: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns which prey are caught [B, M], and the reward of the whole team [B]."""
+        """Return which prey are caught [B, M], and the reward of the whole team [B]."""
         predators, prey = tf.split(bodies, [self.spec.n_agents, self.n_prey], 1)
         apart = tf.abs(predators[:, :, None] - prey[:, None])
         beside = (apart == self.moves[3]) | (apart == self.moves[4])
@@ -133,7 +133,7 @@ class ModifiedPredatorPrey:
         return caught, tf.reduce_sum(paid, 1)
 
     def renew(self, bodies: tf.Tensor, caught: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-        """Moves caught prey one after the other to free cells; bits is [B, M, cells]."""
+        """Move caught prey one after the other to free cells; bits is [B, M, cells]."""
         n = self.spec.n_agents
         draw = grid.with_index(bits)
         for m in range(self.n_prey):
@@ -161,13 +161,13 @@ class ModifiedPredatorPrey:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[Chase, Step]:
-        """Draws a different cell for every body uniformly."""
+        """Draw a different cell for every body uniformly."""
         bodies = grid.place(seed, batch, self.cells, self.spec.n_agents + self.n_prey)
         chase = Chase(bodies, tf.zeros([batch], tf.int32))
         return chase, self._make_step(chase, tf.zeros([batch]))
 
     def step(self, state: Chase, action: tf.Tensor, seed: tf.Tensor) -> tuple[Chase, Step]:
-        """Moves all bodies, pays the team, and moves caught prey to other cells."""
+        """Move all bodies, pay the team, and move caught prey to other cells."""
         batch, m, cells = action.shape[0], self.n_prey, len(self.cells)
         bits = grid.random_bits(seed, batch, m + m * cells)
         move = tf.concat([action, bits[:, :m] % 5], 1)

@@ -106,12 +106,12 @@ class StagHunt:
         self.allowed[self.cells, :4] = np.isin(self.cells[:, None] + self.moves, self.cells)
 
     def beside(self, agents: tf.Tensor, stags: tf.Tensor) -> tf.Tensor:
-        """Returns which stags are in the four cells around which agents, [B, N, M]."""
+        """Return which stags are in the four cells around which agents, [B, N, M]."""
         apart = tf.abs(agents[:, :, None] - stags[:, None])
         return (apart == self.moves[0]) | (apart == self.moves[1])
 
     def move_agents(self, hunt: Hunt, action: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-        """Returns the agents' cells after their moves, [B, N]; bits [B, N] decide the order."""
+        """Return the agents' cells after their moves, [B, N]; bits [B, N] decide the order."""
         allowed = tf.gather(tf.constant(self.allowed[:, :4]), hunt.agents)
         going = tf.one_hot(action, 4, True, False) & allowed
         wanted = hunt.agents + tf.reduce_sum(tf.where(going, self.moves, 0), -1)
@@ -122,7 +122,7 @@ class StagHunt:
     def move_stags(
         self, agents: tf.Tensor, stags: tf.Tensor, catching: tf.Tensor, bits: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Lets the stags be caught or move, one after the other.
+        """Let the stags be caught or move, one after the other.
 
         Args:
           agents: [B, N], after their moves.
@@ -160,7 +160,7 @@ class StagHunt:
         return agents, stags, reward[:, 0]
 
     def look(self, hunt: Hunt) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns observations [B, N, O] and states [B, S]."""
+        """Return observations [B, N, O] and states [B, S]."""
         batch, spec = hunt.clock.shape[0], self.spec
         around = (hunt.agents[:, :, None] + self.window)[:, :, None]  # [B, N, 1, 25]
         present = (hunt.agents != self.gone)[..., None]
@@ -195,14 +195,14 @@ class StagHunt:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[Hunt, Step]:
-        """Draws a different cell for every body uniformly."""
+        """Draw a different cell for every body uniformly."""
         n = self.spec.n_agents
         places = grid.place(seed, batch, self.cells, n + self.n_stags)
         hunt = Hunt(places[:, :n], places[:, n:], tf.zeros([batch], tf.int32))
         return hunt, self._make_step(hunt, tf.zeros([batch]))
 
     def step(self, state: Hunt, action: tf.Tensor, seed: tf.Tensor) -> tuple[Hunt, Step]:
-        """Moves the agents, then the stags."""
+        """Move the agents, then the stags."""
         n, batch = self.spec.n_agents, action.shape[0]
         bits = grid.random_bits(seed, batch, n + 5 * self.n_stags)
         agents = self.move_agents(state, action, bits[:, :n])

@@ -35,7 +35,7 @@ NUMPY_RANDOM: Any = np.random  # its type stubs hide the functions for its gener
 
 
 def load_module(name: str, module: str) -> ModuleType:
-    """Imports `module`, if need be from the current directory, for the environment `name`.
+    """Import `module`, if need be from the current directory, for the environment `name`.
 
     Raises:
       UserError: it cannot be imported.
@@ -61,7 +61,7 @@ def load_module(name: str, module: str) -> ModuleType:
 
 
 def find_callable(name: str, target: str) -> Callable[..., Any]:
-    """Returns what `module:function` or `module:Class` names.
+    """Return what `module:function` or `module:Class` names.
 
     Raises:
       UserError: there is no such module, it has no such name, or what the name
@@ -111,7 +111,7 @@ class SeededGlobalRandom:
 
 
 def build(name: str, make: Callable[..., Any], *values: Any, **arguments: Any) -> Any:
-    """Returns `make(*values, **arguments)`, without the banners that third parties print.
+    """Return `make(*values, **arguments)`, without the banners that third parties print.
 
     Its draws from `random` and `np.random` are the same in every run, so that a
     map that is drawn here is the same when the team is evaluated.
@@ -134,7 +134,7 @@ def build(name: str, make: Callable[..., Any], *values: Any, **arguments: Any) -
 
 
 def seed_hint(error: BaseException) -> str:
-    """Returns advice on an error that older interfaces often cause, else an empty text."""
+    """Return advice on an error that older interfaces often cause, else an empty text."""
     if isinstance(error, TypeError) and "'seed'" in str(error):
         return (
             "; Gymnasium's and PettingZoo's interface is reset(self, seed=None, options=None) -> "
@@ -144,7 +144,7 @@ def seed_hint(error: BaseException) -> str:
 
 
 def find_limit(env: Any) -> tuple[int, str]:
-    """Returns the environment's episode limit in env steps and its source; 0 if there is none.
+    """Return the environment's episode limit in env steps and its source; 0 if there is none.
 
     It searches for an attribute of `LIMIT_NAMES` in the environment, in those
     that it wraps, and in their `config`.
@@ -170,7 +170,7 @@ def find_limit(env: Any) -> tuple[int, str]:
 
 
 def _layers(env: Any) -> Iterator[Any]:
-    """Yields an environment and those that it wraps, each once, from the outside in."""
+    """Yield an environment and those that it wraps, each once, from the outside in."""
     layers: list[Any] = [env]
     seen: set[int] = set()
     while layers and len(seen) < MAX_LAYERS:
@@ -189,14 +189,14 @@ def _is_real(value: Any) -> bool:
 
 
 def _as_limit(value: Any) -> int:
-    """Returns `value` if it is a whole number above 0, of any number type, else 0."""
+    """Return `value` if it is a whole number above 0, of any number type, else 0."""
     if isinstance(value, bool) or not _is_real(value) or value != int(value):
         return 0
     return max(int(value), 0)
 
 
 def find_space(source: Any, what: str, agent: Any) -> Any:
-    """Returns an agent's space of actions or observations.
+    """Return an agent's space of actions or observations.
 
     Libraries provide `action_space(agent)`, an attribute `action_space` (one for
     each agent if it is a Dict with the agents' names, else one for all), an entry
@@ -225,13 +225,13 @@ def find_space(source: Any, what: str, agent: Any) -> Any:
 
 
 def close_quietly(env: Any) -> None:
-    """Calls `close` if there is one; an exception from it must not cost a result."""
+    """Call `close` if there is one; an exception from it must not cost a result."""
     with contextlib.suppress(Exception, SystemExit):
         env.close()
 
 
 def version_of(what: str, module: str) -> str:
-    """Returns `what` with the name and version of the package of `module`."""
+    """Return `what` with the name and version of the package of `module`."""
     package = module.split(".")[0]
     try:
         return f"{what}, {package} {importlib.metadata.version(package)}"

@@ -19,7 +19,7 @@ KNOWN = (
 
 
 def adapt(made: Any, name: str, team_reward: str, episode_limit: int) -> Any:
-    """Returns an environment that tfmix can play, recognised by the attributes of `made`.
+    """Return an environment that tfmix can play, recognised by the attributes of `made`.
 
     An `EnvSpec` as `spec` means tfmix's interface: `made` is returned itself.
     `get_avail_actions` and `get_env_info` mean PyMARL, `possible_agents` means
@@ -55,17 +55,17 @@ def _type_name(made: Any) -> str:
 
 
 def name_for(env: Any) -> str:
-    """Returns a run's name for an environment, or a factory, that was given from Python."""
+    """Return a run's name for an environment, or a factory, that was given from Python."""
     return f"custom/{getattr(env, '__name__', type(env).__name__)}"
 
 
 def is_instance(env: Any) -> bool:
-    """Returns whether `env` is an environment, and not a factory of environments."""
+    """Return whether `env` is an environment, and not a factory of environments."""
     return hasattr(env, "reset") and hasattr(env, "step") and not isinstance(env, type)
 
 
 def make_from_factory(factory: Any, name: str, team_reward: str, episode_limit: int) -> Any:
-    """Calls a factory and adapts the environment that it returns.
+    """Call a factory and adapt the environment that it returns.
 
     Raises:
       UserError: the factory raises an exception, or `adapt` refuses its result.
@@ -76,7 +76,7 @@ def make_from_factory(factory: Any, name: str, team_reward: str, episode_limit: 
 def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> Any:
-    """Calls `target`, `module:function` or `module:Class`, and adapts its result.
+    """Call `target`, `module:function` or `module:Class`, and adapt its result.
 
     Raises:
       UserError: there is no such function, it raises an exception, or `adapt`

@@ -41,7 +41,7 @@ ACADEMY = {
 
 
 def _package(name: str, module: str) -> Any:
-    """Imports a module of a game's package.
+    """Import a module of a game's package.
 
     Raises:
       UserError: the package is missing, with what to install, or it cannot be
@@ -60,7 +60,7 @@ def _package(name: str, module: str) -> Any:
 def smac(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Makes the StarCraft Multi-Agent Challenge on the map `target` (Samvelyan et al. 2019).
+    """Make the StarCraft Multi-Agent Challenge on the map `target` (Samvelyan et al. 2019).
 
     Arguments are passed to `StarCraft2Env`. The game draws from the seed with
     which the first episode of a run launched it, so single episodes cannot be
@@ -76,7 +76,7 @@ def smac(
 
 
 def teams(target: str, n_units: int, n_enemies: int) -> dict[str, Any]:
-    """Returns SMACv2's teams and start positions for a map's race (Ellis et al. 2023).
+    """Return SMACv2's teams and start positions for a map's race (Ellis et al. 2023).
 
     Raises:
       UserError: the map's name has none of the races.
@@ -109,7 +109,7 @@ def teams(target: str, n_units: int, n_enemies: int) -> dict[str, Any]:
 def smacv2(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Makes SMACv2 on the map `target`, such as 10gen_terran.
+    """Make SMACv2 on the map `target`, such as 10gen_terran.
 
     `n_units` and `n_enemies` (5 each) or a whole `capability_config` define the
     teams; other arguments are passed to its `StarCraft2Env`, with sights and
@@ -155,20 +155,20 @@ class FootballTeam:
         self._random = SeededGlobalRandom()  # every reset draws the engine's seed from `random`
 
     def action_space(self, agent: int) -> Any:
-        """Returns the game's action space, 19 actions by default."""
+        """Return the game's action space, 19 actions by default."""
         from gymnasium import spaces
 
         return spaces.Discrete(int(self.env.action_space.nvec[agent]))
 
     def observation_space(self, agent: int) -> Any:
-        """Returns the space of the agent's row of the observations."""
+        """Return the space of the agent's row of the observations."""
         from gymnasium import spaces
 
         shape = self.env.observation_space.shape[1:]
         return spaces.Box(-np.inf, np.inf, shape, np.float32)
 
     def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Starts an episode."""
+        """Start an episode."""
         self._random.seed(seed)
         with self._random:
             given = self.env.reset()
@@ -176,7 +176,7 @@ class FootballTeam:
         return dict(enumerate(given[0] if isinstance(given, tuple) else given)), {}
 
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
-        """Plays a step; there is one reward for each player."""
+        """Play a step; there is one reward for each player."""
         with self._random:
             rows, rewards, *ends, info = self.env.step([actions[a] for a in self.possible_agents])
         done = any(ends)
@@ -187,14 +187,14 @@ class FootballTeam:
         return dict(enumerate(rows)), dict(enumerate(rewards)), over, cuts, dict(info)
 
     def close(self) -> None:
-        """Closes the game."""
+        """Close the game."""
         self.env.close()
 
 
 def football(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Makes Google Research Football's scenario `target` (Kurach et al. 2020).
+    """Make Google Research Football's scenario `target` (Kurach et al. 2020).
 
     `n_agents` left players are the team; in the academy's scenarios the default is
     the attackers. Other arguments are passed to `create_environment`. By default

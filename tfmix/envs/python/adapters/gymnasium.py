@@ -72,7 +72,7 @@ class GymnasiumTeam:
             self.one_reward = build(name, self._try_reward)  # else `TeamEnv` refuses it
 
     def _try_reward(self) -> bool:
-        """Plays a step to find out whether `step` returns one reward for the team."""
+        """Play a step to find out whether `step` returns one reward for the team."""
         observations, infos = self.reset(seed=0)
         given = observations if isinstance(observations, Mapping) else {}
         chosen = {}
@@ -85,15 +85,15 @@ class GymnasiumTeam:
         return isinstance(self.step(chosen)[1], float)
 
     def action_space(self, agent: Any) -> Any:
-        """Returns the agent's action space as the environment has it now."""
+        """Return the agent's action space as the environment has it now."""
         return self.env.action_space[agent]
 
     def observation_space(self, agent: Any) -> Any:
-        """Returns the agent's observation space as the environment has it now."""
+        """Return the agent's observation space as the environment has it now."""
         return self.env.observation_space[agent]
 
     def _by_agent(self, value: Any) -> Any:
-        """Returns a value for each agent by agent; one value is repeated for all agents."""
+        """Return a value for each agent by agent; one value is repeated for all agents."""
         if not isinstance(value, Mapping) and not (reading.is_list(value) and len(value) != 1):
             return dict.fromkeys(self.possible_agents, value)
         return reading.by_agent(value, self.possible_agents)
@@ -104,7 +104,7 @@ class GymnasiumTeam:
         return info
 
     def reset(self, seed: int) -> Any:
-        """Starts an episode."""
+        """Start an episode."""
         given = self.env.reset(seed=seed)
         if not isinstance(given, tuple | list) or len(given) != 2:
             return given  # `TeamEnv` refuses it
@@ -113,7 +113,7 @@ class GymnasiumTeam:
         return reading.by_agent(observations, self.possible_agents), self._infos(info)
 
     def step(self, actions: Mapping[Any, int]) -> Any:
-        """Steps the environment; an agent that has left gets its first action."""
+        """Step the environment; an agent that has left gets its first action."""
         chosen = {a: actions.get(a, int(self._actions[a].start)) for a in self.possible_agents}
         given = self.env.step(chosen if self._as_dict else tuple(chosen.values()))
         if not isinstance(given, tuple | list) or len(given) != 5:
@@ -131,7 +131,7 @@ class GymnasiumTeam:
         return seen, rewards, ends, cuts, self._infos(info)
 
     def state(self) -> Any:
-        """Returns the environment's state.
+        """Return the environment's state.
 
         Raises:
           NotImplementedError: it has no state.
@@ -142,18 +142,18 @@ class GymnasiumTeam:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Closes the environment."""
+        """Close the environment."""
         self.env.close()
 
 
 def _parts(space: Any) -> dict[Any, Any]:
-    """Returns the spaces of a Tuple or Dict by agent."""
+    """Return the spaces of a Tuple or Dict by agent."""
     parts = space.spaces
     return dict(parts) if isinstance(parts, Mapping) else dict(enumerate(parts))
 
 
 def _for_one_agent(what: str, space: Any) -> str:
-    """Says why a space is not a team's."""
+    """Say why a space is not a team's."""
     kind = type(space).__name__
     if callable(space):
         return (
@@ -183,14 +183,14 @@ class ForagingTeam(GymnasiumTeam):
     """
 
     def reset(self, seed: int) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """Starts an episode."""
+        """Start an episode."""
         for player in self.bare.players:
             player.position = None
         return super().reset(seed)
 
 
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
-    """Makes a team of a Gymnasium environment of several agents.
+    """Make a team of a Gymnasium environment of several agents.
 
     Foraging and rware report their time limit as `terminated`, which Gymnasium
     calls `truncated`. Their limits are set out of reach, and `TeamEnv` truncates
@@ -215,7 +215,7 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
 def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Makes the environment registered as `target`, or by a module if it is `module:Id`.
+    """Make the environment registered as `target`, or by a module if it is `module:Id`.
 
     Arguments are for `gymnasium.make`; `max_episode_steps` is its time limit.
 

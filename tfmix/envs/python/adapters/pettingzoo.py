@@ -10,7 +10,7 @@ from tfmix.errors import UserError
 
 
 def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:
-    """Returns `module.parallel_env(**arguments)`, or `module.env(**arguments)` converted."""
+    """Return `module.parallel_env(**arguments)`, or `module.env(**arguments)` converted."""
     source = load_module(name, module)
     if hasattr(source, "parallel_env"):
         return build(name, source.parallel_env, **arguments)
@@ -20,7 +20,7 @@ def _load(module: str, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def in_parallel(env: Any) -> Any:
-    """Converts an AEC environment to a ParallelEnv with PettingZoo's converter.
+    """Convert an AEC environment to a ParallelEnv with PettingZoo's converter.
 
     The converter accepts environments whose metadata say `is_parallelizable`:
     those that update once all agents have acted.
@@ -31,14 +31,14 @@ def in_parallel(env: Any) -> Any:
 
 
 def version(module: str, env: Any) -> str:
-    """Returns the environment's name and its package's version."""
+    """Return the environment's name and its package's version."""
     return version_of((getattr(env, "metadata", None) or {}).get("name", module), module)
 
 
 def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Makes the environment of the module `target`.
+    """Make the environment of the module `target`.
 
     Arguments are passed to its `parallel_env` or `env`.
 

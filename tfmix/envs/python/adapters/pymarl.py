@@ -30,7 +30,7 @@ NEEDED = ("reset", "step", "get_obs", "get_state", "get_avail_actions", "get_env
 
 
 def _parameters(call: Any) -> Mapping[str, Any]:
-    """Returns the parameters of `call`, or none if Python cannot tell."""
+    """Return the parameters of `call`, or none if Python cannot tell."""
     try:
         return inspect.signature(call).parameters
     except (TypeError, ValueError):
@@ -92,7 +92,7 @@ class PymarlTeam:
         self.one_reward = self._try_reward()
 
     def _try_reward(self) -> bool:
-        """Plays a step to find out whether it returns one reward; a failure is reported later."""
+        """Play a step to find out whether it returns one reward; a failure is reported later."""
         try:
             _, infos = self.reset(seed=0)
             legal = [reading.mask(infos[a]["action_mask"], self._n_actions) for a in self.agents]
@@ -109,15 +109,15 @@ class PymarlTeam:
         return spaces.Discrete(self._n_actions), seen
 
     def action_space(self, agent: int) -> Any:
-        """Returns the action space, the same for every agent; masks say which actions are legal."""
+        """Return the action space, the same for every agent; masks say which actions are legal."""
         return self._spaces[0]
 
     def observation_space(self, agent: int) -> Any:
-        """Returns the observation space, of one size for every agent."""
+        """Return the observation space, of one size for every agent."""
         return self._spaces[1]
 
     def _observe(self, info: Mapping[Any, Any]) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Returns observations by agent and the info with the agents' masks; stores the state."""
+        """Return observations by agent and the info with the agents' masks; store the state."""
         rows, masks = self.env.get_obs(), np.asarray(self.env.get_avail_actions())
         shape = (len(self.possible_agents), self._n_actions)
         if len(rows) != shape[0] or masks.shape != shape:
@@ -144,7 +144,7 @@ class PymarlTeam:
                     setattr(layer, attribute, seed)
 
     def reset(self, seed: int) -> tuple[dict[int, Any], dict[Any, Any]]:
-        """Starts an episode."""
+        """Start an episode."""
         if not self._seeds_itself:
             self._seed(seed)
         with self._random:
@@ -156,7 +156,7 @@ class PymarlTeam:
             return self._observe({})
 
     def step(self, actions: Mapping[int, int]) -> tuple[Any, ...]:
-        """Steps the environment."""
+        """Step the environment."""
         with self._random:
             # An array, as in PyMARL: some environments use its shape or item().
             given = self.env.step(np.asarray([actions[agent] for agent in self.possible_agents]))
@@ -181,16 +181,16 @@ class PymarlTeam:
         return observations, reward, ends, cuts, infos
 
     def state(self) -> Any:
-        """Returns the state after the last reset or step."""
+        """Return the state after the last reset or step."""
         return self._state
 
     def close(self) -> None:
-        """Closes the environment, if it can be closed."""
+        """Close the environment, if it can be closed."""
         close_quietly(self.env)
 
 
 def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEnv:
-    """Makes a team of a PyMARL-style environment.
+    """Make a team of a PyMARL-style environment.
 
     `team_reward` is unused if the environment returns one reward.
 
@@ -205,7 +205,7 @@ def as_team(env: Any, name: str, team_reward: str, episode_limit: int) -> TeamEn
 def make_env(
     target: str, name: str, team_reward: str, episode_limit: int, arguments: dict[str, Any]
 ) -> TeamEnv:
-    """Makes the environment of `target`, `module:Class` or `module:function`.
+    """Make the environment of `target`, `module:Class` or `module:function`.
 
     Raises:
       UserError: there is no such class, or `as_team` refuses its environment.

@@ -35,7 +35,7 @@ class WideError(MisfitError):
 
 
 def brief(value: Any, most: int = 60) -> str:
-    """Returns `value` as text of one line and at most `most` characters."""
+    """Return `value` as text of one line and at most `most` characters."""
     if isinstance(value, str):
         return repr(text.clean(value, most))
     try:
@@ -46,7 +46,7 @@ def brief(value: Any, most: int = 60) -> str:
 
 
 def number(value: Any) -> float | None:
-    """Reads one real number: a Python or NumPy number or an array of one.
+    """Read one real number: a Python or NumPy number or an array of one.
 
     Returns:
       the number, which may be NaN or infinite; None if `value` is not one real
@@ -67,7 +67,7 @@ def number(value: Any) -> float | None:
 
 
 def flag(value: Any) -> bool | None:
-    """Reads one bool: a bool, 0, 1 or an array of one of them; None if it is none of these."""
+    """Read one bool: a bool, 0, 1 or an array of one of them; None if it is none of these."""
     if isinstance(value, BOOLS):
         return bool(value)
     found = number(value)
@@ -75,7 +75,7 @@ def flag(value: Any) -> bool | None:
 
 
 def all_flags(value: Any) -> bool | None:
-    """Reads the end of an episode for a whole team: one flag, or one for each agent.
+    """Read the end of an episode for a whole team: one flag, or one for each agent.
 
     A list, tuple, array or dict of flags is True if all of them are; a dict's
     `__all__` decides alone.
@@ -92,12 +92,12 @@ def all_flags(value: Any) -> bool | None:
 
 
 def is_list(value: Any) -> bool:
-    """Returns whether `value` is a list, a tuple or an array with an axis."""
+    """Return whether `value` is a list, a tuple or an array with an axis."""
     return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def by_agent(value: Any, agents: Sequence[Any]) -> Any:
-    """Reads one value for each agent.
+    """Read one value for each agent.
 
     Args:
       value: a mapping by agent, or a list, tuple or array in the order of `agents`.
@@ -114,7 +114,7 @@ def by_agent(value: Any, agents: Sequence[Any]) -> Any:
 
 
 def mask(value: Any, size: int) -> np.ndarray | None:
-    """Reads an action mask: `size` bools, or as many numbers that are all 0 or 1.
+    """Read an action mask: `size` bools, or as many numbers that are all 0 or 1.
 
     Returns:
       [size] bool; None if `value` is something else, such as a mask of 0 and
@@ -136,7 +136,7 @@ def mask(value: Any, size: int) -> np.ndarray | None:
 
 
 def mask_in(place: Any) -> Any:
-    """Returns the mask in `place`, an info or an observation, or None if it holds none."""
+    """Return the mask in `place`, an info or an observation, or None if it holds none."""
     # The two most common types first, since a test for Mapping is slower.
     kind = type(place)
     if kind is np.ndarray or not (kind is dict or isinstance(place, Mapping)):
@@ -148,7 +148,7 @@ def mask_in(place: Any) -> Any:
 
 
 def team_mask(infos: Any, agent: Any, i: int, count: int) -> Any:
-    """Returns the mask that infos hold for an agent, or None.
+    """Return the mask that infos hold for an agent, or None.
 
     It is in the agent's info, or in the team's info: by agent, as one row for
     each agent, or as one mask for all agents.
@@ -166,7 +166,7 @@ def team_mask(infos: Any, agent: Any, i: int, count: int) -> Any:
 
 
 def row_of(team: Any, agent: Any, i: int, count: int) -> Any:
-    """Returns an agent's part of a team's mask; arguments as `team_mask`."""
+    """Return an agent's part of a team's mask; arguments as `team_mask`."""
     if isinstance(team, Mapping):
         return team.get(agent)
     by_row = is_list(team) and len(team) == count and all(map(is_list, team))
@@ -174,7 +174,7 @@ def row_of(team: Any, agent: Any, i: int, count: int) -> Any:
 
 
 def without_mask(value: Mapping[Any, Any]) -> Any:
-    """Returns the observation in a dict that also holds a mask.
+    """Return the observation in a dict that also holds a mask.
 
     It is the only other entry, whatever its key, or a dict of all other entries.
     """
@@ -183,7 +183,7 @@ def without_mask(value: Mapping[Any, Any]) -> Any:
 
 
 def visible(space: Any) -> Any:
-    """Returns the part of an observation space that is an observation, not a mask."""
+    """Return the part of an observation space that is an observation, not a mask."""
     from gymnasium import spaces
 
     if not isinstance(space, spaces.Dict) or not any(key in space.spaces for key in MASK_KEYS):
@@ -193,7 +193,7 @@ def visible(space: Any) -> Any:
 
 
 def real_array(value: Any) -> np.ndarray:
-    """Reads an array of real numbers.
+    """Read an array of real numbers.
 
     Raises:
       MisfitError: `value` holds something else: strings, objects, complex numbers,
@@ -209,7 +209,7 @@ def real_array(value: Any) -> np.ndarray:
 
 
 def to_float32(array: np.ndarray) -> np.ndarray:
-    """Returns real numbers as float32.
+    """Return real numbers as float32.
 
     Raises:
       WideError: a finite number is beyond float32.
@@ -226,7 +226,7 @@ def to_float32(array: np.ndarray) -> np.ndarray:
 
 
 def observation_reader(space: Any) -> Reader:
-    """Returns a function that turns an observation of a space into a flat float32 array.
+    """Return a function that turns an observation of a space into a flat float32 array.
 
     The order of the numbers is that of `gymnasium.spaces.utils.flatten`, but
     numbers of a Box are not cast to the space's number type first.

@@ -19,7 +19,7 @@ PLAY_SECONDS = 2.0
 
 
 def rehearse(team: TeamEnv) -> list[str]:
-    """Starts three episodes and plays one, so that a broken environment is found early.
+    """Start three episodes and play one, so that a broken environment is found early.
 
     Returns:
       what a user should know before a training, a sentence each.
@@ -51,7 +51,7 @@ def rehearse(team: TeamEnv) -> list[str]:
 
 
 def _exceeds_limit(team: TeamEnv, legal: np.ndarray) -> bool:
-    """Plays random legal actions until the episode ends or `PLAY_SECONDS` have passed.
+    """Play random legal actions until the episode ends or `PLAY_SECONDS` have passed.
 
     Returns:
       whether the source does not end the episode at its own limit.

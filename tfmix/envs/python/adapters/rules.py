@@ -79,12 +79,12 @@ TRAINING_RULES = {
 
 
 def fill(rules: dict[str, tuple[str, str]], rule: str, fields: dict[str, Any]) -> tuple[str, str]:
-    """Returns the text and the advice of a rule with the fields filled in."""
+    """Return the text and the advice of a rule with the fields filled in."""
     known = {"found": "", **fields}
     text, advice = rules[rule]
     return text.format(**known), advice.format(**known)
 
 
 def agent_label(agent: Any) -> str:
-    """Returns an agent's name for messages."""
+    """Return an agent's name for messages."""
     return agent if isinstance(agent, str) else f"agent {agent}"

@@ -50,7 +50,7 @@ class AgentSpaces:
         self.sizes = [int(spaces.utils.flatdim(space)) for space in self.visible.values()]
 
     def _current(self, agents: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
-        """Returns every agent's action and observation space as the source has them now."""
+        """Return every agent's action and observation space as the source has them now."""
         try:
             return {
                 agent: tuple(find_space(self._source, what, agent) for what in BOTH)
@@ -69,7 +69,7 @@ class AgentSpaces:
             ) from error
 
     def changes(self) -> Iterator[tuple[Any, str, str, str]]:
-        """Yields agent, kind, and the old and the new space as text, of each space that changed."""
+        """Yield agent, kind, and the old and the new space as text, of each space that changed."""
         for agent, now in self._current(list(self._declared)).items():
             for what, old, new in zip(BOTH, self._declared[agent], now, strict=True):
                 if old is not new and old != new:
@@ -77,7 +77,7 @@ class AgentSpaces:
 
 
 def _not_discrete(agent: Any, space: Any) -> str:
-    """Returns why an action space cannot be used, and what to do."""
+    """Return why an action space cannot be used, and what to do."""
     label, package = rules.agent_label(agent), type(space).__module__.partition(".")[0]
     if package == "gym":
         return (

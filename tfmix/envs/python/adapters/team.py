@@ -98,7 +98,7 @@ class TeamEnv:
     # What the source is.
 
     def _find_agents(self) -> list[Any]:
-        """Returns `possible_agents`, which some environments set at their first reset."""
+        """Return `possible_agents`, which some environments set at their first reset."""
         if not list(getattr(self._env, "possible_agents", None) or []):
             try:
                 self._call("reset", 2, seed=0)
@@ -117,7 +117,7 @@ class TeamEnv:
         return self._state_size >= 0
 
     def _present(self) -> list[Any]:
-        """Returns the agents that can act now, in the order of `agent_names`."""
+        """Return the agents that can act now, in the order of `agent_names`."""
         there = set(getattr(self._env, "agents", self.agent_names))
         known = [agent for agent in self.agent_names if agent in there]
         for agent in there.difference(known) if len(known) < len(there) else ():
@@ -125,7 +125,7 @@ class TeamEnv:
         return known
 
     def _call(self, what: str, count: int, *values: Any, **arguments: Any) -> Sequence[Any]:
-        """Calls the source's `what`, which must return `count` values."""
+        """Call the source's `what`, which must return `count` values."""
         try:
             given = getattr(self._env, what)(*values, **arguments)
         except (Exception, SystemExit) as error:
@@ -142,7 +142,7 @@ class TeamEnv:
     # Observations, masks and the state.
 
     def _read_state(self) -> np.ndarray | None:
-        """Returns the source's state, flat, or None if it has none."""
+        """Return the source's state, flat, or None if it has none."""
         try:
             given = getattr(self._env, "state", None)
             if callable(given):
@@ -168,7 +168,7 @@ class TeamEnv:
     def _observe(
         self, observations: Any, infos: Any, needed: Sequence[Any], over: str = ""
     ) -> Seen:
-        """Returns observations, state and masks of all agents, padded and checked.
+        """Return observations, state and masks of all agents, padded and checked.
 
         Args:
           observations: by agent.
@@ -204,7 +204,7 @@ class TeamEnv:
         return obs, self._state(obs, over), legal
 
     def _read(self, i: int, agent: Any, seen: Any, info: Any, obs: np.ndarray) -> Any:
-        """Writes an agent's observation into its row of `obs`, and returns its mask or None."""
+        """Write an agent's observation into its row of `obs`, and return its mask or None."""
         mask, where = reading.mask_in(seen), "observation"
         if mask is not None:
             seen = reading.without_mask(seen)
@@ -225,7 +225,7 @@ class TeamEnv:
         return mask
 
     def _allow(self, i: int, agent: Any, mask: Any, legal: np.ndarray, over: str) -> None:
-        """Writes an agent's mask into its row of `legal`, which holds the agent's actions."""
+        """Write an agent's mask into its row of `legal`, which holds the agent's actions."""
         count = self.spaces.counts[i]
         allowed = reading.mask(mask, count)
         if allowed is None:
@@ -238,7 +238,7 @@ class TeamEnv:
             self.validator.on_fault("illegal", agent)
 
     def _state(self, obs: np.ndarray, over: str) -> np.ndarray:
-        """Returns the state; zeros after termination, when nothing reads it."""
+        """Return the state; zeros after termination, when nothing reads it."""
         if not self.has_state:
             return obs.ravel()
         size = self.spec.state_size
@@ -260,7 +260,7 @@ class TeamEnv:
     # Playing.
 
     def reset(self, seed: int) -> Seen:
-        """Starts an episode.
+        """Start an episode.
 
         Raises:
           EnvError: the source breaks a rule of `rules.TRAINING_RULES`.
@@ -277,7 +277,7 @@ class TeamEnv:
     def step(
         self, action: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, bool, bool, Mapping[Any, Any]]:
-        """Steps the team; agents that have left are not asked for an action.
+        """Step the team; agents that have left are not asked for an action.
 
         Args:
           action: [N] int, counted from 0 for every agent.
@@ -311,7 +311,7 @@ class TeamEnv:
     def _living(
         self, terminated: dict[Any, bool | None], truncated: dict[Any, bool | None], infos: Any
     ) -> list[Any]:
-        """Updates which agents act next, and returns those whose episode continues.
+        """Update which agents act next, and return those whose episode continues.
 
         These are the agents that acted and have not ended, and those that enter.
         """
@@ -335,7 +335,7 @@ class TeamEnv:
     # Before and after a training.
 
     def rehearse(self) -> list[str]:
-        """Plays an episode before a training, see `rehearsal.rehearse`."""
+        """Play an episode before a training, see `rehearsal.rehearse`."""
         return rehearse(self)
 
     @property
@@ -344,5 +344,5 @@ class TeamEnv:
         return self.limit_from != "--episode_limit" and getattr(self._env, "truncates_itself", True)
 
     def close(self) -> None:
-        """Closes the environment; an exception from its `close` is dropped."""
+        """Close the environment; an exception from its `close` is dropped."""
         close_quietly(self._env)

@@ -39,7 +39,7 @@ class StepValidator:
         self.clock = 0
 
     def _refuse(self, rule: str, agent: Any = None, **fields: Any) -> None:
-        """Raises EnvError, which says what is wrong, at which step, and what to do."""
+        """Raise EnvError, which says what is wrong, at which step, and what to do."""
         who = "" if agent is None else rules.agent_label(agent)
         seen, advice = rules.fill(rules.TRAINING_RULES, rule, {"who": who, **fields})
         seen = seen.replace("{who}", who)  # the field `what` may name the agent too
@@ -49,7 +49,7 @@ class StepValidator:
         )
 
     def mapping(self, what: str, value: Any) -> Mapping[Any, Any]:
-        """Returns `value` if it is a mapping; None as infos is read as an empty one."""
+        """Return `value` if it is a mapping; None as infos is read as an empty one."""
         if type(value) is dict or isinstance(value, Mapping):
             return value
         if what == "infos" and value is None:
@@ -58,7 +58,7 @@ class StepValidator:
         return {}
 
     def flags(self, what: str, value: Any, acting: Sequence[Any]) -> dict[Any, bool | None]:
-        """Returns one flag for each agent that acted; a true `__all__` (RLlib) sets all.
+        """Return one flag for each agent that acted; a true `__all__` (RLlib) sets all.
 
         A flag that cannot be read is None.
         """
@@ -79,7 +79,7 @@ class StepValidator:
         return found
 
     def team_reward_of(self, rewards: Any, acting: Sequence[Any]) -> float:
-        """Returns the team's reward, one number."""
+        """Return the team's reward, one number."""
         if self.team_reward == "team":
             return self._number(rewards, "the reward", "one number for the team")
         given = self.mapping("rewards", rewards)
@@ -117,7 +117,7 @@ class StepValidator:
 
 
 def ended_by_time_limit(infos: Any, agent: Any) -> bool:
-    """Returns whether an info has old Gym's flag that the time limit ended the episode."""
+    """Return whether an info has old Gym's flag that the time limit ended the episode."""
     if not isinstance(infos, Mapping):
         return False
     info = infos.get(agent)

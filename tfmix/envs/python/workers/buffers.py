@@ -38,7 +38,7 @@ class EpisodeBuffers(NamedTuple):
 
 
 def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]:
-    """Yields the shape and type of each array of `EpisodeBuffers`, in order."""
+    """Yield the shape and type of each array of `EpisodeBuffers`, in order."""
     b, t, n = count, spec.episode_limit, spec.n_agents
     yield (b, t + 1, n, spec.obs_size), np.float32
     yield (b, t + 1, spec.state_size), np.float32
@@ -54,7 +54,7 @@ def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]
 
 
 def _places(spec: EnvSpec, count: int) -> Iterator[tuple[int, tuple[int, ...], type]]:
-    """Yields the offset, shape and type of each array, and at last the offset of the end."""
+    """Yield the offset, shape and type of each array, and at last the offset of the end."""
     offset = 0
     for shape, kind in _fields(spec, count):
         yield offset, shape, kind
@@ -64,12 +64,12 @@ def _places(spec: EnvSpec, count: int) -> Iterator[tuple[int, tuple[int, ...], t
 
 
 def nbytes(spec: EnvSpec, count: int) -> int:
-    """Returns the bytes that the buffers of `count` environments need."""
+    """Return the bytes that the buffers of `count` environments need."""
     return max(offset for offset, *_ in _places(spec, count))
 
 
 def make_buffers(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
-    """Maps the buffers of `count` environments onto `nbytes(spec, count)` bytes, uncleared."""
+    """Map the buffers of `count` environments onto `nbytes(spec, count)` bytes, uncleared."""
     *places, _ = _places(spec, count)
     arrays = [np.ndarray(shape, kind, memory, offset) for offset, shape, kind in places]
     parts = len(Episode._fields)
@@ -77,14 +77,14 @@ def make_buffers(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
 
 
 def task_name(spec: EnvSpec) -> str:
-    """Returns the task's name for an error message."""
+    """Return the task's name for an error message."""
     return clean(spec.name, 100)
 
 
 def check_episodes(
     spec: EnvSpec, agents: Sequence[Any], episode: Episode[np.ndarray], clock: np.ndarray
 ) -> None:
-    """Raises EnvError if a number is not finite or an agent had no legal action.
+    """Raise EnvError if a number is not finite or an agent had no legal action.
 
     Args:
       spec: the shape of the task.

@@ -54,14 +54,14 @@ class ParentLink:
         self.is_built, self.on_exit = False, contextlib.ExitStack()
 
     def send(self, message: Any) -> None:
-        """Sends an object that can be pickled."""
+        """Send an object that can be pickled."""
         try:
             self._pipe.send(message)
         except OSError:
             raise ParentGoneError from None
 
     def receive(self) -> Any:
-        """Returns the parent's next message."""
+        """Return the parent's next message."""
         try:
             return self._pipe.recv()
         except (EOFError, OSError):
@@ -77,7 +77,7 @@ def main(
     work: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
-    """Runs `work` in this child process and sends an exception from it as a `Failure`.
+    """Run `work` in this child process and send an exception from it as a `Failure`.
 
     Args:
       pipe: connection to the parent.
@@ -105,7 +105,7 @@ def main(
 
 
 def _failure(error: BaseException, link: ParentLink) -> Failure:
-    """Returns the kind of failure that an exception from an environment means."""
+    """Return the kind of failure that an exception from an environment means."""
     is_ours = isinstance(error, UserError | EnvError)
     said = clean(error) if is_ours else of_error(error)
     if not link.is_built:
@@ -117,7 +117,7 @@ def _failure(error: BaseException, link: ParentLink) -> Failure:
 
 
 def _isolate(output: int) -> None:
-    """Lets only the parent stop this process, and keeps its output from the terminal.
+    """Let only the parent stop this process, and keep its output from the terminal.
 
     In a separate session neither this process nor what its environments start
     receives Ctrl-C from the terminal, and the parent can kill them together.
@@ -136,13 +136,13 @@ def _isolate(output: int) -> None:
 
 
 def _end_group(pid: int) -> None:
-    """Ends the processes that the environments have left, and this process."""
+    """End the processes that the environments have left, and this process."""
     if os.getpid() == pid:
         os.killpg(0, signal.SIGKILL)
 
 
 def _watch_parent(output: int) -> None:
-    """Limits the output, and ends this process some seconds after its parent ends."""
+    """Limit the output, and end this process some seconds after its parent ends."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -78,19 +78,19 @@ class WorkerHandle:
             undo.pop_all()
 
     def send(self, message: Any) -> None:
-        """Sends a message; a process that has ended gets nothing, and `receive` reports that."""
+        """Send a message; a process that has ended gets nothing, and `receive` reports that."""
         with contextlib.suppress(OSError):
             self.pipe.send(message)
 
     def receive(self) -> Any:
-        """Returns the next message, which must have arrived or be under way, or a Failure."""
+        """Return the next message, which must have arrived or be under way, or a Failure."""
         try:
             return self.pipe.recv()
         except (EOFError, OSError):
             return self.death()
 
     def wait(self, seconds: float) -> Any:
-        """Waits for the next message and returns it, or a Failure.
+        """Wait for the next message and return it, or a Failure.
 
         Args:
           seconds: time that a call into the environment may take; building and
@@ -108,16 +108,16 @@ class WorkerHandle:
         return self.receive()
 
     def hung(self, seconds: float) -> Failure:
-        """Returns the failure of a process that made no progress for `seconds`."""
+        """Return the failure of a process that made no progress for `seconds`."""
         stage = STAGES[self.progress.now()[0]]
         return Failure(HUNG, f"hung for {seconds:g} s {stage} (--env_timeout_seconds)")
 
     def has_ended(self) -> bool:
-        """Returns whether the process has ended."""
+        """Return whether the process has ended."""
         return self.process.exitcode is not None
 
     def death(self) -> Failure:
-        """Returns the failure of a process that has ended or is about to end."""
+        """Return the failure of a process that has ended or is about to end."""
         self._join(CLOSE_SECONDS)
         code, stage = self.process.exitcode or 0, STAGES[self.progress.now()[0]]
         if code == UNGUARDED:
@@ -133,7 +133,7 @@ class WorkerHandle:
         return Failure(DIED, f"{how} {stage}" + (f"; its last output: {last}" if last else ""))
 
     def last_output(self) -> str:
-        """Returns the last line that the process wrote to standard error, clean and short.
+        """Return the last line that the process wrote to standard error, clean and short.
 
         If Python itself crashes, it is the line before the stacks that Python writes.
         """
@@ -144,13 +144,13 @@ class WorkerHandle:
         return clean((fatal or lines or [""])[-1], 200)
 
     def _join(self, seconds: float) -> None:
-        """Waits for the end of the process; a plain `join` would also wait for what it forked."""
+        """Wait for the end of the process; a plain `join` would also wait for what it forked."""
         deadline = time.monotonic() + seconds
         while not self.has_ended() and (left := deadline - time.monotonic()) > 0:
             self.process.join(min(left, 0.05))
 
     def end(self) -> None:
-        """Kills the process and all that its environments started, and waits for its end."""
+        """Kill the process and all that its environments started, and wait for its end."""
         self._kill_group()
         self.process.kill()
         while not self.has_ended():
@@ -158,7 +158,7 @@ class WorkerHandle:
         self._close()
 
     def shut_down(self, deadline: float) -> None:
-        """Waits for the end of a process whose pipe is closed; kills it at the deadline."""
+        """Wait for the end of a process whose pipe is closed; kill it at the deadline."""
         self._join(deadline - time.monotonic())
         if self.has_ended():
             self._kill_group()
@@ -179,7 +179,7 @@ class WorkerHandle:
 
 @contextlib.contextmanager
 def _start_conditions() -> Iterator[None]:
-    """Sets what a new process inherits: one thread per library, and no Ctrl-C until it is ready."""
+    """Set what a new process inherits: one thread per library, and no Ctrl-C until it is ready."""
     changes = {**dict.fromkeys(ONE_THREAD, "1"), WORKER: "1"}
     before = {name: os.environ.get(name) for name in changes}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -196,7 +196,7 @@ def _start_conditions() -> Iterator[None]:
 
 
 def pickled(factory: Callable[..., Any]) -> bytes | None:
-    """Returns the pickled factory for another process, or None if it cannot be unpickled there."""
+    """Return the pickled factory for another process, or None if it cannot be unpickled there."""
     try:
         found = bytes(ForkingPickler.dumps(factory))
     except Exception:  # any exception of the user's objects

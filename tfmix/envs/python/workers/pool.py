@@ -102,7 +102,7 @@ class Pool:
             self._name = clean(self.spec.name, 100)
 
     def open(self) -> None:
-        """Lets the workers build all environments.
+        """Let the workers build all environments.
 
         Raises:
           UserError: a worker cannot build its environments.
@@ -128,7 +128,7 @@ class Pool:
             raise
 
     def _rows_of(self, number: int) -> list[int]:
-        """Returns the rows of a worker in the buffers."""
+        """Return the rows of a worker in the buffers."""
         return [row for row, owner in enumerate(self._owner) if owner == number]
 
     # Start, failure and replacement of a worker.
@@ -146,7 +146,7 @@ class Pool:
         return handle
 
     def _wait_for_answer(self, handle: WorkerHandle) -> Any:
-        """Waits for the answer of a worker that builds its environments.
+        """Wait for the answer of a worker that builds its environments.
 
         Raises:
           UserError: an environment cannot be built; the worker is ended.
@@ -166,7 +166,7 @@ class Pool:
         handle.end()
 
     def _replace(self, handle: WorkerHandle, failure: Failure) -> None:
-        """Starts a new worker for one that failed, and marks its unfinished rows for replay.
+        """Start a new worker for one that failed, and mark its unfinished rows for replay.
 
         Raises:
           EnvError: another try cannot succeed, or workers failed too often.
@@ -207,7 +207,7 @@ class Pool:
     # The interface of a `VectorEnv`.
 
     def play(self, team: in_numpy.NumpyTeam) -> None:
-        """Lets the workers play the rows that are marked as playing to the end of their episodes.
+        """Let the workers play the rows that are marked as playing to the end of their episodes.
 
         Raises:
           EnvError: an environment violates its interface, or workers failed too often.
@@ -220,7 +220,7 @@ class Pool:
         self._wait()
 
     def _wait(self) -> None:
-        """Waits until all workers are done; replaces those that make no step in time."""
+        """Wait until all workers are done; replace those that make no step in time."""
         seconds = self._config.env_timeout_seconds
         look = 1000 * min(seconds / POLLS_PER_TIMEOUT, POLL_SECONDS)
         moved = dict.fromkeys(self._pending, (b"", time.monotonic()))  # clocks, and since when
@@ -247,18 +247,18 @@ class Pool:
                     self._replace(handle, handle.death())
 
     def close(self) -> None:
-        """Ends the workers; a second call does nothing."""
+        """End the workers; a second call does nothing."""
         self._shut_down()
         atexit.unregister(self._shut_down)
 
 
 def _pages(size: int) -> int:
-    """Returns `size` in bytes, rounded up to whole pages."""
+    """Return `size` in bytes, rounded up to whole pages."""
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _shut_down(handles: dict[int, WorkerHandle], file: int, owner: int) -> None:
-    """Lets workers close their environments, and kills those that take too long."""
+    """Let workers close their environments, and kill those that take too long."""
     if os.getpid() != owner:
         return  # a forked copy of the parent, which did not start these workers
     for handle in handles.values():
@@ -271,14 +271,14 @@ def _shut_down(handles: dict[int, WorkerHandle], file: int, owner: int) -> None:
 
 
 def count_workers(config: Config) -> int:
-    """Returns how many workers the settings ask for."""
+    """Return how many workers the settings ask for."""
     if config.env_workers >= 0:
         return min(config.env_workers, config.n_envs)
     return min(cores(), config.n_envs)
 
 
 def start(factory: Callable[[], Any] | None, config: Config) -> Pool | None:
-    """Starts worker processes for environments; returns None if this process steps them.
+    """Start worker processes for environments; return None if this process steps them.
 
     Args:
       factory: makes an environment; None if it was given as an object.
@@ -300,5 +300,5 @@ def start(factory: Callable[[], Any] | None, config: Config) -> Pool | None:
 
 
 def in_process(envs: Sequence[Any], config: Config) -> InProcess:
-    """Returns a `VectorEnv` that plays environments in this process."""
+    """Return a `VectorEnv` that plays environments in this process."""
     return InProcess(envs, config.time_limit == "terminal")

@@ -61,24 +61,24 @@ class Progress:
 
     @classmethod
     def of_this_process(cls) -> Progress:
-        """Makes a `Progress` in new memory, which forked copies of this process share."""
+        """Make a `Progress` in new memory, which forked copies of this process share."""
         return cls(mmap.mmap(-1, SLOT))
 
     def clear(self) -> None:
-        """Clears the slot before another process uses it."""
+        """Clear the slot before another process uses it."""
         self._slot[:] = 0
 
     def begin(self, stage: int, episode: int = 0, step: int = 0) -> None:
-        """Notes that a call into the environment begins."""
+        """Note that a call into the environment begins."""
         self._slot[:4] = stage, self._slot[1] + 1, episode, step
 
     def now(self) -> tuple[int, int, int, int]:
-        """Returns the stage, how many calls have begun, the episode and the step."""
+        """Return the stage, how many calls have begun, the episode and the step."""
         stage, count, episode, step = self._slot[:4].tolist()
         return stage, count, episode, step
 
     def call(self, stage: int, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function of the environment; ends a forked copy that returns from it.
+        """Call a function of the environment; end a forked copy that returns from it.
 
         Such a copy has all that this process has: it would play on and write
         files as if it were this one.
@@ -95,7 +95,7 @@ class Progress:
                 os._exit(1)
 
     def refuse_copies(self, name: str) -> None:
-        """Raises EnvError if a forked copy of this process returned from the environment `name`."""
+        """Raise EnvError if a forked copy of this process returned from the environment `name`."""
         if self._forks != len(_forks):
             self._forks, patience = len(_forks), time.monotonic() + COPY_SECONDS
             while not self._slot[4] and time.monotonic() < patience:

@@ -31,7 +31,7 @@ def _detached(*files: Any) -> tuple[int, ...]:
 
 
 def new_memory(size: int) -> tuple[int, mmap.mmap]:
-    """Makes shared memory without a name; returns its file descriptor and its mapping.
+    """Make shared memory without a name; return its file descriptor and its mapping.
 
     The system frees it when the last process that holds it ends, however it ends.
     """
@@ -45,14 +45,14 @@ def new_memory(size: int) -> tuple[int, mmap.mmap]:
 
 
 def new_output() -> int:
-    """Makes a file without a name to which all processes append."""
+    """Make a file without a name to which all processes append."""
     file = os.memfd_create("output")
     fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
     return file
 
 
 def allow_files(processes: int) -> None:
-    """Raises the limit of open files to what so many processes need, if the system allows it."""
+    """Raise the limit of open files to what so many processes need, if the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_EACH * processes + FILES_ELSE
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -62,7 +62,7 @@ def allow_files(processes: int) -> None:
 
 
 def not_started(processes: int, error: OSError) -> UserError:
-    """Returns the error for a system that has no files or processes left."""
+    """Return the error for a system that has no files or processes left."""
     return UserError(
         f"cannot start {processes} processes for environments: {error.strerror or error}; set a "
         "smaller --env_workers, or raise the system's limit (ulimit -n, ulimit -u)"

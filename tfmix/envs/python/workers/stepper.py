@@ -46,7 +46,7 @@ class Stepper:
         self.cut_is_terminal, self.reporter = cut_is_terminal, reporter
 
     def play(self, team: Any) -> None:
-        """Plays the rows that are marked as playing to the end of their episodes.
+        """Play the rows that are marked as playing to the end of their episodes.
 
         Args:
           team: acts, a `tfmix.networks.in_numpy.NumpyTeam`.
@@ -95,7 +95,7 @@ class Stepper:
         self.buffers.clock[row] = 0
 
     def _step(self, row: int, t: int) -> bool:
-        """Plays step `t` of a row's episode and returns whether it was the last."""
+        """Play step `t` of a row's episode and return whether it was the last."""
         episode, env = self.buffers.episode, self.envs[row]
         spec = env.spec
         given = self.reporter.call(STEP, env.step, episode.action[row, t].copy())
@@ -117,14 +117,14 @@ class Stepper:
         return terminated or cut
 
     def _write_views(self, row: int, t: int, views: Sequence[Any]) -> None:
-        """Writes obs, state and legal; `check_episodes` looks for NaN and infinity later."""
+        """Write obs, state and legal; `check_episodes` looks for NaN and infinity later."""
         obs, state, legal = self.buffers.episode[:3]
         self._write(row, t, "obs", obs[row, t], views[0])
         self._write(row, t, "state", state[row, t], views[1])
         self._write(row, t, "legal", legal[row, t], views[2])
 
     def _write(self, row: int, t: int, name: str, place: np.ndarray, value: Any) -> None:
-        """Writes `value` into `place`, or raises EnvError if it does not fit."""
+        """Write `value` into `place`, or raise EnvError if it does not fit."""
         array = value if isinstance(value, np.ndarray) else _array(value)
         kind = array.dtype.kind
         if array.shape != place.shape:
@@ -142,7 +142,7 @@ class Stepper:
         )
 
     def close(self) -> None:
-        """Closes the environments, see `close_envs`."""
+        """Close the environments, see `close_envs`."""
         envs = list(self.envs.values())
         close_envs(envs, task_name(envs[0].spec), self.reporter)
 
@@ -169,17 +169,17 @@ class InProcess:
         self._libraries = ThreadpoolController()
 
     def play(self, team: Any) -> None:
-        """Plays the rows that are marked as playing, see `Stepper.play`."""
+        """Play the rows that are marked as playing, see `Stepper.play`."""
         with self._libraries.limit(limits=1, user_api="blas"):
             self._stepper.play(team)
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         self._stepper.close()
 
 
 def close_envs(envs: Iterable[Any], name: str, reporter: Progress) -> None:
-    """Closes environments and reports the first exception of a `close` in one line.
+    """Close environments and report the first exception of a `close` in one line.
 
     It is not raised: what was learned, and an earlier exception, matter more.
     """
@@ -195,12 +195,12 @@ def close_envs(envs: Iterable[Any], name: str, reporter: Progress) -> None:
 
 
 def agent_names(env: Any) -> Sequence[Any]:
-    """Returns the environment's names of its agents, or their indices if it has none."""
+    """Return the environment's names of its agents, or their indices if it has none."""
     return getattr(env, "agent_names", None) or range(env.spec.n_agents)
 
 
 def _require(spec: EnvSpec, what: str, given: Any, count: int) -> Any:
-    """Returns `given` if it is a tuple or list of `count` values."""
+    """Return `given` if it is a tuple or list of `count` values."""
     if (type(given) is not tuple and not isinstance(given, tuple | list)) or len(given) != count:
         found = len(given) if isinstance(given, tuple | list) else type(given).__name__
         raise EnvError(f"{task_name(spec)}: {what}() must return {count} values, not {found}")
@@ -208,7 +208,7 @@ def _require(spec: EnvSpec, what: str, given: Any, count: int) -> Any:
 
 
 def _array(value: Any) -> np.ndarray:
-    """Returns `value` as an array; one of objects if NumPy cannot read it."""
+    """Return `value` as an array; one of objects if NumPy cannot read it."""
     try:
         return np.asarray(value)
     except Exception:
@@ -216,7 +216,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
-    """Returns `terminated` or `truncated` as one bool, or raises EnvError."""
+    """Return `terminated` or `truncated` as one bool, or raise EnvError."""
     found = flag(value)
     if found is None:
         raise EnvError(
@@ -227,7 +227,7 @@ def _flag(spec: EnvSpec, name: str, value: Any, t: int) -> bool:
 
 
 def _number(spec: EnvSpec, reward: Any, t: int) -> float:
-    """Returns the team's reward as a float, or raises EnvError."""
+    """Return the team's reward as a float, or raise EnvError."""
     found = number(reward)
     if found is None:
         raise EnvError(

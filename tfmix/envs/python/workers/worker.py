@@ -59,7 +59,7 @@ class Job(NamedTuple):
 
 
 def run_worker(link: ParentLink, factory: bytes, rows: Sequence[int]) -> None:
-    """Builds the environments of `rows` and plays them on request, until the pipe is closed.
+    """Build the environments of `rows` and play them on request, until the pipe is closed.
 
     The parent sends None if it wants an `About` of the first environment, then a
     `Job`; this worker answers READY. After each PLAY it answers PLAYED once its
@@ -97,14 +97,14 @@ def run_worker(link: ParentLink, factory: bytes, rows: Sequence[int]) -> None:
 
 
 def map_memory(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
-    """Returns the buffers and the team that the shared memory holds."""
+    """Return the buffers and the team that the shared memory holds."""
     view = memoryview(memory)
     buffers = make_buffers(job.spec, job.n_envs, view[job.offsets[0] :])
     return buffers, NumpyTeam(job.agent_spec, view[job.offsets[1] :])
 
 
 def build_env(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
-    """Builds an environment.
+    """Build an environment.
 
     Raises:
       UserError: a forked copy of this process returned too.
@@ -137,18 +137,18 @@ def describe_env(env: Any, name: str, reporter: Progress) -> About:
 
 
 def as_env_spec(spec: EnvSpec) -> EnvSpec:
-    """Returns `spec` as a plain EnvSpec; a subclass would make the parent import its module."""
+    """Return `spec` as a plain EnvSpec; a subclass would make the parent import its module."""
     return EnvSpec(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(EnvSpec)})
 
 
 def _printable(agent: Any) -> Any:
-    """Returns an agent's name as a number or a short text."""
+    """Return an agent's name as a number or a short text."""
     return agent if type(agent) is int else clean(agent, 60)
 
 
 @contextlib.contextmanager
 def _reporting_calls(env: Any, reporter: Progress) -> Iterator[None]:
-    """Reports every reset and step of an adapted environment, as a context."""
+    """Report every reset and step of an adapted environment, as a context."""
 
     def reporting(stage: int, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
