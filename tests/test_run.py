@@ -504,7 +504,7 @@ def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path, builds):
             tfmix.resume(tmp_path / "x", env_steps=wrong)
 
 
-def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys):
+def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys, builds):
     settings = {"algo": "vdn", "env_steps": 200, **PAIR}
     settings |= {"learning_rate": 1e-2, "learning_rate_decay": "linear"}
     tfmix.train("two_step", run_dir=tmp_path / "x", **settings)
@@ -931,6 +931,7 @@ def test_main_shows_its_help_and_what_there_is(main_py):
 def test_main_trains_refuses_to_overwrite_evaluates_and_exports(tmp_path, main_py):
     folder = tmp_path / "run"
     words = ["--algo=qtran_alt", "--env=matrix/qtran", "--env_steps=400", f"--run_dir={folder}"]
+    words += ["--hidden_size=8", "--qtran_embed=8", "--eval_episodes=8"]
     done = main_py(*words)
     assert done.returncode == 0, done.stderr
     assert "device: " in done.stdout and "seed 0" in done.stdout
