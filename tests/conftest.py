@@ -42,8 +42,8 @@ def pytest_configure():
 
 # The files that take longest, the longest first: at the end no process waits for another.
 LONG = (
-    *("learning", "run", "learner", "golden", "guards", "algos", "tf_agents", "adapters"),
-    *("experiments", "check_env", "pool", "networks"),
+    *("learning", "learner", "golden", "resume", "guards", "algos", "adapters", "main", "run"),
+    *("training", "experiments", "tf_agents", "check_env", "pool", "networks", "predator_prey"),
 )
 
 
