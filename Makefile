@@ -23,9 +23,9 @@ FAST = text files signals structure config readme ops properties replay matrix_g
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)
 
-# In two parts, which halves the memory: what XLA compiles stays until a process ends.
+# In three parts, which saves memory: what XLA compiles stays until a process ends.
 PYTEST = $(BIN)/python -m pytest
-PARTS = code=0; for part in 1/2 2/2; do $(PYTEST) --part=$$part $(1) || code=1; done; exit $$code
+PARTS = code=0; for part in 1/3 2/3 3/3; do $(PYTEST) --part=$$part $(1) || code=1; done; exit $$code
 
 test: $(VENV)/.dev
 	@$(call PARTS,-m "not slow")

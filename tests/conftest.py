@@ -42,13 +42,13 @@ def pytest_configure():
 
 # The files that take longest, the longest first: at the end no process waits for another.
 LONG = (
-    *("learning", "run", "learner", "golden", "guards", "algos", "tf_agents", "adapters"),
-    *("experiments", "check_env", "pool", "networks"),
+    *("learning", "learner", "golden", "resume", "guards", "algos", "adapters", "main", "run"),
+    *("training", "experiments", "tf_agents", "check_env", "pool", "networks", "predator_prey"),
 )
 
 
 def pytest_addoption(parser):
-    """Adds --part, which halves the memory: compiled programs stay until a process ends."""
+    """Adds --part, which saves memory: compiled programs stay until a process ends."""
     parser.addoption("--part", help="n/m: every m-th file of tests, from the n-th on")
 
 
@@ -60,9 +60,9 @@ def _place(item):
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config, items):
-    """Sorts files by length. The tests of a file go to one process: tracing is one thread's work.
+    """Sorts files by length; a file's tests go to one process, where they share what is compiled.
 
-    Each game is a group, with all of its seeds, which share what is compiled.
+    Each game is a group with all of its seeds. Each algorithm's learner is a group, too.
     """
     items.sort(key=_place)
     if config.option.part:
@@ -71,8 +71,9 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if places.index(_place(item)) % parts == number - 1]
     for item in items:
         group = item.path.name
-        if group == "test_learning.py":
-            group = item.callspec.params["name"]
+        if group in ("test_learning.py", "test_learner.py"):
+            parameters = item.callspec.params if hasattr(item, "callspec") else {}
+            group += str(parameters.get("name", parameters.get("algo", "")))
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -307,7 +307,7 @@ def mixed(mixer, q, state, obs, actions):
     ).numpy()[0]
 
 
-@examples(60)
+@examples(20)
 @given(teams())
 def test_mixers_value_no_team_action_above_each_agents_own_best_one(drawn):
     mixer, q, state, obs = drawn
@@ -316,7 +316,7 @@ def test_mixers_value_no_team_action_above_each_agents_own_best_one(drawn):
     assert found.max() <= found[0] + 1e-4 * (1 + np.abs(found).max())
 
 
-@examples(60)
+@examples(20)
 @given(teams(), st.integers(0, 2), st.integers(0, 3), st.floats(0, 8, width=32))
 def test_mixers_value_a_team_higher_if_an_agents_value_is_higher(drawn, agent, action, more):
     """For QPLEX up to the agent's maximum, of which Q_tot is a function of its own."""
@@ -333,7 +333,7 @@ def test_mixers_value_a_team_higher_if_an_agents_value_is_higher(drawn, agent, a
 SYMMETRIC = ("additive", "attention", "attention, no bias")
 
 
-@examples(30)
+@examples(6)
 @given(teams(), st.permutations(range(3)))
 def test_additive_and_attention_mixers_do_not_ask_for_the_agents_order(drawn, order):
     _, q, state, obs = drawn
