@@ -364,6 +364,50 @@ def test_the_table_says_what_the_runs_metrics_say(tmp_path, faked):
     assert "- 5 runs: Python 3.11.7, TensorFlow 2.21.0, tfmix 0.1.0 at abc123; Linux" in text
 
 
+def table_rows(run_dir):
+    with (run_dir / "table.csv").open() as file:
+        return [(r["env"], r["algo"], int(r["seed"]), r["status"]) for r in csv.DictReader(file)]
+
+
+def test_a_second_grid_adds_to_the_tables_of_its_folder(tmp_path, faked, capsys):
+    benchmark(tmp_path, seeds="0:2")
+    rows = benchmark(tmp_path, algos="iql,vdn", envs="matrix/qtran,two_step", seeds="1:3")
+    assert len(rows) == 8 and len(Fake.started) == 11  # of this call; one run was there
+    found = table_rows(tmp_path)
+    assert len(set(found)) == len(found) == 11 and {row[3] for row in found} == {"finished"}
+    assert found[:8] == [(r["env"], r["algo"], r["seed"], r["status"]) for r in rows]
+    assert [row[:3] for row in found[8:]] == [
+        ("two_step", "qmix", 0),
+        ("two_step", "qmix", 1),
+        ("two_step", "vdn", 0),
+    ]
+    page = (tmp_path / "table.md").read_text()
+    assert "11 of 11 runs are finished" in page and "- 11 runs: Python" in page
+    assert "| two_step | vdn | 3 of 3 (1, 2, 0) |" in page
+    pairs = [line.split(" | ")[0] for line in page.splitlines() if " of 2 (" in line]
+    assert pairs == sorted(pairs)  # an environment's rows are together
+    benchmark(tmp_path, seeds="0:2", gamma=0.99)  # the first one again
+    assert sorted(table_rows(tmp_path)) == sorted(found) and len(Fake.started) == 11
+
+
+def test_copies_links_and_damaged_runs_are_not_in_the_tables(tmp_path, faked, capsys):
+    benchmark(tmp_path, algos="vdn")
+    pair = tmp_path / "two_step" / "vdn"
+    shutil.copytree(pair / "seed0", pair / "seed0 (copy)")
+    (pair / "seed7").symlink_to(pair / "seed0")
+    (tmp_path / "two_step" / "iql").symlink_to(pair)
+    shutil.copytree(pair / "seed0", pair / "seed8")
+    (pair / "seed8" / "run.json").write_text("{")
+    shutil.copytree(pair / "seed0", pair / "seed9")
+    benchmark(tmp_path, algos="qmix", seeds="0")
+    assert [row[:3] for row in table_rows(tmp_path)] == [
+        ("two_step", "qmix", 0),
+        ("two_step", "vdn", 0),
+        ("two_step", "vdn", 1),
+    ]
+    assert "the tables leave out " + str(pair / "seed8") in capsys.readouterr().err
+
+
 # What stands in for main.py where a real process is wanted and TensorFlow is not.
 STAND_IN = """
 import os, signal, sys, time

@@ -13,7 +13,9 @@ from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
 from tfmix.runs import folders, requests
 from tfmix.runs.unread import why_unread
+from tfmix.utils import text
 from tfmix.utils.command import command
+from tfmix.utils.text import tell
 
 MOST = 10_000  # seeds, and runs at a time
 
@@ -185,6 +187,36 @@ def _settings_read(
         if is_typed and not any(name in read for read in found.values()):
             raise UserError(f"--{name} has no effect here: {why}")
     return found
+
+
+def with_stored(asked: RunGrid) -> RunGrid:
+    """Return the grid with the other runs of its folder after its own, by name and seed.
+
+    A run that cannot be read is left out, and a line says so.
+    """
+    known = {cell.folder for cell in asked.cells}
+    found = []
+    for file in asked.run_dir.glob("*/*/seed*/run.json"):
+        folder = file.parent
+        levels = [folder, *folder.parents[:2]]
+        if folder in known or any(level.is_symlink() for level in levels):
+            continue
+        try:
+            folders.refuse_links(folder)
+            config = folders.read(folder).config
+            algos.find(config.algo)
+        except UserError as error:
+            tell(f"tfmix: the tables leave out {text.clean(folder, 200)}: {text.clean(error)}")
+            continue
+        if _folder_in(asked.run_dir, config) == folder:  # else a copy or another program's
+            found.append(RunSpec(dataclasses.replace(config, run_dir=str(folder)), ()))
+    found.sort(key=lambda cell: (cell.config.env, cell.config.algo, cell.config.seed))
+    return dataclasses.replace(asked, cells=[*asked.cells, *found])
+
+
+def _folder_in(run_dir: str | Path, config: Config) -> Path:
+    """Return the folder that a benchmark in `run_dir` gives a run."""
+    return Path(run_dir, folders.safe(config.env), folders.safe(config.algo), f"seed{config.seed}")
 
 
 def is_finished(cell: RunSpec) -> bool:

@@ -8,11 +8,13 @@ import io
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
+from tfmix.config.schema import FIELDS
 from tfmix.experiments.grid import RunGrid, RunSpec, is_finished
 from tfmix.monitoring.metrics_csv import NotMetricsError, metrics_rows
 from tfmix.runs import folders
+from tfmix.runs.unread import why_unread
 from tfmix.types import TEAM_REWARD
 from tfmix.utils import files, text
 
@@ -83,7 +85,12 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
     """Return the text of table.md.
 
     It says how it was made, has a row for each pair of environment and algorithm, and
-    lists the runs that are not finished.
+    lists the runs that are not finished. Runs of one pair with different settings have
+    different rows.
+
+    Args:
+      grid: all runs, and the command of the last call.
+      rows: the row of each run, in the order of `grid.cells`.
     """
     done = sum(row["status"] == "finished" for row in rows)
     lines = [
@@ -91,6 +98,7 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "",
         f"    {grid.command}",
         "",
+        "- This is the last command. The table has all runs of the folder.",
         f"- {done} of {len(rows)} runs are finished; the figures are of these: median over "
         "seeds (lowest to highest).",
         "- last, best: greedy return of a run's last and of its best evaluation, undiscounted, "
@@ -103,10 +111,7 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "episodes an evaluation | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["env"], row["algo"]), []).append(row)
-    lines += [_group_line(group) for group in groups.values()]
+    lines += [_group_line(group.rows) for group in groups_of(grid.cells, rows)]
     missing = [row for row in rows if row["status"] != "finished"]
     lines += [""] if missing else []
     for row in missing:
@@ -115,6 +120,37 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
             f"- {row['status']} at {row['env_steps']:,} env steps: {row['folder']}{reason}"
         )
     return "\n".join(lines) + "\n"
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    Attributes:
+      settings: what they read, by name, without seed and run_dir.
+      rows: their rows.
+    """
+
+    settings: dict[str, Any]
+    rows: list[Row]
+
+
+def groups_of(cells: Iterable[RunSpec], rows: Iterable[Row]) -> list[Group]:
+    """Return the runs by environment, algorithm and settings, an environment's together."""
+    found: dict[tuple[Any, ...], Group] = {}
+    for cell, row in zip(cells, rows, strict=True):
+        settings = {
+            name: getattr(cell.config, name)
+            for name in FIELDS
+            if name not in ("seed", "run_dir") and not why_unread(name, cell.config)
+        }
+        group = found.setdefault(tuple(settings.items()), Group(settings, []))
+        group.rows.append(row)
+    envs = list(dict.fromkeys(group.settings["env"] for group in found.values()))
+    algos = list(dict.fromkeys(group.settings["algo"] for group in found.values()))
+    return sorted(
+        found.values(),
+        key=lambda group: (envs.index(group.settings["env"]), algos.index(group.settings["algo"])),
+    )
 
 
 def _made_by(cells: list[RunSpec]) -> list[str]:
