@@ -196,7 +196,11 @@ def test_a_run_is_finished_when_its_run_json_says_so_whatever_times_and_names_sa
 
 @pytest.mark.parametrize(
     "asked,message",
-    [({"gamma": 0.5}, "gamma=0.99.*gamma=0.5"), ({"env_steps": 400}, "env_steps=200.*400")],
+    [
+        ({"gamma": 0.5}, "gamma=0.99.*gamma=0.5: give what it has"),
+        ({"env_steps": 100}, "env_steps=200.*=100: a run cannot .* give env_steps=200 or more"),
+        ({"env_steps": 400, "gamma": 0.5}, "gamma=0.99.*gamma=0.5"),
+    ],
 )
 def test_a_run_of_other_settings_is_refused_before_anything_starts(tmp_path, faked, asked, message):
     last = make(tmp_path).cells[-1]
@@ -362,6 +366,33 @@ def test_the_table_says_what_the_runs_metrics_say(tmp_path, faked):
     assert f"- unfinished at 90 env steps: {qmix_1.folder}\n" in text
     assert "- returns on two_step: team reward\n" in text and asked.command in text
     assert "- 5 runs: Python 3.11.7, TensorFlow 2.21.0, tfmix 0.1.0 at abc123; Linux" in text
+
+
+def test_a_finished_grid_is_resumed_to_a_later_end(tmp_path, faked, capsys):
+    cells = make(tmp_path).cells
+    for cell in cells[:3]:
+        make_folder(cell)
+    make_folder(make(tmp_path, env_steps=400).cells[3])  # is there already
+    rows = benchmark(tmp_path, env_steps=400)
+    shown = capsys.readouterr().err
+    assert "linear has another end in 3 runs" in shown  # flags/env/two_step.flags
+    assert [(fake.cell.folder, fake.resumed) for fake in Fake.started] == [
+        (cell.folder, True) for cell in cells[:3]
+    ]
+    assert {(row["status"], row["env_steps"]) for row in rows} == {("finished", 400)}
+    assert "start     two_step vdn seed 0 from 200 env steps" in shown
+    with pytest.raises(UserError, match=r"vdn/seed0 holds a run with env_steps=400.*=400 or more"):
+        benchmark(tmp_path)
+
+
+def test_a_run_is_resumed_to_the_end_of_its_grid(tmp_path, stand_in):
+    cell = make(tmp_path / "b", env_steps=400).cells[0]
+    make_folder(make(tmp_path / "b").cells[0])
+    with folders.locked(tmp_path / "b", "a benchmark") as lock:
+        process = processes.RunProcess(cell, None, lock)
+    process.kill()
+    command = cell.log.read_text().splitlines()[0]
+    assert "--mode=resume" in command and command.endswith("--env=two_step --env_steps=400")
 
 
 def table_rows(run_dir):

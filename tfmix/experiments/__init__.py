@@ -38,7 +38,7 @@ def benchmark(
 
     `status` marks the runs that failed and those that Ctrl-C or SIGTERM stopped. The same
     call continues them. A call with other algorithms, environments or seeds adds to the
-    tables of the folder.
+    tables of the folder. A greater `env_steps` resumes the runs to the new end.
 
     Args:
       algos: names, in a list or as `a,b`.
@@ -63,6 +63,7 @@ def _benchmark(asked: grid.RunGrid) -> list[Row]:
     with folders.locked(asked.run_dir, IN_USE) as lock:
         for cell in asked.cells:
             grid.refuse_others(cell)
+        grid.warn_of_decay(asked.cells)
         todo = [cell for cell in asked.cells if not grid.is_finished(cell)]
         failed: dict[Path, str] = {}
         if todo:

@@ -225,7 +225,9 @@ def is_finished(cell: RunSpec) -> bool:
 
 
 def refuse_others(cell: RunSpec) -> None:
-    """Refuse a folder that holds a run with other settings than the grid's.
+    """Refuse a folder that holds a run with other settings than the grid's, or a longer one.
+
+    A shorter run is not refused: it is resumed to the grid's end.
 
     Raises:
       UserError: a setting differs, which the message names, or a file cannot be read.
@@ -236,12 +238,31 @@ def refuse_others(cell: RunSpec) -> None:
     stored = folders.read(cell.folder).config
     for name in FIELDS:
         was, asked = getattr(stored, name), getattr(cell.config, name)
-        if name != "run_dir" and was != asked and not why_unread(name, cell.config):
-            raise UserError(
-                f"{cell.folder} holds a run with {_flag(name, was)}, this benchmark asks for "
-                f"{_flag(name, asked)}: give what it has, choose another --run_dir or delete "
-                "the folder"
-            )
+        if name == "run_dir" or was == asked or why_unread(name, cell.config):
+            continue
+        advice = "give what it has"
+        if name == "env_steps":
+            if asked > was:
+                continue
+            advice = f"a run cannot become shorter, so give --env_steps={was} or more"
+        raise UserError(
+            f"{cell.folder} holds a run with {_flag(name, was)}, this benchmark asks for "
+            f"{_flag(name, asked)}: {advice}, choose another --run_dir or delete the folder"
+        )
+
+
+def warn_of_decay(cells: Iterable[RunSpec]) -> None:
+    """Print how many runs learn at another rate than runs that had the grid's end at once."""
+    changed = 0
+    for cell in cells:
+        if cell.config.learning_rate_decay == "linear" and (cell.folder / "run.json").exists():
+            changed += folders.read(cell.folder).config.env_steps < cell.config.env_steps
+    if changed:
+        tell(
+            f"tfmix: --learning_rate_decay=linear has another end in {changed} runs that continue "
+            "past their old one, so they differ from runs of this length; another --run_dir "
+            "trains such runs"
+        )
 
 
 def _flag(name: str, value: Any) -> str:
