@@ -421,6 +421,31 @@ def test_a_second_grid_adds_to_the_tables_of_its_folder(tmp_path, faked, capsys)
     assert sorted(table_rows(tmp_path)) == sorted(found) and len(Fake.started) == 11
 
 
+def test_the_table_names_the_settings_in_which_rows_of_an_environment_differ(tmp_path, faked):
+    benchmark(tmp_path, algos="vdn,qmix,iql", envs="two_step,matrix/qtran")
+    page = (tmp_path / "table.md").read_text()
+    lines = [line for line in page.splitlines() if " differ in " in line]
+    own = "- rows of matrix/qtran differ in learning_rate: 0.001 (vdn, iql); 0.0005 (qmix)"
+    assert lines == [own]  # flags/env/matrix.qmix.flags
+    benchmark(tmp_path, algos="qtran_alt", learning_rate=0.002)
+    benchmark(tmp_path, algos="vdn", seeds="2", env_steps=300)
+    page = (tmp_path / "table.md").read_text()
+    lines = [line for line in page.splitlines() if " differ in " in line]
+    usual = make(tmp_path).cells[0].config.learning_rate
+    labels = "vdn seed 2, vdn seeds 0,1, iql, qmix"
+    assert (
+        f"- rows of two_step differ in learning_rate: {usual} ({labels}); 0.002 (qtran_alt)"
+        in lines
+    )
+    assert (
+        "- rows of two_step differ in env_steps: 300 (vdn seed 2); "
+        "200 (vdn seeds 0,1, iql, qmix, qtran_alt)"
+    ) in lines
+    assert len(lines) == 3 and own in lines
+    assert "| two_step | vdn | 2 of 2 (0, 1) | 200 |" in page
+    assert "| two_step | vdn | 1 of 1 (2) | 300 |" in page
+
+
 def test_copies_links_and_damaged_runs_are_not_in_the_tables(tmp_path, faked, capsys):
     benchmark(tmp_path, algos="vdn")
     pair = tmp_path / "two_step" / "vdn"

@@ -92,6 +92,7 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
       grid: all runs, and the command of the last call.
       rows: the row of each run, in the order of `grid.cells`.
     """
+    groups = groups_of(grid.cells, rows)
     done = sum(row["status"] == "finished" for row in rows)
     lines = [
         "# Benchmark",
@@ -106,12 +107,13 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "- seconds: the time that a run took in all its starts, with compiling and evaluations; "
         "each run had one core if cores can be chosen.",
         *_made_by(grid.cells),
+        *_differences(groups),
         "",
         "| env | algo | seeds finished | env_steps | updates | last | best | "
         "episodes an evaluation | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    lines += [_group_line(group.rows) for group in groups_of(grid.cells, rows)]
+    lines += [_group_line(group.rows) for group in groups]
     missing = [row for row in rows if row["status"] != "finished"]
     lines += [""] if missing else []
     for row in missing:
@@ -151,6 +153,33 @@ def groups_of(cells: Iterable[RunSpec], rows: Iterable[Row]) -> list[Group]:
         found.values(),
         key=lambda group: (envs.index(group.settings["env"]), algos.index(group.settings["algo"])),
     )
+
+
+def _differences(groups: list[Group]) -> list[str]:
+    """Return a line for each setting that rows of an environment read with different values."""
+    pairs = Counter((group.settings["env"], group.settings["algo"]) for group in groups)
+    found: dict[tuple[str, str], dict[Any, list[str]]] = {}
+    for group in groups:
+        env, label = group.settings["env"], group.settings["algo"]
+        if pairs[env, label] > 1:
+            seeds = [str(row["seed"]) for row in group.rows]
+            label += f" seed{'s' * (len(seeds) > 1)} {','.join(seeds)}"
+        for name, value in group.settings.items():
+            if name not in ("env", "algo"):
+                found.setdefault((env, name), {}).setdefault(value, []).append(label)
+    lines = []
+    for (env, name), values in found.items():
+        if len(values) > 1:
+            shown = (f"{_value(value)} ({', '.join(labels)})" for value, labels in values.items())
+            lines.append(f"- rows of {env} differ in {name}: {'; '.join(shown)}")
+    return lines
+
+
+def _value(value: Any) -> str:
+    """Return the value of a setting, safe to print."""
+    if isinstance(value, tuple):
+        value = " ".join(value) or "none"
+    return text.clean(value if value != "" else "none", MOST_FACT)
 
 
 def _made_by(cells: list[RunSpec]) -> list[str]:
