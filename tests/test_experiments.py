@@ -18,7 +18,7 @@ import tfmix
 from tfmix import experiments
 from tfmix.config import parsing, resolve
 from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
-from tfmix.experiments import grid, processes
+from tfmix.experiments import grid, latex, processes
 from tfmix.experiments.screen import Screen
 from tfmix.runs import checkpoint, folders
 from tfmix.types import EnvSpec
@@ -444,6 +444,29 @@ def test_the_table_names_the_settings_in_which_rows_of_an_environment_differ(tmp
     assert len(lines) == 3 and own in lines
     assert "| two_step | vdn | 2 of 2 (0, 1) | 200 |" in page
     assert "| two_step | vdn | 1 of 1 (2) | 300 |" in page
+
+
+def test_the_latex_table_has_medians_and_ranges_and_escaped_text(tmp_path, faked):
+    vdn_0, vdn_1, qmix_0, *_ = sorted(make(tmp_path).cells, key=lambda c: c.folder, reverse=True)
+    make_folder(vdn_0, greedy=(-1.5,))
+    make_folder(vdn_1, greedy=(-3.0,))
+    make_folder(qmix_0, 90, whole=False)
+    asked = make(tmp_path, envs="two_step,matrix/qtran")
+    rows = [experiments.table.row_of(cell) for cell in asked.cells]
+    experiments.table.write(asked, rows)
+    page = (tmp_path / "table.tex").read_text()
+    assert page.startswith("% " + asked.command) and "usepackage{booktabs}" in page
+    assert "two\\_step & vdn & 2 of 2 & 200 & $-$2.25 [$-$3.00, $-$1.50] & $-$2.25 [" in page
+    assert (
+        "two\\_step & qmix & 0 of 2 & -- & -- & -- \\\\\n\\addlinespace\nmatrix/qtran & vdn" in page
+    )
+    inside = page.split("\\midrule\n")[1].split("\\bottomrule")[0].replace("\\addlinespace\n", "")
+    assert [line.count(" & ") for line in inside.splitlines()] == [5] * 4
+    assert page.endswith("\\bottomrule\n\\end{tabular}\n")
+    odd = latex.escape("my.py:Env_{50%} $a & #b~c^d\\e\n")
+    assert odd == (
+        r"my.py:Env\_\{50\%\} \$a \& \#b\textasciitilde{}c\textasciicircum{}d\textbackslash{}e"
+    )
 
 
 def test_copies_links_and_damaged_runs_are_not_in_the_tables(tmp_path, faked, capsys):

@@ -45,7 +45,7 @@ def benchmark(
       envs: likewise.
       seeds: in a list, as `first:last` (without the last) or as `0,3,7`.
       run_dir: the benchmark's folder. Runs are in `<env>/<algo>/seed<k>` below it, the table
-        of all runs in the folder is in table.csv and table.md.
+        of all runs in the folder is in table.csv, table.md and table.tex.
       jobs: number of runs at a time, each on one core; None for one per core.
       **settings: settings of docs/settings.md by name, for every run.
 

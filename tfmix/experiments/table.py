@@ -1,4 +1,4 @@
-"""The results of a benchmark: one CSV row for each run, one Markdown row for each pair."""
+"""The results of a benchmark: one CSV row for each run, one row of a table for each pair."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypedDict
 
 from tfmix.config.schema import FIELDS
+from tfmix.experiments import latex
 from tfmix.experiments.grid import RunGrid, RunSpec, is_finished
 from tfmix.monitoring.metrics_csv import NotMetricsError, metrics_rows
 from tfmix.runs import folders
@@ -113,7 +114,7 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "episodes an evaluation | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    lines += [_group_line(group.rows) for group in groups]
+    lines += [_markdown_line(columns(group.rows)) for group in groups]
     missing = [row for row in rows if row["status"] != "finished"]
     lines += [""] if missing else []
     for row in missing:
@@ -209,10 +210,9 @@ def _facts(stored: folders.RunFile, part: str, *names: str) -> list[str]:
     return [text.clean(found.get(name, "unknown"), MOST_FACT) for name in names]
 
 
-def _group_line(rows: list[Row]) -> str:
-    """Return a row of the Markdown table, over the runs of an environment and an algorithm."""
+def columns(rows: list[Row]) -> dict[str, str]:
+    """Return the cells of a table's row over the runs of a group, by column."""
     done = [row for row in rows if row["status"] == "finished"]
-    seeds = ", ".join(str(row["seed"]) for row in done)
 
     def spread(name: str, show: Callable[[Any], str]) -> str:
         found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]  # a column
@@ -228,21 +228,37 @@ def _group_line(rows: list[Row]) -> str:
     def gain(value: float) -> str:
         return f"{value:,.2f}"
 
-    parts = [
-        rows[0]["env"],
-        rows[0]["algo"],
-        f"{len(done)} of {len(rows)}" + (f" ({seeds})" if done else ""),
-        spread("env_steps", count),
-        spread("updates", count),
-        spread("last_greedy_return", gain),
-        spread("best_greedy_return", gain),
-        str(rows[0]["eval_episodes"]),
-        spread("seconds", count),
-    ]
-    return f"| {' | '.join(parts)} |"
+    return {
+        "env": rows[0]["env"],
+        "algo": rows[0]["algo"],
+        "seeds": f"{len(done)} of {len(rows)}",
+        "names": f" ({', '.join(str(row['seed']) for row in done)})" if done else "",
+        "env_steps": spread("env_steps", count),
+        "updates": spread("updates", count),
+        "last": spread("last_greedy_return", gain),
+        "best": spread("best_greedy_return", gain),
+        "episodes": str(rows[0]["eval_episodes"]),
+        "seconds": spread("seconds", count),
+    }
+
+
+def _markdown_line(found: dict[str, str]) -> str:
+    """Return a row of the Markdown table from its cells."""
+    found = {**found, "seeds": found["seeds"] + found["names"]}
+    cells = (found[name].replace("|", "\\|") for name in found if name != "names")
+    return f"| {' | '.join(cells)} |"
 
 
 def write(grid: RunGrid, rows: list[Row]) -> None:
-    """Write table.csv and table.md into the benchmark's folder, each whole or not at all."""
-    for name, page in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
+    """Write table.csv, table.md and table.tex into the benchmark's folder.
+
+    Each is written whole or not at all.
+    """
+    groups = [columns(group.rows) for group in groups_of(grid.cells, rows)]
+    pages = {
+        "table.csv": as_csv(rows),
+        "table.md": as_markdown(grid, rows),
+        "table.tex": latex.as_latex(grid.command, groups),
+    }
+    for name, page in pages.items():
         files.write_text(grid.run_dir / name, page)
