@@ -308,6 +308,24 @@ def test_as_many_runs_go_at_a_time_as_asked_each_on_its_core(tmp_path, monkeypat
     assert processes.slots(None) == [None] * 3 and processes.slots(1) == [None]
 
 
+def test_each_run_has_a_line_now_and_then_if_there_is_no_terminal(tmp_path, capsys, monkeypatch):
+    cells = make(tmp_path, env_steps=5000).cells[:2]
+    make_folder(cells[1], 1200, greedy=(6.0, 7.5), whole=False)
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    shown = Screen(cells, cells)
+    with shown:
+        for clock[0] in (101.0, 129.0, 131.0, 150.0):
+            shown.update(cells)
+    assert capsys.readouterr().err.splitlines() == [
+        "running   two_step vdn seed 0: 0 of 5,000 env steps, no evaluation yet",
+        "running   two_step qmix seed 0: 1,200 of 5,000 env steps, greedy return 7.50",
+    ]
+    clock[0] = 161.5
+    shown.update(cells[:1])
+    assert capsys.readouterr().err.count("running") == 1  # those that work
+
+
 def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_path, capsys):
     cells = make(tmp_path).cells
 
