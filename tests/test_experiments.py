@@ -18,7 +18,7 @@ import tfmix
 from tfmix import experiments
 from tfmix.config import parsing, resolve
 from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
-from tfmix.experiments import grid, processes
+from tfmix.experiments import grid, latex, processes
 from tfmix.experiments.screen import Screen
 from tfmix.runs import checkpoint, folders
 from tfmix.types import EnvSpec
@@ -196,7 +196,11 @@ def test_a_run_is_finished_when_its_run_json_says_so_whatever_times_and_names_sa
 
 @pytest.mark.parametrize(
     "asked,message",
-    [({"gamma": 0.5}, "gamma=0.99.*gamma=0.5"), ({"env_steps": 400}, "env_steps=200.*400")],
+    [
+        ({"gamma": 0.5}, "gamma=0.99.*gamma=0.5: give what it has"),
+        ({"env_steps": 100}, "env_steps=200.*=100: a run cannot .* give env_steps=200 or more"),
+        ({"env_steps": 400, "gamma": 0.5}, "gamma=0.99.*gamma=0.5"),
+    ],
 )
 def test_a_run_of_other_settings_is_refused_before_anything_starts(tmp_path, faked, asked, message):
     last = make(tmp_path).cells[-1]
@@ -304,6 +308,24 @@ def test_as_many_runs_go_at_a_time_as_asked_each_on_its_core(tmp_path, monkeypat
     assert processes.slots(None) == [None] * 3 and processes.slots(1) == [None]
 
 
+def test_each_run_has_a_line_now_and_then_if_there_is_no_terminal(tmp_path, capsys, monkeypatch):
+    cells = make(tmp_path, env_steps=5000).cells[:2]
+    make_folder(cells[1], 1200, greedy=(6.0, 7.5), whole=False)
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    shown = Screen(cells, cells)
+    with shown:
+        for clock[0] in (101.0, 129.0, 131.0, 150.0):
+            shown.update(cells)
+    assert capsys.readouterr().err.splitlines() == [
+        "running   two_step vdn seed 0: 0 of 5,000 env steps, no evaluation yet",
+        "running   two_step qmix seed 0: 1,200 of 5,000 env steps, greedy return 7.50",
+    ]
+    clock[0] = 161.5
+    shown.update(cells[:1])
+    assert capsys.readouterr().err.count("running") == 1  # those that work
+
+
 def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_path, capsys):
     cells = make(tmp_path).cells
 
@@ -362,6 +384,125 @@ def test_the_table_says_what_the_runs_metrics_say(tmp_path, faked):
     assert f"- unfinished at 90 env steps: {qmix_1.folder}\n" in text
     assert "- returns on two_step: team reward\n" in text and asked.command in text
     assert "- 5 runs: Python 3.11.7, TensorFlow 2.21.0, tfmix 0.1.0 at abc123; Linux" in text
+
+
+def test_a_finished_grid_is_resumed_to_a_later_end(tmp_path, faked, capsys):
+    cells = make(tmp_path).cells
+    for cell in cells[:3]:
+        make_folder(cell)
+    make_folder(make(tmp_path, env_steps=400).cells[3])  # is there already
+    rows = benchmark(tmp_path, env_steps=400)
+    shown = capsys.readouterr().err
+    assert "linear has another end in 3 runs" in shown  # flags/env/two_step.flags
+    assert [(fake.cell.folder, fake.resumed) for fake in Fake.started] == [
+        (cell.folder, True) for cell in cells[:3]
+    ]
+    assert {(row["status"], row["env_steps"]) for row in rows} == {("finished", 400)}
+    assert "start     two_step vdn seed 0 from 200 env steps" in shown
+    with pytest.raises(UserError, match=r"vdn/seed0 holds a run with env_steps=400.*=400 or more"):
+        benchmark(tmp_path)
+
+
+def test_a_run_is_resumed_to_the_end_of_its_grid(tmp_path, stand_in):
+    cell = make(tmp_path / "b", env_steps=400).cells[0]
+    make_folder(make(tmp_path / "b").cells[0])
+    with folders.locked(tmp_path / "b", "a benchmark") as lock:
+        process = processes.RunProcess(cell, None, lock)
+    process.kill()
+    command = cell.log.read_text().splitlines()[0]
+    assert "--mode=resume" in command and command.endswith("--env=two_step --env_steps=400")
+
+
+def table_rows(run_dir):
+    with (run_dir / "table.csv").open() as file:
+        return [(r["env"], r["algo"], int(r["seed"]), r["status"]) for r in csv.DictReader(file)]
+
+
+def test_a_second_grid_adds_to_the_tables_of_its_folder(tmp_path, faked, capsys):
+    benchmark(tmp_path, seeds="0:2")
+    rows = benchmark(tmp_path, algos="iql,vdn", envs="matrix/qtran,two_step", seeds="1:3")
+    assert len(rows) == 8 and len(Fake.started) == 11  # of this call; one run was there
+    found = table_rows(tmp_path)
+    assert len(set(found)) == len(found) == 11 and {row[3] for row in found} == {"finished"}
+    assert found[:8] == [(r["env"], r["algo"], r["seed"], r["status"]) for r in rows]
+    assert [row[:3] for row in found[8:]] == [
+        ("two_step", "qmix", 0),
+        ("two_step", "qmix", 1),
+        ("two_step", "vdn", 0),
+    ]
+    page = (tmp_path / "table.md").read_text()
+    assert "11 of 11 runs are finished" in page and "- 11 runs: Python" in page
+    assert "| two_step | vdn | 3 of 3 (1, 2, 0) |" in page
+    pairs = [line.split(" | ")[0] for line in page.splitlines() if " of 2 (" in line]
+    assert pairs == sorted(pairs)  # an environment's rows are together
+    benchmark(tmp_path, seeds="0:2", gamma=0.99)  # the first one again
+    assert sorted(table_rows(tmp_path)) == sorted(found) and len(Fake.started) == 11
+
+
+def test_the_table_names_the_settings_in_which_rows_of_an_environment_differ(tmp_path, faked):
+    benchmark(tmp_path, algos="vdn,qmix,iql", envs="two_step,matrix/qtran")
+    page = (tmp_path / "table.md").read_text()
+    lines = [line for line in page.splitlines() if " differ in " in line]
+    own = "- rows of matrix/qtran differ in learning_rate: 0.001 (vdn, iql); 0.0005 (qmix)"
+    assert lines == [own]  # flags/env/matrix.qmix.flags
+    benchmark(tmp_path, algos="qtran_alt", learning_rate=0.002)
+    benchmark(tmp_path, algos="vdn", seeds="2", env_steps=300)
+    page = (tmp_path / "table.md").read_text()
+    lines = [line for line in page.splitlines() if " differ in " in line]
+    usual = make(tmp_path).cells[0].config.learning_rate
+    labels = "vdn seed 2, vdn seeds 0,1, iql, qmix"
+    assert (
+        f"- rows of two_step differ in learning_rate: {usual} ({labels}); 0.002 (qtran_alt)"
+        in lines
+    )
+    assert (
+        "- rows of two_step differ in env_steps: 300 (vdn seed 2); "
+        "200 (vdn seeds 0,1, iql, qmix, qtran_alt)"
+    ) in lines
+    assert len(lines) == 3 and own in lines
+    assert "| two_step | vdn | 2 of 2 (0, 1) | 200 |" in page
+    assert "| two_step | vdn | 1 of 1 (2) | 300 |" in page
+
+
+def test_the_latex_table_has_medians_and_ranges_and_escaped_text(tmp_path, faked):
+    vdn_0, vdn_1, qmix_0, *_ = sorted(make(tmp_path).cells, key=lambda c: c.folder, reverse=True)
+    make_folder(vdn_0, greedy=(-1.5,))
+    make_folder(vdn_1, greedy=(-3.0,))
+    make_folder(qmix_0, 90, whole=False)
+    asked = make(tmp_path, envs="two_step,matrix/qtran")
+    rows = [experiments.table.row_of(cell) for cell in asked.cells]
+    experiments.table.write(asked, rows)
+    page = (tmp_path / "table.tex").read_text()
+    assert page.startswith("% " + asked.command) and "usepackage{booktabs}" in page
+    assert "two\\_step & vdn & 2 of 2 & 200 & $-$2.25 [$-$3.00, $-$1.50] & $-$2.25 [" in page
+    assert (
+        "two\\_step & qmix & 0 of 2 & -- & -- & -- \\\\\n\\addlinespace\nmatrix/qtran & vdn" in page
+    )
+    inside = page.split("\\midrule\n")[1].split("\\bottomrule")[0].replace("\\addlinespace\n", "")
+    assert [line.count(" & ") for line in inside.splitlines()] == [5] * 4
+    assert page.endswith("\\bottomrule\n\\end{tabular}\n")
+    odd = latex.escape("my.py:Env_{50%} $a & #b~c^d\\e\n")
+    assert odd == (
+        r"my.py:Env\_\{50\%\} \$a \& \#b\textasciitilde{}c\textasciicircum{}d\textbackslash{}e"
+    )
+
+
+def test_copies_links_and_damaged_runs_are_not_in_the_tables(tmp_path, faked, capsys):
+    benchmark(tmp_path, algos="vdn")
+    pair = tmp_path / "two_step" / "vdn"
+    shutil.copytree(pair / "seed0", pair / "seed0 (copy)")
+    (pair / "seed7").symlink_to(pair / "seed0")
+    (tmp_path / "two_step" / "iql").symlink_to(pair)
+    shutil.copytree(pair / "seed0", pair / "seed8")
+    (pair / "seed8" / "run.json").write_text("{")
+    shutil.copytree(pair / "seed0", pair / "seed9")
+    benchmark(tmp_path, algos="qmix", seeds="0")
+    assert [row[:3] for row in table_rows(tmp_path)] == [
+        ("two_step", "qmix", 0),
+        ("two_step", "vdn", 0),
+        ("two_step", "vdn", 1),
+    ]
+    assert "the tables leave out " + str(pair / "seed8") in capsys.readouterr().err
 
 
 # What stands in for main.py where a real process is wanted and TensorFlow is not.

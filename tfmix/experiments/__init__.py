@@ -37,19 +37,20 @@ def benchmark(
     """Train every algorithm on every environment with every seed, except finished runs.
 
     `status` marks the runs that failed and those that Ctrl-C or SIGTERM stopped. The same
-    call continues them.
+    call continues them. A call with other algorithms, environments or seeds adds to the
+    tables of the folder. A greater `env_steps` resumes the runs to the new end.
 
     Args:
       algos: names, in a list or as `a,b`.
       envs: likewise.
       seeds: in a list, as `first:last` (without the last) or as `0,3,7`.
       run_dir: the benchmark's folder. Runs are in `<env>/<algo>/seed<k>` below it, the table
-        is in table.csv and table.md.
+        of all runs in the folder is in table.csv, table.md and table.tex.
       jobs: number of runs at a time, each on one core; None for one per core.
       **settings: settings of docs/settings.md by name, for every run.
 
     Returns:
-      one row for each run, as in table.csv.
+      one row for each run of this call, as in table.csv.
 
     Raises:
       UserError: a name, setting or folder is wrong; no run was started.
@@ -62,6 +63,7 @@ def _benchmark(asked: grid.RunGrid) -> list[Row]:
     with folders.locked(asked.run_dir, IN_USE) as lock:
         for cell in asked.cells:
             grid.refuse_others(cell)
+        grid.warn_of_decay(asked.cells)
         todo = [cell for cell in asked.cells if not grid.is_finished(cell)]
         failed: dict[Path, str] = {}
         if todo:
@@ -72,7 +74,9 @@ def _benchmark(asked: grid.RunGrid) -> list[Row]:
                 Screen(asked.cells, todo),
             )
         rows = [table.row_of(cell, failed.get(cell.folder, "")) for cell in asked.cells]
-        table.write(asked, rows)
+        every = grid.with_stored(asked)
+        others = every.cells[len(rows) :]
+        table.write(every, rows + [table.row_of(cell) for cell in others])
     return rows
 
 

@@ -13,7 +13,9 @@ from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
 from tfmix.runs import folders, requests
 from tfmix.runs.unread import why_unread
+from tfmix.utils import text
 from tfmix.utils.command import command
+from tfmix.utils.text import tell
 
 MOST = 10_000  # seeds, and runs at a time
 
@@ -187,13 +189,45 @@ def _settings_read(
     return found
 
 
+def with_stored(asked: RunGrid) -> RunGrid:
+    """Return the grid with the other runs of its folder after its own, by name and seed.
+
+    A run that cannot be read is left out, and a line says so.
+    """
+    known = {cell.folder for cell in asked.cells}
+    found = []
+    for file in asked.run_dir.glob("*/*/seed*/run.json"):
+        folder = file.parent
+        levels = [folder, *folder.parents[:2]]
+        if folder in known or any(level.is_symlink() for level in levels):
+            continue
+        try:
+            folders.refuse_links(folder)
+            config = folders.read(folder).config
+            algos.find(config.algo)
+        except UserError as error:
+            tell(f"tfmix: the tables leave out {text.clean(folder, 200)}: {text.clean(error)}")
+            continue
+        if _folder_in(asked.run_dir, config) == folder:  # else a copy or another program's
+            found.append(RunSpec(dataclasses.replace(config, run_dir=str(folder)), ()))
+    found.sort(key=lambda cell: (cell.config.env, cell.config.algo, cell.config.seed))
+    return dataclasses.replace(asked, cells=[*asked.cells, *found])
+
+
+def _folder_in(run_dir: str | Path, config: Config) -> Path:
+    """Return the folder that a benchmark in `run_dir` gives a run."""
+    return Path(run_dir, folders.safe(config.env), folders.safe(config.algo), f"seed{config.seed}")
+
+
 def is_finished(cell: RunSpec) -> bool:
     """Return whether a run is finished."""
     return folders.is_finished(cell.folder, cell.config.env_steps)
 
 
 def refuse_others(cell: RunSpec) -> None:
-    """Refuse a folder that holds a run with other settings than the grid's.
+    """Refuse a folder that holds a run with other settings than the grid's, or a longer one.
+
+    A shorter run is not refused: it is resumed to the grid's end.
 
     Raises:
       UserError: a setting differs, which the message names, or a file cannot be read.
@@ -204,12 +238,31 @@ def refuse_others(cell: RunSpec) -> None:
     stored = folders.read(cell.folder).config
     for name in FIELDS:
         was, asked = getattr(stored, name), getattr(cell.config, name)
-        if name != "run_dir" and was != asked and not why_unread(name, cell.config):
-            raise UserError(
-                f"{cell.folder} holds a run with {_flag(name, was)}, this benchmark asks for "
-                f"{_flag(name, asked)}: give what it has, choose another --run_dir or delete "
-                "the folder"
-            )
+        if name == "run_dir" or was == asked or why_unread(name, cell.config):
+            continue
+        advice = "give what it has"
+        if name == "env_steps":
+            if asked > was:
+                continue
+            advice = f"a run cannot become shorter, so give --env_steps={was} or more"
+        raise UserError(
+            f"{cell.folder} holds a run with {_flag(name, was)}, this benchmark asks for "
+            f"{_flag(name, asked)}: {advice}, choose another --run_dir or delete the folder"
+        )
+
+
+def warn_of_decay(cells: Iterable[RunSpec]) -> None:
+    """Print how many runs learn at another rate than runs that had the grid's end at once."""
+    changed = 0
+    for cell in cells:
+        if cell.config.learning_rate_decay == "linear" and (cell.folder / "run.json").exists():
+            changed += folders.read(cell.folder).config.env_steps < cell.config.env_steps
+    if changed:
+        tell(
+            f"tfmix: --learning_rate_decay=linear has another end in {changed} runs that continue "
+            "past their old one, so they differ from runs of this length; another --run_dir "
+            "trains such runs"
+        )
 
 
 def _flag(name: str, value: Any) -> str:

@@ -55,6 +55,7 @@ class RunProcess:
         flags = list(cell.flags)
         if (cell.folder / "run.json").exists():
             flags = ["--mode=resume", f"--run_dir={cell.folder}", f"--env={cell.config.env}"]
+            flags.append(f"--env_steps={cell.config.env_steps}")  # its end, or a later one
         command = [sys.executable, str(MAIN), "--debug", *flags]  # the log holds tracebacks
         place = ["-" if core is None else str(core), str(os.getpid())]
         cell.log.parent.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from tfmix.experiments.grid import RunSpec
-from tfmix.experiments.table import row_of
+from tfmix.experiments.table import Row, row_of
 from tfmix.monitoring.progress import progress_bar
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 2.0  # between two looks for the bar
+LINE_SECONDS = 30.0  # between two lines of a run if there is no bar
 
 
 class Screen:
     """Prints a line when a run starts or ends, and on a terminal a bar over all env steps.
+
+    Without a terminal each run that works has a line every `LINE_SECONDS`.
 
     Args:
       cells: all runs of the grid.
@@ -24,7 +27,7 @@ class Screen:
     def __init__(self, cells: Sequence[RunSpec], todo: Sequence[RunSpec]):
         self._bar = progress_bar()
         self._done = {cell: cell.config.env_steps for cell in cells}
-        self._done.update({cell: _env_steps(cell) for cell in todo})
+        self._done.update({cell: _done(cell, row_of(cell)) for cell in todo})
         self._task = self._bar.add_task(
             "of all env steps,",
             total=sum(cell.config.env_steps for cell in cells),
@@ -73,14 +76,26 @@ class Screen:
         self.line(f"stopping: {running} runs save and end; Ctrl-C again ends them at once")
 
     def update(self, running: Iterable[RunSpec]) -> None:
-        """Read the runs' progress now and then, and move the bar."""
-        if self._bar.disable or time.monotonic() - self._looked < LOOK_SECONDS:
+        """Read the runs' progress at times, and move the bar or print a line for each run."""
+        has_bar = not self._bar.disable
+        if time.monotonic() - self._looked < (LOOK_SECONDS if has_bar else LINE_SECONDS):
             return
         self._looked = time.monotonic()
-        self._done.update({cell: _env_steps(cell) for cell in running})
+        for cell in running:
+            row = row_of(cell)
+            self._done[cell] = _done(cell, row)
+            if not has_bar:
+                self.line(f"running   {cell}: {_progress(cell, row)}")
         self._bar.update(self._task, completed=sum(self._done.values()))
 
 
-def _env_steps(cell: RunSpec) -> int:
+def _progress(cell: RunSpec, row: Row) -> str:
+    """Return the env steps done and total of a run, and its last greedy return."""
+    newest = row["last_greedy_return"]
+    gain = "no evaluation yet" if newest is None else f"greedy return {newest:.2f}"
+    return f"{_done(cell, row):,} of {cell.config.env_steps:,} env steps, {gain}"
+
+
+def _done(cell: RunSpec, row: Row) -> int:
     """Return the env steps that a run has done, at most its goal."""
-    return min(row_of(cell)["env_steps"], cell.config.env_steps)
+    return min(row["env_steps"], cell.config.env_steps)

@@ -1,4 +1,4 @@
-"""The results of a benchmark: one CSV row for each run, one Markdown row for each pair."""
+"""The results of a benchmark: one CSV row for each run, one row of a table for each pair."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import io
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
+from tfmix.config.schema import FIELDS
+from tfmix.experiments import latex
 from tfmix.experiments.grid import RunGrid, RunSpec, is_finished
 from tfmix.monitoring.metrics_csv import NotMetricsError, metrics_rows
 from tfmix.runs import folders
+from tfmix.runs.unread import why_unread
 from tfmix.types import TEAM_REWARD
 from tfmix.utils import files, text
 
@@ -83,14 +86,21 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
     """Return the text of table.md.
 
     It says how it was made, has a row for each pair of environment and algorithm, and
-    lists the runs that are not finished.
+    lists the runs that are not finished. Runs of one pair with different settings have
+    different rows.
+
+    Args:
+      grid: all runs, and the command of the last call.
+      rows: the row of each run, in the order of `grid.cells`.
     """
+    groups = groups_of(grid.cells, rows)
     done = sum(row["status"] == "finished" for row in rows)
     lines = [
         "# Benchmark",
         "",
         f"    {grid.command}",
         "",
+        "- This is the last command. The table has all runs of the folder.",
         f"- {done} of {len(rows)} runs are finished; the figures are of these: median over "
         "seeds (lowest to highest).",
         "- last, best: greedy return of a run's last and of its best evaluation, undiscounted, "
@@ -98,15 +108,13 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "- seconds: the time that a run took in all its starts, with compiling and evaluations; "
         "each run had one core if cores can be chosen.",
         *_made_by(grid.cells),
+        *_differences(groups),
         "",
         "| env | algo | seeds finished | env_steps | updates | last | best | "
         "episodes an evaluation | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["env"], row["algo"]), []).append(row)
-    lines += [_group_line(group) for group in groups.values()]
+    lines += [_markdown_line(columns(group.rows)) for group in groups]
     missing = [row for row in rows if row["status"] != "finished"]
     lines += [""] if missing else []
     for row in missing:
@@ -115,6 +123,64 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
             f"- {row['status']} at {row['env_steps']:,} env steps: {row['folder']}{reason}"
         )
     return "\n".join(lines) + "\n"
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    Attributes:
+      settings: what they read, by name, without seed and run_dir.
+      rows: their rows.
+    """
+
+    settings: dict[str, Any]
+    rows: list[Row]
+
+
+def groups_of(cells: Iterable[RunSpec], rows: Iterable[Row]) -> list[Group]:
+    """Return the runs by environment, algorithm and settings, an environment's together."""
+    found: dict[tuple[Any, ...], Group] = {}
+    for cell, row in zip(cells, rows, strict=True):
+        settings = {
+            name: getattr(cell.config, name)
+            for name in FIELDS
+            if name not in ("seed", "run_dir") and not why_unread(name, cell.config)
+        }
+        group = found.setdefault(tuple(settings.items()), Group(settings, []))
+        group.rows.append(row)
+    envs = list(dict.fromkeys(group.settings["env"] for group in found.values()))
+    algos = list(dict.fromkeys(group.settings["algo"] for group in found.values()))
+    return sorted(
+        found.values(),
+        key=lambda group: (envs.index(group.settings["env"]), algos.index(group.settings["algo"])),
+    )
+
+
+def _differences(groups: list[Group]) -> list[str]:
+    """Return a line for each setting that rows of an environment read with different values."""
+    pairs = Counter((group.settings["env"], group.settings["algo"]) for group in groups)
+    found: dict[tuple[str, str], dict[Any, list[str]]] = {}
+    for group in groups:
+        env, label = group.settings["env"], group.settings["algo"]
+        if pairs[env, label] > 1:
+            seeds = [str(row["seed"]) for row in group.rows]
+            label += f" seed{'s' * (len(seeds) > 1)} {','.join(seeds)}"
+        for name, value in group.settings.items():
+            if name not in ("env", "algo"):
+                found.setdefault((env, name), {}).setdefault(value, []).append(label)
+    lines = []
+    for (env, name), values in found.items():
+        if len(values) > 1:
+            shown = (f"{_value(value)} ({', '.join(labels)})" for value, labels in values.items())
+            lines.append(f"- rows of {env} differ in {name}: {'; '.join(shown)}")
+    return lines
+
+
+def _value(value: Any) -> str:
+    """Return the value of a setting, safe to print."""
+    if isinstance(value, tuple):
+        value = " ".join(value) or "none"
+    return text.clean(value if value != "" else "none", MOST_FACT)
 
 
 def _made_by(cells: list[RunSpec]) -> list[str]:
@@ -144,10 +210,9 @@ def _facts(stored: folders.RunFile, part: str, *names: str) -> list[str]:
     return [text.clean(found.get(name, "unknown"), MOST_FACT) for name in names]
 
 
-def _group_line(rows: list[Row]) -> str:
-    """Return a row of the Markdown table, over the runs of an environment and an algorithm."""
+def columns(rows: list[Row]) -> dict[str, str]:
+    """Return the cells of a table's row over the runs of a group, by column."""
     done = [row for row in rows if row["status"] == "finished"]
-    seeds = ", ".join(str(row["seed"]) for row in done)
 
     def spread(name: str, show: Callable[[Any], str]) -> str:
         found = [row[name] for row in done if row[name] is not None]  # type: ignore[literal-required]  # a column
@@ -163,21 +228,37 @@ def _group_line(rows: list[Row]) -> str:
     def gain(value: float) -> str:
         return f"{value:,.2f}"
 
-    parts = [
-        rows[0]["env"],
-        rows[0]["algo"],
-        f"{len(done)} of {len(rows)}" + (f" ({seeds})" if done else ""),
-        spread("env_steps", count),
-        spread("updates", count),
-        spread("last_greedy_return", gain),
-        spread("best_greedy_return", gain),
-        str(rows[0]["eval_episodes"]),
-        spread("seconds", count),
-    ]
-    return f"| {' | '.join(parts)} |"
+    return {
+        "env": rows[0]["env"],
+        "algo": rows[0]["algo"],
+        "seeds": f"{len(done)} of {len(rows)}",
+        "names": f" ({', '.join(str(row['seed']) for row in done)})" if done else "",
+        "env_steps": spread("env_steps", count),
+        "updates": spread("updates", count),
+        "last": spread("last_greedy_return", gain),
+        "best": spread("best_greedy_return", gain),
+        "episodes": str(rows[0]["eval_episodes"]),
+        "seconds": spread("seconds", count),
+    }
+
+
+def _markdown_line(found: dict[str, str]) -> str:
+    """Return a row of the Markdown table from its cells."""
+    found = {**found, "seeds": found["seeds"] + found["names"]}
+    cells = (found[name].replace("|", "\\|") for name in found if name != "names")
+    return f"| {' | '.join(cells)} |"
 
 
 def write(grid: RunGrid, rows: list[Row]) -> None:
-    """Write table.csv and table.md into the benchmark's folder, each whole or not at all."""
-    for name, page in (("table.csv", as_csv(rows)), ("table.md", as_markdown(grid, rows))):
+    """Write table.csv, table.md and table.tex into the benchmark's folder.
+
+    Each is written whole or not at all.
+    """
+    groups = [columns(group.rows) for group in groups_of(grid.cells, rows)]
+    pages = {
+        "table.csv": as_csv(rows),
+        "table.md": as_markdown(grid, rows),
+        "table.tex": latex.as_latex(grid.command, groups),
+    }
+    for name, page in pages.items():
         files.write_text(grid.run_dir / name, page)
