@@ -393,7 +393,7 @@ def test_a_finished_grid_is_resumed_to_a_later_end(tmp_path, faked, capsys):
     make_folder(make(tmp_path, env_steps=400).cells[3])  # is there already
     rows = benchmark(tmp_path, env_steps=400)
     shown = capsys.readouterr().err
-    assert "linear has another end in 3 runs" in shown  # flags/env/two_step.flags
+    assert "decay=linear (3 of this grid)" in shown  # flags/env/two_step.flags
     assert [(fake.cell.folder, fake.resumed) for fake in Fake.started] == [
         (cell.folder, True) for cell in cells[:3]
     ]

@@ -259,9 +259,9 @@ def warn_of_decay(cells: Iterable[RunSpec]) -> None:
             changed += folders.read(cell.folder).config.env_steps < cell.config.env_steps
     if changed:
         tell(
-            f"tfmix: --learning_rate_decay=linear has another end in {changed} runs that continue "
-            "past their old one, so they differ from runs of this length; another --run_dir "
-            "trains such runs"
+            "tfmix: runs that continue past their old end differ from runs that had the new end at "
+            f"once, because of --learning_rate_decay=linear ({changed} of this grid); another "
+            "--run_dir trains runs of this length"
         )
 
 
