@@ -68,7 +68,6 @@ class Trainer:
         if self.collector.compiled:
             self.run_iterations = tf.function(self._iterations)
         self._compiled_store_and_learn = tf.function(self._store_and_learn)
-        self._max_iterations = self._max_updates = 1  # of one call
         kept = self.replay.variables() if config.checkpoint_replay else ()
         self.tensors = tf.train.Checkpoint(
             live=self.algorithm.live,
@@ -101,6 +100,7 @@ class Trainer:
         self.replay.clear()
         set_to_zero(self.counters)
         set_to_zero(self.accumulator)
+        self._reset_call_limits()
 
     # The loop's body.
 
@@ -290,6 +290,10 @@ class Trainer:
         owes = int(due) > 0
         self._adapt_call_limits(time.monotonic() - began, owes, iterations == self._max_iterations)
         return owes
+
+    def _reset_call_limits(self) -> None:
+        """Let the next call do one collection and one update; its duration is then known."""
+        self._max_iterations = self._max_updates = 1
 
     def _adapt_call_limits(self, seconds: float, owes: bool, full: bool) -> None:
         """Set the limits of the next call, so that it takes about `CALL_SECONDS`.
