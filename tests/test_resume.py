@@ -126,7 +126,7 @@ def test_a_finished_run_goes_on_to_a_new_end_alone(tmp_path, builds):
             tfmix.resume(tmp_path / "x", env_steps=wrong)
 
 
-def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys, builds):
+def test_a_new_end_of_a_decaying_learning_rate_is_reported(tmp_path, capsys, builds):
     settings = {"algo": "vdn", "env_steps": 200, **PAIR}
     settings |= {"learning_rate": 1e-2, "learning_rate_decay": "linear"}
     tfmix.train("two_step", run_dir=tmp_path / "x", **settings)
@@ -134,11 +134,11 @@ def test_a_new_end_of_a_decaying_step_size_is_reported(tmp_path, capsys, builds)
     capsys.readouterr()
     tfmix.resume(tmp_path / "x", env_steps=400)
     told = capsys.readouterr().err
-    assert "linear ends at 400 env steps, not at 200: the step size at 200 is 0.005 inst" in told
+    assert "at 400 env steps, not at 200: the learning rate at 200 is 0.005 instead" in told
     rates = [float(row["learning_rate"]) for row in rows_of(tmp_path / "x")]
     assert 0.0 == rates[-1] < max(rates[-5:]) < 5e-3
     tfmix.resume(tmp_path / "x", env_steps=400)
-    assert "step size" not in capsys.readouterr().err
+    assert "learning rate" not in capsys.readouterr().err
 
 
 def test_a_run_with_a_new_end_is_the_run_that_had_it_from_its_start(tmp_path, builds):

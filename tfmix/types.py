@@ -165,7 +165,7 @@ class RehearsingEnv(PythonEnv, Protocol):
 
 
 class VectorEnv(Protocol):
-    """Several environments in Python that play whole episodes side by side.
+    """Several environments in Python that play whole episodes in parallel.
 
     Attributes:
       spec: the shape of the task.
@@ -224,7 +224,7 @@ class Collector(Protocol):
         Args:
           seed: [2] int, the run's seed and the stream.
           first_episode: [] int64, the number of the first of these episodes.
-          epsilon: [] float, the chance of a random action.
+          epsilon: [] float, the probability of a random action.
           batch: B.
         """
         ...

@@ -36,7 +36,7 @@ def keep_compiled(folder: str) -> None:
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise UserError(
             f"--compile_cache={folder}: others can write to {path}, and what lies there is run; "
-            "choose a folder of your own"
+            "choose a folder that only you can write to"
         )
     # Read when TensorFlow compiles for the first time, in the processes of a benchmark too.
     asked = [os.environ.get("TF_XLA_FLAGS", ""), f"--tf_xla_persistent_cache_directory={path}"]

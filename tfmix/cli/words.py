@@ -33,7 +33,7 @@ class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
     """Read --mode."""
 
     def parse(self, argument: str) -> str:
-        """Return the mode; raises ValueError, with the nearest one, if there is none."""
+        """Return the mode, or raise ValueError, with the nearest one, if there is none."""
         if argument in MODES:
             return argument
         folded = argument.lower().replace("-", "_")
@@ -47,7 +47,7 @@ class _JobsParser(flags.ArgumentParser):  # type: ignore[misc]
     """Read --jobs."""
 
     def parse(self, argument: Any) -> int:
-        """Return the number of runs; raises ValueError if it is less than one."""
+        """Return the number of runs, or raise ValueError if it is less than one."""
         try:
             found = read_whole(str(argument))
         except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,7 +51,7 @@ class _SettingParser(flags.ArgumentParser):  # type: ignore[misc]
         self.name = name
 
     def parse(self, argument: Any) -> Any:
-        """Return the value; raises ValueError if it does not fit."""
+        """Return the value, or raise ValueError if it does not fit."""
         return from_text(self.name, argument) if isinstance(argument, str) else argument
 
 
@@ -117,7 +116,7 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[tuple[str, s
       UserError: it cannot be read, or includes itself, or too many one in the other.
     """
     if not name.strip():
-        return []  # as if it had not been given
+        return []  # an empty name is not a file
     try:
         path = find_flagfile(name)
         if path in outer:
@@ -204,10 +203,7 @@ def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Gi
         raise StrayWordError(left[1])
     found = {name: values[name].value for name in values if values[name].present}
     for name, value in found.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"--{name}={value}: it must be a finite number")
-        if "\0" in str(value):
-            raise UserError(f"--{name}={value!r}: there is a NUL character in it")
+        _refuse_nul(name, value)
     return Given(found, _sources(words, values), tuple(dict.fromkeys(flagfiles)))
 
 
@@ -227,9 +223,14 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = _env_arg(value) if name == "env_arg" else check(name, value)
         except ValueError as error:
             raise UserError(f"--{name}={clean(repr(value), 100)}: {error}") from error
-        if "\0" in str(found[name]):
-            raise UserError(f"--{name}={value!r}: there is a NUL character in it")
+        _refuse_nul(name, found[name])
     return found
+
+
+def _refuse_nul(name: str, value: Any) -> None:
+    """Raise UserError if there is a NUL character in a setting's value."""
+    if "\0" in str(value):
+        raise UserError(f"--{name}={value!r}: there is a NUL character in it")
 
 
 def _env_arg(value: Any) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def check(name: str, value: Any) -> Any:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """Return `value` with the type of the setting; raises TypeError if it has another one."""
+    """Return `value` with the type of the setting, or raise TypeError if it has another one."""
     kind = TYPES[name]
     is_bool = type(value).__name__ in ("bool", "bool_")  # Python's and NumPy's
     if is_bool != (kind is bool):
@@ -117,7 +117,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _expand(path: str) -> str:
-    """Return a path with `~` expanded; raises ValueError if it names a user that is none."""
+    """Return a path with `~` expanded, or raise ValueError if it names a user that is none."""
     try:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError as error:

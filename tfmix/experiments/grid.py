@@ -147,7 +147,7 @@ def make(
     for seed in seeds:
         for env in env_names:
             for algo in algo_names:
-                folder = Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
+                folder = _folder_in(run_dir, env, algo, seed)
                 names = {"algo": algo, "env": env, "seed": seed, "run_dir": folder}
                 asked = {**read[algo, env], **names}
                 cells.append(RunSpec(resolve.resolve(asked), tuple(parsing.as_flags(asked))))
@@ -208,15 +208,17 @@ def with_stored(asked: RunGrid) -> RunGrid:
         except UserError as error:
             tell(f"tfmix: the tables leave out {text.clean(folder, 200)}: {text.clean(error)}")
             continue
-        if _folder_in(asked.run_dir, config) == folder:  # else a copy or another program's
+        if (
+            _folder_in(asked.run_dir, config.env, config.algo, config.seed) == folder
+        ):  # else a copy or another program's
             found.append(RunSpec(dataclasses.replace(config, run_dir=str(folder)), ()))
     found.sort(key=lambda cell: (cell.config.env, cell.config.algo, cell.config.seed))
     return dataclasses.replace(asked, cells=[*asked.cells, *found])
 
 
-def _folder_in(run_dir: str | Path, config: Config) -> Path:
+def _folder_in(run_dir: str | Path, env: str, algo: str, seed: int) -> Path:
     """Return the folder that a benchmark in `run_dir` gives a run."""
-    return Path(run_dir, folders.safe(config.env), folders.safe(config.algo), f"seed{config.seed}")
+    return Path(run_dir, folders.safe(env), folders.safe(algo), f"seed{seed}")
 
 
 def is_finished(cell: RunSpec) -> bool:

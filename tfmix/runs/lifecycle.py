@@ -52,7 +52,7 @@ def _report_decay(run: Run, old_end: int) -> None:
     if run.env_steps and before != after:
         tell(
             f"tfmix: --learning_rate_decay=linear ends at {end:,} env steps, not at {old_end:,}: "
-            f"the step size at {run.env_steps:,} is {after:.3g} instead of {before:.3g}"
+            f"the learning rate at {run.env_steps:,} is {after:.3g} instead of {before:.3g}"
         )
 
 

@@ -104,7 +104,7 @@ def check_request(
     flagfiles: Sequence[str] = (),
     by_name: bool = True,
 ) -> Resolved:
-    """Resolve the settings of a training and checks what can be checked without TensorFlow.
+    """Resolve the settings of a training and check what can be checked without TensorFlow.
 
     Args:
       settings: values by name.

@@ -1,4 +1,4 @@
-"""Train and writes into the run folder: metrics, TensorBoard, checkpoints."""
+"""Trains and writes into the run folder: metrics, TensorBoard, checkpoints."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Session:
         return True
 
     def show_advance(self, env_steps: int) -> bool:
-        """Do `advance` and shows it; what compiles does not count for the pace."""
+        """Do `advance` and report it; what compiles does not count for the pace."""
         trainer, updates = self.trainer, self.trainer.counters.updates
         fills = int(trainer.replay.num_episodes()) + self.config.n_envs
         if not self.compiled and (
@@ -205,7 +205,7 @@ class Session:
         return {**row, "greedy_return": self.greedy_return}
 
     def show_evaluate(self) -> np.ndarray | None:
-        """Do `evaluate` and shows it; the first one compiles."""
+        """Do `evaluate` and report it; the first one compiles."""
         with self.progress.waiting("evaluating", once=not self.evaluated):
             played = self.evaluate()
         self.evaluated = True

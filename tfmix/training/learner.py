@@ -158,7 +158,7 @@ class Learner(tf.Module):
         return UpdateResult(metrics, applied)
 
     def _update_targets(self, updates: tf.Tensor) -> None:
-        """Move the target networks by `target_tau`, or copies every `target_period_updates`."""
+        """Move the target networks by `target_tau`, or copy them every `target_period_updates`."""
         pairs = zip(self.algorithm.target.variables, self.algorithm.live.variables, strict=True)
         for target, live in pairs:
             if self.config.target_tau > 0:

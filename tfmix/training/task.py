@@ -168,9 +168,7 @@ class _MissingEnv:
     def collect(self, *_: Any) -> Episode[Any]:
         """Raise UserError, because there is no environment to play in."""
         envs.check_import(self.name, self.folder)
-        raise UserError(
-            f"{self.folder} was trained on an environment of your own: give it with env=..."
-        )
+        raise UserError(f"{self.folder} was trained on your own environment: pass it with env=...")
 
     def close(self) -> None:
         """Do nothing: no environment is open."""

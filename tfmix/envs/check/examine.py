@@ -43,7 +43,7 @@ def check_here(
       config: the settings.
       episodes: largest number of episodes.
       reporter: reports what this process does; None if no process reads it.
-      say: receives the report so far before the first and after every episode.
+      say: receives the present report before the first and after every episode.
       is_ours: whether to close the environment.
     """
     reporter = reporter or Progress.of_this_process()
@@ -104,7 +104,7 @@ def _examine(
       config: the settings.
       episodes: largest number of episodes.
       reporter: reports what this process does.
-      say: receives the report so far before the first and after every episode.
+      say: receives the present report before the first and after every episode.
     """
     findings, observer, limit_from, must_end = Findings(), None, "its spec", True
     if isinstance(env, TeamEnv):

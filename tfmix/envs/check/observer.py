@@ -89,7 +89,7 @@ class SourceObserver:
         Args:
           before: agents that acted.
           living: agents whose episode continues.
-          after: agents that can act now.
+          after: agents that can act.
           over: whether the episode has ended for all.
         """
         if not over:

@@ -30,7 +30,7 @@ DIRECTIONS = np.asarray([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 
 
 class World(NamedTuple):
-    """The state of a task with N agents, L landmarks, G goals and W words.
+    """The state of a task with N agents, L landmarks, G goals and a vocabulary of W.
 
     position [B, N, 2], velocity [B, N, 2], landmark [B, L, 2], goal [B, G] int32
     (indices of landmarks), word [B, N, W] (each agent's message of the last step,
@@ -69,7 +69,7 @@ def moved(world: World, direction: tf.Tensor, force: Any = 0.0) -> World:
     """Return the world after one time step.
 
     Args:
-      world: now.
+      world: the present state.
       direction: [B, N] int32, an index into `DIRECTIONS` for every agent.
       force: [B, N, 2], the forces other than the agents' actions.
     """

@@ -26,7 +26,7 @@ def colour(goal: tf.Tensor, low: float) -> tf.Tensor:
 class SimpleSpeakerListener(ParticleTask):
     """`simple_speaker_listener_v4`: the speaker sees the goal, the listener must reach it.
 
-    The speaker cannot move; its 3 actions are words. It observes the goal's
+    The speaker cannot move; its 3 actions are messages. It observes the goal's
     colour, 3. The listener is silent; its 5 actions are moves. It observes its
     velocity 2, the landmarks relative to itself 6, and the speaker's word of the
     last step 3. Both receive minus the squared distance between the listener and
@@ -80,7 +80,7 @@ class SimpleSpeakerListener(ParticleTask):
 class SimpleReference(ParticleTask):
     """`simple_reference_v3`: each of two agents knows the other's goal, both talk and move.
 
-    An action is a move and a word: action = move + 5 word, with 10 words.
+    An action is a move and a message: action = move + 5 message, with 10 messages.
     Observation: own velocity 2, the landmarks relative to the agent 6, the colour
     of the other's goal 3, the other's word of the last step 10.
     Reward of agent i: minus local_ratio times the distance of the other agent to
@@ -113,7 +113,7 @@ class SimpleReference(ParticleTask):
         )
 
     def act(self, world: World, action: tf.Tensor) -> World:
-        """Move both agents and take their words."""
+        """Move both agents and store their messages."""
         world = moved(world, action % len(DIRECTIONS))
         return world._replace(word=tf.one_hot(action // len(DIRECTIONS), self.WORDS))
 

@@ -85,11 +85,11 @@ class GymnasiumTeam:
         return isinstance(self.step(chosen)[1], float)
 
     def action_space(self, agent: Any) -> Any:
-        """Return the agent's action space as the environment has it now."""
+        """Return the agent's action space as the environment has it at present."""
         return self.env.action_space[agent]
 
     def observation_space(self, agent: Any) -> Any:
-        """Return the agent's observation space as the environment has it now."""
+        """Return the agent's observation space as the environment has it at present."""
         return self.env.observation_space[agent]
 
     def _by_agent(self, value: Any) -> Any:

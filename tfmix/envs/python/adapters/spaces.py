@@ -50,7 +50,7 @@ class AgentSpaces:
         self.sizes = [int(spaces.utils.flatdim(space)) for space in self.visible.values()]
 
     def _current(self, agents: Sequence[Any]) -> dict[Any, tuple[Any, ...]]:
-        """Return every agent's action and observation space as the source has them now."""
+        """Return every agent's action and observation space as the source has them at present."""
         try:
             return {
                 agent: tuple(find_space(self._source, what, agent) for what in BOTH)

@@ -117,7 +117,7 @@ class TeamEnv:
         return self._state_size >= 0
 
     def _present(self) -> list[Any]:
-        """Return the agents that can act now, in the order of `agent_names`."""
+        """Return the agents that can act, in the order of `agent_names`."""
         there = set(getattr(self._env, "agents", self.agent_names))
         known = [agent for agent in self.agent_names if agent in there]
         for agent in there.difference(known) if len(known) < len(there) else ():

@@ -89,7 +89,7 @@ def check_episodes(
     Args:
       spec: the shape of the task.
       agents: names of the N agents.
-      episode: what was played so far, zero after it.
+      episode: the steps that are played, and zeros after them.
       clock: [B], steps played.
     """
     # After termination no agent acts; after truncation the value of the last step counts.

@@ -44,7 +44,7 @@ class ParentLink:
     Attributes:
       name: name of the environment, for errors.
       memory: file descriptor of the shared memory.
-      progress: reports what this process does now.
+      progress: reports what this process does.
       is_built: whether its environments are built; an error before that is a wrong request.
       on_exit: closed at the end, after a failure is reported.
     """

@@ -89,7 +89,7 @@ class Pool:
         # Exit handlers run last in, first out, and multiprocessing's waits for all children.
         atexit.register(self._shut_down)
         try:
-            # All workers start now, and import what they need while the first one builds.
+            # All workers start at once, and import what they need while the first one builds.
             for number in range(n_workers):
                 self._start(number)
             self._handles[0].send(None)

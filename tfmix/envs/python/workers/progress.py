@@ -1,4 +1,4 @@
-"""Reports what a process does now, and why one failed.
+"""Reports what a process does, and why one failed.
 
 An environment is third-party code: it may hang, crash, exit, fork or leave
 processes. In a separate process none of that costs more than the process.
@@ -48,7 +48,7 @@ class Failure(NamedTuple):
 
 
 class Progress:
-    """Says what a process does now, in memory shared with its parent and its forked copies.
+    """Report what a process does, in memory shared with its parent and its forked copies.
 
     Args:
       memory: a shared buffer.
