@@ -32,6 +32,12 @@ from tfmix.runs import lifecycle, opening  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
+# Tracing and optimising graphs take the most time after compiling. Grappler changes no result here,
+# and Python's garbage collector looks through all graphs of the process each time.
+if os.environ["XLA_FLAGS"]:
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+gc.set_threshold(50_000, 20, 100)
+
 MEMORY: dict[str, float] = {}
 
 

@@ -624,7 +624,8 @@ def test_where_all_is_finished_the_table_is_printed_without_tensorflow(tmp_path)
     assert done.stdout == (tmp_path / "table.md").read_text()
 
 
-@pytest.mark.parametrize("algos", ["iql", pytest.param("iql,vdn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("algos", ["iql", "iql,vdn"])
 def test_benchmark_of_real_processes_is_interrupted_and_continued(tmp_path, algos):
     """The first run ends, then Ctrl-C; the same command does the rest."""
     out, count = tmp_path / "b", 2 * len(algos.split(","))

@@ -18,8 +18,9 @@ def trainer_of(name):
     return KEPT[name]
 
 
-# One that succeeds and one that fails. The others take a minute a seed, and golden runs see them.
-SHORT = ("qmix_two_step", "qmix_matrix")
+# The others take up to a minute a seed, and golden runs see them. QMIX must fail here; that
+# QTRAN-alt succeeds is in test_random_games.
+SHORT = ("qmix_matrix",)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])

@@ -65,7 +65,7 @@ def test_main_shows_no_traceback_if_its_streams_are_gone(words, streams, tmp_pat
     [
         pytest.param("2>&1 | true", marks=pytest.mark.slow, id="pipe"),
         pytest.param(">/dev/full 2>/dev/full", marks=pytest.mark.slow, id="full"),
-        pytest.param("<&- >&- 2>&-", id="&-"),
+        pytest.param("<&- >&- 2>&-", marks=pytest.mark.slow, id="&-"),
     ],
 )
 def test_main_saves_and_exports_a_training_whose_streams_are_gone(streams, tmp_path):
