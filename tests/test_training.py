@@ -71,7 +71,7 @@ def test_an_environment_of_the_users_own_trains_through_the_same_loop(tmp_path):
     alone = tfmix.load(tmp_path / "x")  # acts and exports, but has nothing to play in
     assert alone.act(np.zeros([2, 1])).shape == (2,)
     assert alone.export().is_dir()
-    with pytest.raises(UserError, match="give it with env="):
+    with pytest.raises(UserError, match="pass it with env="):
         alone.evaluate(1)
     loaded = tfmix.load(tmp_path / "x", env=lambda: PythonCountdown(3))
     np.testing.assert_array_equal(loaded.evaluate(3), [3.0] * 3)
