@@ -16,6 +16,7 @@ FLOORS = [
     ["envs", "monitoring"],
     ["algos"],
     ["training"],
+    ["watch"],
     ["runs", "integrations"],
     ["experiments"],
     ["cli"],

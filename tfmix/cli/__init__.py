@@ -26,6 +26,8 @@ VERSION = ("--version", "-version", "-V")
 # Of an error's text, which may hold a long path or command.
 MOST_CHARACTERS = 10_000
 MOST_TRACEBACK_LINES = 400
+# Flags that are no settings, and the mode that reads each.
+ONE_MODE = {"seeds": "benchmark", "jobs": "benchmark", "episodes": "watch", "epsilon": "watch"}
 
 
 def answer(lines: str) -> None:
@@ -80,10 +82,10 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
-    """Raise UserError for a flag of benchmarks in another mode."""
-    for name in ("seeds", "jobs"):
-        if name in given.values and mode != "benchmark":
-            raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
+    """Raise UserError for a flag of one mode in another mode."""
+    for name, own in ONE_MODE.items():
+        if name in given.values and mode != own:
+            raise UserError(f"--{name} is for --mode={own}, and this is --mode={mode}")
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:
@@ -110,15 +112,16 @@ def dispatch(mode: str, given: parsing.Given) -> int:
         asked = requests.new_run(None, settings, given.sources, given.flagfiles)
         return finish(requests.start(asked, progress=True))
     else:
-        return use_run(mode, settings)
+        return use_run(mode, settings, given.values)
     return DONE
 
 
-def use_run(mode: str, settings: dict[str, Any]) -> int:
-    """Resume, evaluate or export a run folder, and return the exit code."""
+def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
+    """Resume, evaluate, watch or export a run folder, and return the exit code."""
     from tfmix.runs import requests
 
-    also = {"resume": ("env_steps",), "evaluate": ("eval_episodes",)}.get(mode, ())
+    readers = {"resume": ("env_steps",), "evaluate": ("eval_episodes",), "watch": ("seed",)}
+    also = readers.get(mode, ())
     folder = folder_of(settings, mode, also)
     if mode == "resume":
         return finish(requests.resume(folder, env_steps=settings.get("env_steps")))
@@ -126,6 +129,10 @@ def use_run(mode: str, settings: dict[str, Any]) -> int:
     if mode == "evaluate":
         text.tell("evaluating ...")
         answer(run.report(settings.get("eval_episodes")))
+    elif mode == "watch":
+        text.tell("playing ...")
+        asked = {name: values[name] for name in ("episodes", "seed", "epsilon") if name in values}
+        answer(str(run.watch(**asked)))
     else:
         answer(f"SavedModel   {run.export()}, compared with the live policy")
     return DONE

@@ -16,6 +16,7 @@ from tfmix.utils.command import program
 from tfmix.utils.text import clean
 
 WIDTH = 100
+OWN_FLAGS = ("seeds", "jobs", "episodes", "epsilon", "compile_cache", "debug")
 _EXAMPLES = (
     ("--algo=qmix --env=two_step", "Train QMIX on the two-step game."),
     (
@@ -33,6 +34,7 @@ _EXAMPLES = (
         "Print the settings that a run would use.",
     ),
     ("--mode=evaluate --run_dir=runs/x", "Play a trained team."),
+    ("--mode=watch --run_dir=runs/x", "Write episodes of it as pages, SVG and GIF."),
     ("--mode=resume --run_dir=runs/x --env_steps=2M", "Train it further."),
     (
         "--mode=benchmark --algo=vdn,qmix --env=two_step,matrix/qtran --seeds=0:3",
@@ -59,7 +61,7 @@ def help_text(values: flags.FlagValues) -> str:
     lines += ["", "Whole numbers may be written as 200k, 2M or 1e6.", "", "flags"]
     own = {
         "flagfile=FILE": "Settings from a file, one --name=value a line. Flags that are typed win.",
-        **{name: str(values[name].help) for name in ("seeds", "jobs", "compile_cache", "debug")},
+        **{name: str(values[name].help) for name in OWN_FLAGS},
         "version": "Print the version.",
     }
     for name, text in own.items():

@@ -25,6 +25,7 @@ _MODES = {
     **dict.fromkeys(("check", "doctor", "validate", "env"), "check_env"),
     **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
     **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
+    **dict.fromkeys(("view", "animate", "render", "visualize", "visualise"), "watch"),
     **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
 }
 
@@ -43,11 +44,11 @@ class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
         raise ValueError(f"{hint}there are {', '.join(MODES)}")
 
 
-class _JobsParser(flags.ArgumentParser):  # type: ignore[misc]
-    """Read --jobs."""
+class _CountParser(flags.ArgumentParser):  # type: ignore[misc]
+    """Read --jobs and --episodes."""
 
     def parse(self, argument: Any) -> int:
-        """Return the number of runs, or raise ValueError if it is less than one."""
+        """Return the number, or raise ValueError if it is less than one."""
         try:
             found = read_whole(str(argument))
         except ValueError:
@@ -68,10 +69,25 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         flag_values=values,
     )
     flags.DEFINE(
-        _JobsParser(),
+        _CountParser(),
         "jobs",
         None,
         "Number of runs of --mode=benchmark at a time, each on one core. Without it one a core.",
+        flag_values=values,
+    )
+    flags.DEFINE(
+        _CountParser(),
+        "episodes",
+        None,
+        "Number of episodes of --mode=watch. Without it three.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "epsilon",
+        None,
+        "Probability of a random action in --mode=watch. Without it 0, the greedy team.",
+        lower_bound=0.0,
+        upper_bound=1.0,
         flag_values=values,
     )
     flags.DEFINE_string(

@@ -15,6 +15,7 @@ MODES = {
     "train": "Trains a team in a new run folder (the default mode).",
     "resume": "Continues the run in --run_dir, with --env_steps to a new end.",
     "evaluate": "Plays greedy episodes of the run in --run_dir, and a random team's.",
+    "watch": "Writes episodes of the run in --run_dir as HTML, SVG and GIF, to look at.",
     "export": "Writes the policy of the run in --run_dir as a SavedModel.",
     "benchmark": "Trains algorithms on environments with several seeds, and writes a table.",
     "check_env": "Examines the environment of --env and says what is wrong with it.",

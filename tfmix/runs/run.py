@@ -7,7 +7,7 @@ import importlib.util
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,19 +20,17 @@ from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
 from tfmix.runs.export import export
 from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
 from tfmix.training.playing import check_playing_memory, play, play_episodes
-from tfmix.training.seeds import Stream
+from tfmix.training.seeds import stream_of
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
 from tfmix.types import TEAM_REWARD, Collector, Episode
 from tfmix.utils import text
 from tfmix.utils.command import command
 
+if TYPE_CHECKING:
+    from tfmix.runs.watching import Watched
+
 SUMMARY_EPISODES = 100
-
-
-def _stream(epsilon: float) -> Stream:
-    """Return the stream of random numbers that episodes are played with."""
-    return Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY
 
 
 class Run:
@@ -198,7 +196,7 @@ class Run:
           UserError: the machine has less memory than the episodes need.
         """
         check_playing_memory(self.spec, episodes)
-        return play(self.collector, self.config.seed, _stream(epsilon), episodes, epsilon)
+        return play(self.collector, self.config.seed, stream_of(epsilon), episodes, epsilon)
 
     @in_python
     def rollout(self, episodes: int = 1, epsilon: float = 0.0) -> list[Episode[np.ndarray]]:
@@ -218,7 +216,7 @@ class Run:
         """
         check_playing_memory(self.spec, episodes)
         played = play_episodes(
-            self.collector, self.config.seed, _stream(epsilon), episodes, epsilon
+            self.collector, self.config.seed, stream_of(epsilon), episodes, epsilon
         )
         whole = Episode(*(np.asarray(part) for part in played))
         lengths = whole.mask.sum(-1).astype(int)
@@ -229,6 +227,27 @@ class Run:
             )
             for number, length in enumerate(lengths)
         ]
+
+    @in_python
+    def watch(self, episodes: int = 3, *, seed: int | None = None, epsilon: float = 0.0) -> Watched:
+        """Play episodes and write them into the folder's `watch` as HTML, SVG and GIF.
+
+        Args:
+          episodes: the number of episodes, at most 64. With the run's own seed they are
+            those of `rollout`.
+          seed: of the episodes; None is the run's own.
+          epsilon: as in `evaluate`.
+
+        Returns:
+          the episodes, which a notebook shows, with the paths of the files.
+
+        Raises:
+          UserError: an argument is out of bounds, or as in `evaluate`.
+          RunFailedError: the files cannot be written.
+        """
+        from tfmix.runs.watching import watch
+
+        return watch(self, episodes, seed, epsilon)
 
     def metrics(self) -> Any:
         """Return metrics.csv by column: a pandas.DataFrame, or arrays without pandas.

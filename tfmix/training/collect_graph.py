@@ -131,5 +131,28 @@ class GraphCollector:
 
         return Episode(*(batch_first(x) for x in views + steps[3:]))
 
+    def states_of(self, seed: tf.Tensor, first_episode: tf.Tensor, action: np.ndarray) -> list[Any]:
+        """Step the environment through episodes that `collect` played, and return its states.
+
+        Args:
+          seed: as in `collect`.
+          first_episode: likewise.
+          action: [B, T, N] int32, of all episodes of one call of `collect`. B is at most
+            `GROUP_EPISODES`: the random numbers depend on the group.
+
+        Returns:
+          T + 1 states of the environment, each with the leading axis B. Those after an
+          episode's end mean nothing.
+        """
+        seed = FOLD(seed, first_episode)
+        state, _ = self.env.reset(FOLD(seed, -1), len(action))
+        states = [state]
+        step = tf.function(self.env.step, autograph=kind_of(self.env) is not Kind.BUILT_IN)
+        for t in range(action.shape[1]):
+            seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
+            state, _ = step(state, tf.constant(action[:, t]), seeds[1])
+            states.append(state)
+        return states
+
     def close(self) -> None:
         """Do nothing: an environment in the graph holds no resources."""

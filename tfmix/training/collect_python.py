@@ -11,6 +11,11 @@ from tfmix.envs.python.workers.buffers import check_episodes
 from tfmix.types import Episode, VectorEnv
 
 
+def env_seed(sequence: np.random.SeedSequence) -> int:
+    """Return the seed that an environment's `reset` gets for an episode, from 0 to 2^31 - 1."""
+    return int(sequence.generate_state(1)[0] >> 1)
+
+
 class PythonCollector:
     """Collector of whole episodes of environments in Python.
 
@@ -23,12 +28,20 @@ class PythonCollector:
         `close` closes them, and so does an episode that cannot be played.
       team: returns a `tfmix.networks.in_numpy.NumpyTeam` with the present weights;
         `collect` calls it once.
+      one_more: returns an environment of the same kind, to draw an episode in; None if
+        there is no way to make one.
     """
 
     compiled = False
 
-    def __init__(self, vector_env: VectorEnv, team: Callable[[], Any]):
+    def __init__(
+        self,
+        vector_env: VectorEnv,
+        team: Callable[[], Any],
+        one_more: Callable[[], Any] | None = None,
+    ):
         self.vector_env, self.spec, self.team = vector_env, vector_env.spec, team
+        self.one_more = one_more
 
     @property
     def restarts(self) -> int:
@@ -71,7 +84,7 @@ class PythonCollector:
         vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(sequences)
         explore_mask, scores = buffers.explore_mask, buffers.exploration_scores
         for env, sequence in enumerate(sequences):
-            buffers.seed[env] = sequence.generate_state(1)[0] >> 1
+            buffers.seed[env] = env_seed(sequence)
             random = np.random.default_rng(sequence.spawn(1)[0])
             explore_mask[env] = random.random(explore_mask[env].shape, np.float32) < epsilon
             random.random(out=scores[env], dtype=np.float32)

@@ -17,3 +17,8 @@ class Stream(enum.IntEnum):
     TF_AGENTS_ENVIRONMENT = 6
     TF_AGENTS_POLICY = 7
     TF_AGENTS_REPLAY = 8
+
+
+def stream_of(epsilon: float) -> Stream:
+    """Return the stream of the episodes that a loaded run plays."""
+    return Stream.RANDOM_TEAM if epsilon >= 1.0 else Stream.SUMMARY

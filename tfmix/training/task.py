@@ -80,7 +80,7 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
     except BaseException:
         workers.close()
         raise
-    return Task(config, workers.spec, replay, _python_collector_of(workers))
+    return Task(config, workers.spec, replay, _python_collector_of(workers, factory))
 
 
 def _open_in_process(
@@ -98,6 +98,7 @@ def _open_in_process(
       UserError: as `open_task`, or one environment was given and n_envs is larger.
     """
     reporter = Progress.of_this_process()
+    given, one_more = first_env, factory
     if factory is not None:
         factory = functools.partial(build_env, factory, config.env, reporter)
         first_env = factory()
@@ -121,7 +122,8 @@ def _open_in_process(
         )
     others = [factory() for _ in range(config.n_envs - 1)] if factory else []
     in_process = pool.in_process([first_env, *others], config)
-    return Task(config, first_env.spec, replay, _python_collector_of(in_process))
+    one_more = one_more or (lambda: given)
+    return Task(config, first_env.spec, replay, _python_collector_of(in_process, one_more))
 
 
 def _plan_memory(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:
@@ -137,9 +139,13 @@ def _report_notices(spec: EnvSpec, notices: Iterable[str]) -> None:
         tell(f"tfmix: {clean(spec.name, 100)} {clean(notice)}")
 
 
-def _python_collector_of(vector_env: VectorEnv) -> Callable[[Algorithm], Collector]:
+def _python_collector_of(
+    vector_env: VectorEnv, one_more: Callable[[], Any] | None
+) -> Callable[[Algorithm], Collector]:
     """Return a function from an algorithm to the collector of these environments."""
-    return lambda algorithm: PythonCollector(vector_env, lambda: NumpyTeam.of(algorithm.live.agent))
+    return lambda algorithm: PythonCollector(
+        vector_env, lambda: NumpyTeam.of(algorithm.live.agent), one_more
+    )
 
 
 def task_without_env(config: Config, spec: EnvSpec, folder: Path, to_train: bool) -> Task:

@@ -112,6 +112,11 @@ class TeamEnv:
         return names
 
     @property
+    def source(self) -> Any:
+        """The environment that is adapted."""
+        return self._env
+
+    @property
     def has_state(self) -> bool:
         """Whether the source has a state, not only observations."""
         return self._state_size >= 0
