@@ -81,11 +81,15 @@ def watch(run: Run, episodes: int, seed: int | None, epsilon: float) -> Watched:
     env = collector.env if isinstance(collector, GraphCollector) else None
     own = run.config.seed if seed is None else seed
     stream = stream_of(epsilon)
+    names = scenes.agent_names(env, run.spec.n_agents)
+    if isinstance(collector, PythonCollector):
+        names = [text.clean(name, 40) for name in collector.vector_env.agents]
+    tables_too = scenes.has_tables(env)
     records, whole = record(
-        run.algorithm, collector, own, stream, episodes, epsilon, scenes.has_tables(env)
+        run.algorithm, collector, own, stream, episodes, epsilon, names, tables_too
     )
     drawn, notes = _draw_all(run, records, whole.action, own, stream)
-    names = scenes.action_names(env, run.spec.agent_n_actions)
+    actions = scenes.action_names(env, run.spec.agent_n_actions)
     if run.config.standardise_rewards:
         notes.append("The run standardises rewards: the team's values are in units of these.")
     if not records[0].episode.terminated[-1]:
@@ -94,12 +98,12 @@ def watch(run: Run, episodes: int, seed: int | None, epsilon: float) -> Watched:
             "the return to come does not."
         )
     try:
-        paths = _write(run.folder / "watch", records, drawn, names, tuple(notes))
+        paths = _write(run.folder / "watch", records, drawn, actions, tuple(notes))
     except OSError as error:
         raise RunFailedError(
             f"{run.folder / 'watch'} cannot be written: {error.strerror or error}"
         ) from error
-    table = _table(records[0], names)
+    table = _table(records[0], actions)
     return Watched(records, *paths, agreement(run), table, tuple(notes))
 
 
@@ -242,8 +246,7 @@ def agreement(run: Run) -> str:
     numbers += f"{run.env_steps:,} env steps"
     if abs(mean - written) <= EQUAL * max(1.0, abs(written)):
         return f"the loaded team's return agrees with the logged one: {numbers}"
-    error = float(found.std()) / math.sqrt(episodes)
-    if abs(mean - written) <= 2 * error:
+    if abs(mean - written) <= 2 * float(found.std()) / math.sqrt(episodes):
         return (
             f"the loaded team's return is within two standard errors of the logged one: {numbers}; "
             "another machine or version rounds differently"

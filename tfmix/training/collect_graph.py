@@ -144,14 +144,24 @@ class GraphCollector:
           T + 1 states of the environment, each with the leading axis B. Those after an
           episode's end mean nothing.
         """
-        seed = FOLD(seed, first_episode)
-        state, _ = self.env.reset(FOLD(seed, -1), len(action))
-        states = [state]
-        step = tf.function(self.env.step, autograph=kind_of(self.env) is not Kind.BUILT_IN)
+        autograph, batch = kind_of(self.env) is not Kind.BUILT_IN, len(action)
+
+        # Compiled as `play_group` is: XLA draws other random numbers than TensorFlow.
+        @tf.function(jit_compile=True, autograph=autograph)
+        def reset() -> Any:
+            state, _ = self.env.reset(FOLD(FOLD(seed, first_episode), -1), batch)
+            return state
+
+        @tf.function(jit_compile=True, autograph=autograph)
+        def step(state: Any, action: tf.Tensor, t: tf.Tensor) -> Any:
+            episodes = FOLD(FOLD(seed, first_episode), t)
+            seeds = tf.random.experimental.stateless_split(episodes, 2)
+            state, _ = self.env.step(state, action, seeds[1])
+            return state
+
+        states = [reset()]
         for t in range(action.shape[1]):
-            seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
-            state, _ = step(state, tf.constant(action[:, t]), seeds[1])
-            states.append(state)
+            states.append(step(states[-1], tf.constant(action[:, t]), tf.constant(t)))
         return states
 
     def close(self) -> None:

@@ -9,6 +9,11 @@ from tfmix.watch.shapes import GREY, INK, PAPER, Rect, Scene, Shape, Text, chip,
 MOST_AGENTS, ROW, WIDTH = 8, 26, 380
 
 
+def steps_text(count: int) -> str:
+    """Return a number of steps as text."""
+    return f"{count:,} step{'s' * (count != 1)}"
+
+
 def captioned(scene: Scene, record: Record, names: list[list[str]]) -> Scene:
     """Return a scene with a strip below it: the numbers of each moment.
 
@@ -27,16 +32,16 @@ def captioned(scene: Scene, record: Record, names: list[list[str]]) -> Scene:
     for t, shapes in enumerate(scene.moments):
         ended = t == record.steps
         total = record.returns[t - 1] if t else 0.0
-        line = f"end of {t} steps" if ended else f"step {t + 1} of {record.steps}"
+        line = f"end, after {steps_text(t)}" if ended else f"step {t + 1} of {record.steps}"
         line += f"   return {number(total)}"
         if value_name and not ended:
             line += f"   {value_name} {number(record.team[value_name][t])}"
         strip: list[Shape] = [Text(12, top + 18, line, 15, INK, "start", True)]
         for i in range(shown):
             y = top + 34 + (i + 0.5) * ROW
-            strip += chip(22, y, 10, i, n)
             if ended:
                 continue
+            strip += chip(22, y, 10, i, n)
             action = int(record.episode.action[t, i])
             value = record.q[t, i, action]
             strip.append(Text(42, y, text.clean(names[i][action], 24), 14, INK, "start"))

@@ -41,7 +41,7 @@ def _draw(canvas: Any, draw: Any, shape: Shape) -> None:
         points = [(x * SCALE, y * SCALE) for x, y in shape.points]
         draw.line(points, shape.colour, round(shape.width * SCALE), "curve")
     else:
-        look = {"fill": None if shape.fill == "none" else shape.fill}
+        look: dict[str, Any] = {"fill": None if shape.fill == "none" else shape.fill}
         if shape.line:
             look |= {"outline": shape.line, "width": max(round(shape.width * SCALE), 1)}
         if isinstance(shape, Circle):

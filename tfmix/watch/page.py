@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
 from pathlib import Path
 from typing import Any
 
 from tfmix.utils import text
 from tfmix.watch import svg
+from tfmix.watch.film import steps_text
 from tfmix.watch.record import Record
-from tfmix.watch.shapes import Scene, colour, ink_on, letter, number
+from tfmix.watch.shapes import Scene, colour, escaped, ink_on, letter, number
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -52,13 +52,13 @@ def page(record: Record, scene: Scene, names: list[list[str]], notes: tuple[str,
     choice = "greedy" if not record.epsilon else f"epsilon {record.epsilon:g}"
     total = number(record.returns[-1]) if record.steps else "0"
     about = (
-        f"Episode {record.number}, seed {record.seed}, {choice}: {record.steps} steps, "
+        f"Episode {record.number}, seed {record.seed}, {choice}: {steps_text(record.steps)}, "
         f"return {total}."
     )
-    said = "".join(f"<li>{html.escape(note)}</li>" for note in (*scene.notes, *notes))
+    said = "".join(f"<li>{escaped(note, 1000)}</li>" for note in (*scene.notes, *notes))
     parts = {
-        "TITLE": html.escape(title),
-        "ABOUT": html.escape(about),
+        "TITLE": escaped(title),
+        "ABOUT": escaped(about),
         "NOTES": said,
         "SCENE": svg.still(scene),
         "JSON": safe_json(content(record, names)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,8 @@ class Record:
     def greedy(self) -> np.ndarray:
         """Each agent's best legal action at each step, [T, N]."""
         legal = self.episode.legal[:-1]
-        return np.where(legal, self.q[:-1], -np.inf).argmax(-1)
+        found: np.ndarray = np.argmax(np.where(legal, self.q[:-1], -np.inf), -1)
+        return found
 
     def values(self) -> dict[str, Any]:
         """Return all numbers of the record as JSON has them: null for what is not finite."""
@@ -112,6 +114,7 @@ def record(
     stream: int,
     episodes: int,
     epsilon: float,
+    names: Sequence[str],
     with_tables: bool = False,
 ) -> tuple[list[Record], Episode[np.ndarray]]:
     """Play episodes and record them.
@@ -123,6 +126,7 @@ def record(
       stream: what the seed is used for, a `Stream`.
       episodes: how many.
       epsilon: the probability of a random action.
+      names: of the agents.
       with_tables: also value all joint actions, if there are few.
 
     Returns:
@@ -131,8 +135,6 @@ def record(
     played = play_episodes(collector, seed, stream, episodes, epsilon)
     whole = Episode(*(np.asarray(part) for part in played))
     found, about = [], algorithm.config
-    names = getattr(getattr(collector, "vector_env", None), "agents", None)
-    names = names or range(algorithm.spec.n_agents)
     for row in range(episodes):
         steps = int(whole.mask[row].sum())
         with_last, cut = whole[:3], whole[3:]
@@ -151,7 +153,7 @@ def record(
                 seed=seed,
                 epsilon=epsilon,
                 gamma=about.gamma,
-                agents=tuple(map(str, names)),
+                agents=tuple(names),
                 episode=episode,
                 q=q.numpy()[0],
                 team={name: value.numpy()[0] for name, value in team.items()},
@@ -178,10 +180,15 @@ def team_values(
       values by name, [B, T] each, first what the algorithm learns; and the mixer's slopes
       dQ_tot/dQ_i [B, T, N], or None. Independent learners have neither.
     """
-    live, state, found = algorithm.live, batch.state[:, :-1], {}
-    agent_q, slopes = ops.gather_actions(q[:, :-1], action), None
+    # Which networks there are depends on the algorithm.
+    live: Any = algorithm.live
+    joint_of: Any = getattr(algorithm, "joint_of", None)
+    state: tf.Tensor = batch.state[:, :-1]
+    found: dict[str, tf.Tensor] = {}
+    agent_q: tf.Tensor = ops.gather_actions(q[:, :-1], action)
+    slopes: Any = None
     if algorithm.critic in ("joint", "counterfactual"):
-        joint = algorithm.joint_of(live, state, hidden[:, :-1], action)  # type: ignore[attr-defined]
+        joint = joint_of(live, state, hidden[:, :-1], action)
         found["Q_jt"] = joint if joint.shape.rank == 2 else tf.reduce_mean(joint, -1)
         found["sum of Q_i"] = tf.reduce_sum(agent_q, -1)
         found["V_jt"] = live.value(state, hidden[:, :-1])

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfmix.utils import text
+
 INK, GREY, PALE, PAPER = "#1b1f24", "#57606a", "#d0d7de", "#ffffff"
 GOOD, BAD = "#0b6e4f", "#a3262a"
 # Okabe and Ito's colours, which the colour-blind can tell apart, without the palest ones.
@@ -132,14 +134,23 @@ def chip(x: float, y: float, r: float, agent: int, agents: int) -> list[Shape]:
 
 
 def number(x: Any) -> str:
-    """Return a number with at most four digits."""
+    """Return a number with two decimals, or with none from 1,000 on."""
     x = float(x)
-    return f"{x:.3g}" if abs(x) < 0.1 else f"{x:.2f}" if abs(x) < 100 else f"{x:,.0f}"
+    if not np.isfinite(x):
+        return str(x)
+    return (
+        f"{round(x, 2) + 0.0:.2f}" if abs(x) < 1000 else f"{x:,.0f}" if abs(x) < 1e7 else f"{x:.2e}"
+    )
 
 
 def markup(shapes: Sequence[Shape]) -> str:
     """Return shapes as SVG; every text is escaped."""
     return "".join(_markup(shape) for shape in shapes)
+
+
+def escaped(line: str, most: int = 300) -> str:
+    """Return a line as SVG and HTML show it: no markup, no control characters."""
+    return html.escape(text.clean(line, most))
 
 
 def _border(shape: Any) -> str:
@@ -169,7 +180,7 @@ def _markup(shape: Shape) -> str:
     bold = " font-weight='700'" if shape.bold else ""
     at = f"x='{shape.x:.1f}' y='{shape.y + 0.35 * shape.size:.1f}' font-size='{shape.size:.1f}'"
     look = f"fill='{shape.fill}' text-anchor='{shape.anchor}'{bold}"
-    return f"<text {at} {look}>{html.escape(shape.text)}</text>"
+    return f"<text {at} {look}>{escaped(shape.text)}</text>"
 
 
 def _png(pixels: np.ndarray) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
-
-from tfmix.watch.shapes import FONT, Scene, markup
+from tfmix.watch.shapes import FONT, Scene, escaped, markup
 
 
 def animated(scene: Scene, title: str, milliseconds: int) -> str:
@@ -27,7 +25,7 @@ def animated(scene: Scene, title: str, milliseconds: int) -> str:
     box = f"0 0 {scene.width} {scene.height}"
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='{box}' width='{scene.width}' "
-        f"height='{scene.height}' role='img' {FONT}>\n<title>{html.escape(title)}</title>\n"
+        f"height='{scene.height}' role='img' {FONT}>\n<title>{escaped(title)}</title>\n"
         f"<style>{css}</style>\n<rect width='{scene.width}' height='{scene.height}' "
         f"fill='#ffffff'/>\n{markup(scene.fixed)}\n{delays}\n</svg>\n"
     )

@@ -12,7 +12,7 @@ from tfmix.envs.graph.squeeze import GaussianSqueeze
 from tfmix.envs.graph.stag_hunt import StagHunt
 from tfmix.watch.record import Record
 from tfmix.watch.scenes import games, grids, particles, tables
-from tfmix.watch.shapes import Scene
+from tfmix.watch.shapes import Scene, letter
 
 MOVES = ("none", "left", "right", "down", "up")
 DRAW = {
@@ -42,6 +42,14 @@ def draw(record: Record, env: Any, states: list[Any]) -> Scene:
 def has_tables(env: Any) -> bool:
     """Return whether the environment is a game, whose joint actions are all valued."""
     return isinstance(env, MatrixGame | TwoStep)
+
+
+def agent_names(env: Any, count: int) -> list[str]:
+    """Return the names of a graph environment's agents."""
+    if isinstance(env, SimpleSpeakerListener):
+        return ["speaker", "listener"]
+    prefix = "predator " if isinstance(env, ModifiedPredatorPrey) else "agent "
+    return [f"{prefix}{letter(i, count)}" for i in range(count)]
 
 
 def action_names(env: Any, counts: tuple[int, ...]) -> list[list[str]]:

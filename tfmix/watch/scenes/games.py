@@ -36,7 +36,7 @@ def _shade(value: float, low: float, high: float) -> str:
     """Return a cell's colour: white in the middle, orange for low and blue for high values."""
     share = 0.0 if high <= low else (value - low) / (high - low) * 2 - 1
     end = HIGH if share > 0 else LOW
-    return "#" + "".join(f"{round(255 + abs(share) * 0.75 * (part - 255)):02x}" for part in end)
+    return "#" + "".join(f"{round(255 + abs(share) * 0.55 * (part - 255)):02x}" for part in end)
 
 
 def _table(
@@ -57,7 +57,6 @@ def _table(
     low, high = float(values.min()), float(values.max())
     shapes: list[Shape] = [Text(x - SIGN, y - 46, title, 15, INK, "start", True)]
     shapes += [*chip(x - 13, y - 13, 8, 0, 2), *chip(x + side / 2, y - 29, 8, 1, 2)]
-    shapes.append(Text(x - 13, y - 1, "\u2193", 9, GREY))
     for row in range(rows):
         if h > 11:
             shapes.append(Text(x - 8, y + (row + 0.5) * h, str(row), min(13, h), colour(0), "end"))
@@ -72,10 +71,7 @@ def _table(
         shapes.append(Rect(left, top, w, h, fill, PALE, 1))
         if w > 34:
             size = min(w / 3.6, 17)
-            dark = abs((value - low) / max(high - low, 1e-9) * 2 - 1) > 0.72
-            shapes.append(
-                Text(left + w / 2, top + h / 2, number(value), size, PAPER if dark else INK)
-            )
+            shapes.append(Text(left + w / 2, top + h / 2, number(value), size, INK))
     best = np.unravel_index(values.argmax(), values.shape)
     pad = 3 if w > 16 else 0
     shapes.append(
@@ -203,10 +199,10 @@ def two_step(record: Record, env: Any, states: list[Any]) -> Scene:
     for t in range(record.steps + 1):
         shapes: list[Shape] = [Rect(0, 0, width, height, PAPER)]
         for choice, node in enumerate(nodes):
-            taken = t > 0 and action[0][0] == choice
-            shapes.append(Line([root, node], CHOSEN if taken else PALE, 5 if taken else 2.5))
+            gone = t > 0 and action[0][0] == choice
+            shapes.append(Line([root, node], CHOSEN if gone else PALE, 5 if gone else 2.5))
             x, y = (root[0] + node[0]) / 2, (root[1] + node[1]) / 2
-            shapes.append(Text(x + (34 if choice else -34), y, f"A plays {choice}", 13, colour(0)))
+            shapes.append(Text(x + (52 if choice else -52), y, f"A plays {choice}", 13, colour(0)))
         place = int(np.asarray(states[t]))
         for at, sign, index in ((root, "1", 0), (nodes[0], "2A", 1), (nodes[1], "2B", 2)):
             here = place == index
