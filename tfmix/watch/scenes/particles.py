@@ -66,15 +66,18 @@ def spread(record: Record, env: Any, states: list[Any]) -> Scene:
     """Draw simple_spread: a landmark with an agent near it is green and has a tick."""
     places = np.stack([state.position for state in states])  # [T+1, N, 2]
     landmarks, n = np.asarray(states[0].landmark), places.shape[1]
-    view = View(places, landmarks)
+    view = View(places, landmarks - COVERED, landmarks + COVERED)
     moments: list[list[Shape]] = []
     for t, now in enumerate(places):
+        near = np.linalg.norm(landmarks[:, None] - now, axis=-1).min(1)  # [L]
         shapes: list[Shape] = []
+        for landmark in landmarks[near < COVERED]:
+            shapes.append(Circle(*view.at(landmark), COVERED * view.unit, "#d8f3e3", GOOD, 2.5))
         for i in range(n):
             shapes += _trail(view, places[: t + 1, i], i)
-        near = np.linalg.norm(landmarks[:, None] - now, axis=-1).min(1)  # [L]
         for landmark, gap in zip(landmarks, near, strict=True):
-            shapes += _landmark(view, landmark, bool(gap < COVERED))
+            x, y = view.at(landmark)
+            shapes.append(Rect(x - 8, y - 8, 16, 16, GOOD if gap < COVERED else GREY, PAPER, 1.5))
         for i in range(n):
             shapes += chip(*view.at(now[i]), max(env.SIZE * view.unit * 0.72, 9), i, n)
         touching = np.linalg.norm(now[:, None] - now, axis=-1) < 2 * env.SIZE
@@ -89,15 +92,6 @@ def spread(record: Record, env: Any, states: list[Any]) -> Scene:
         "Lines are the agents' paths.",
     )
     return Scene(SIDE, SIDE, view.frame(), moments, notes)
-
-
-def _landmark(view: View, place: np.ndarray, covered: bool) -> list[Shape]:
-    x, y = view.at(place)
-    shapes: list[Shape] = []
-    if covered:
-        shapes.append(Circle(x, y, COVERED * view.unit, "#d8f3e3", GOOD, 2.5))
-    fill = GOOD if covered else GREY
-    return [*shapes, Rect(x - 8, y - 8, 16, 16, fill, PAPER, 1.5)]
 
 
 def _goals(view: View, landmarks: np.ndarray) -> list[Shape]:
