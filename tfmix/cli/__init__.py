@@ -28,6 +28,8 @@ MOST_CHARACTERS = 10_000
 MOST_TRACEBACK_LINES = 400
 # Flags that are no settings, and the mode that reads each.
 ONE_MODE = {"seeds": "benchmark", "jobs": "benchmark", "episodes": "watch", "epsilon": "watch"}
+# What a training has for two of them.
+IN_TRAINING = {"episodes": "env_steps", "epsilon": "epsilon_start and --epsilon_end"}
 
 
 def answer(lines: str) -> None:
@@ -85,7 +87,9 @@ def refuse_flags(given: parsing.Given, mode: str) -> None:
     """Raise UserError for a flag of one mode in another mode."""
     for name, own in ONE_MODE.items():
         if name in given.values and mode != own:
-            raise UserError(f"--{name} is for --mode={own}, and this is --mode={mode}")
+            line = f"--{name} is for --mode={own}, and this is --mode={mode}"
+            hint = f"; a training has --{IN_TRAINING[name]}" if name in IN_TRAINING else ""
+            raise UserError(line + hint)
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:

@@ -26,7 +26,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "env_steps": (
         "the length of a training, in env steps,",
         "steps total_timesteps timesteps num_timesteps total_steps total_env_steps max_steps "
-        "num_steps t_max episodes num_episodes n_episodes max_episodes epochs num_epochs "
+        "num_steps t_max num_episodes n_episodes max_episodes epochs num_epochs "
         "iterations num_iterations frames total_frames",
     ),
     "flagfile": ("a file of settings", "config config_file cfg conf preset yaml settings_file"),
@@ -38,7 +38,7 @@ _NAMES: dict[str, tuple[str, str]] = {
         "the number of processes that step Python environments",
         "num_workers n_workers workers num_cpu num_cpus cpus threads num_threads",
     ),
-    "epsilon_start": ("the first epsilon", "epsilon eps eps_start initial_epsilon exploration"),
+    "epsilon_start": ("the first epsilon", "eps eps_start initial_epsilon exploration"),
     "epsilon_end": ("the final epsilon", "epsilon_finish eps_end eps_finish final_epsilon"),
     "epsilon_anneal_env_steps": (
         "the length of epsilon's decay, in env steps,",
