@@ -21,6 +21,8 @@ from tfmix.utils import signals, text
 from tfmix.utils.command import command
 
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
+# Flags that are no settings of a run, and the modes that read them.
+OF_MODES = {"seeds": ("benchmark",), "jobs": ("benchmark",), "which": ("evaluate", "export")}
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 VERSION = ("--version", "-version", "-V")
 # Of an error's text, which may hold a long path or command.
@@ -80,10 +82,12 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
-    """Raise UserError for a flag of benchmarks in another mode."""
-    for name in ("seeds", "jobs"):
-        if name in given.values and mode != "benchmark":
-            raise UserError(f"--{name} is for --mode=benchmark, and this is --mode={mode}")
+    """Raise UserError for a flag of some modes in another mode."""
+    for name, modes in OF_MODES.items():
+        if name in given.values and mode not in modes:
+            raise UserError(
+                f"--{name} is for --mode={' and '.join(modes)}, and this is --mode={mode}"
+            )
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:
@@ -110,11 +114,11 @@ def dispatch(mode: str, given: parsing.Given) -> int:
         asked = requests.new_run(None, settings, given.sources, given.flagfiles)
         return finish(requests.start(asked, progress=True))
     else:
-        return use_run(mode, settings)
+        return use_run(mode, settings, given.values.get("which", "last"))
     return DONE
 
 
-def use_run(mode: str, settings: dict[str, Any]) -> int:
+def use_run(mode: str, settings: dict[str, Any], which: str) -> int:
     """Resume, evaluate or export a run folder, and return the exit code."""
     from tfmix.runs import requests
 
@@ -122,7 +126,7 @@ def use_run(mode: str, settings: dict[str, Any]) -> int:
     folder = folder_of(settings, mode, also)
     if mode == "resume":
         return finish(requests.resume(folder, env_steps=settings.get("env_steps")))
-    run = requests.load(folder)
+    run = requests.load(folder, which=which)
     if mode == "evaluate":
         text.tell("evaluating ...")
         answer(run.report(settings.get("eval_episodes")))

@@ -59,7 +59,10 @@ def help_text(values: flags.FlagValues) -> str:
     lines += ["", "Whole numbers may be written as 200k, 2M or 1e6.", "", "flags"]
     own = {
         "flagfile=FILE": "Settings from a file, one --name=value a line. Flags that are typed win.",
-        **{name: str(values[name].help) for name in ("seeds", "jobs", "compile_cache", "debug")},
+        **{
+            name: str(values[name].help)
+            for name in ("seeds", "jobs", "which", "compile_cache", "debug")
+        },
         "version": "Print the version.",
     }
     for name, text in own.items():

@@ -74,6 +74,14 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         "Number of runs of --mode=benchmark at a time, each on one core. Without it one a core.",
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "which",
+        "last",
+        ["last", "best"],
+        "Team that --mode=evaluate or export reads: the last one, or the best, of the evaluation "
+        "with the highest greedy return.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "compile_cache",
         "",

@@ -13,9 +13,10 @@ import tensorflow as tf
 from tfmix import ops
 from tfmix.errors import RunFailedError
 from tfmix.training import finite
+from tfmix.training.best import BestTeam
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.learner import Learner
-from tfmix.training.playing import play, returns
+from tfmix.training.playing import Scores, play, returns, score
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
 from tfmix.training.replay_size import episode_spec
 from tfmix.training.seeds import Stream
@@ -44,6 +45,7 @@ class Trainer:
 
     Attributes:
       counters: the run's env steps, episodes and updates.
+      best: the weights of the best team of all evaluations.
       metric_names: the metrics that an update reports, sorted.
       run_iterations: (iterations, updates) -> (ok, due), see `_iterations`.
       tensors: all variables that a checkpoint holds.
@@ -59,6 +61,7 @@ class Trainer:
             spec, config.n_envs, task.replay.episodes, config.buffer_type, task.replay.device
         )
         self.learner = Learner(self.algorithm)
+        self.best = BestTeam(self.algorithm.live)
         self.counters = Counters()
         # A variable, so that another seed needs no new compilation.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
@@ -77,6 +80,7 @@ class Trainer:
             counters=self.counters,
             seed=self.seed,
             sums=self.accumulator,
+            best=self.best,
             **{f"replay_{i}": v for i, v in enumerate(kept)},
         )
         self.restart(config.seed)
@@ -98,6 +102,7 @@ class Trainer:
         self.algorithm.init_weights(tf.stack([self.seed, Stream.WEIGHTS]))
         self.learner.clear()
         self.replay.clear()
+        self.best.clear()
         set_to_zero(self.counters)
         set_to_zero(self.accumulator)
         self._reset_call_limits()
@@ -172,6 +177,7 @@ class Trainer:
         counters.episodes.assign_add(self.config.n_envs)
         accumulator.returns.assign_add(tf.reduce_sum(returns(episode)))
         accumulator.episodes.assign_add(self.config.n_envs)
+        accumulator.measure(tf.reduce_sum(episode.mask, -1)[:, None])
         return self.replay.can_hold(episode)
 
     @_no_autograph
@@ -251,6 +257,10 @@ class Trainer:
         """Play episodes with the present policy; see the function `play`."""
         return play(self.collector, self.seed, stream, episodes, epsilon, first)
 
+    def evaluate(self, episodes: int, first: int = 0) -> Scores:
+        """Play greedy episodes with the present policy; `first` is the number of the first."""
+        return score(self.collector, self.seed, Stream.EVALUATE, episodes, 0.0, first)
+
     def env_steps(self) -> int:
         """Return the environment steps of the run."""
         return int(self.counters.env_steps)
@@ -327,7 +337,8 @@ class Trainer:
         """Return the means since the last call, and set the accumulator to zero.
 
         Returns:
-          `train_return` if episodes were collected, and each metric if updates were done.
+          `train_return` and `train_length` if episodes were collected, and each metric if
+          updates were done.
         """
         accumulator, means = self.accumulator, {}
         if int(accumulator.episodes):
@@ -335,5 +346,9 @@ class Trainer:
         if int(accumulator.updates):
             values = accumulator.metrics.numpy() / int(accumulator.updates)
             means.update(zip(self.metric_names, map(float, values), strict=True))
+        sums, counts = accumulator.measures.numpy(), accumulator.measured.numpy()
+        for name, total, count in zip(["length"], sums, counts, strict=True):
+            if count:
+                means[f"train_{name}"] = float(total / count)
         set_to_zero(accumulator)
         return means
