@@ -60,6 +60,7 @@ class StoredRun(NamedTuple):
       spec: its task's shape.
       env: the environment or factory that was given beside it, or None.
       newest: its newest whole checkpoint, or None.
+      metric_names: names of its environment's metrics of an episode.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class StoredRun(NamedTuple):
     spec: EnvSpec
     env: Any
     newest: Path | None
+    metric_names: tuple[str, ...] = ()
 
 
 def new_run(
@@ -176,7 +178,8 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
             raise UserError(f"{folder} was trained on {config.env}, not on {env}")
         envs.allow_import(env)
         env = None
-    return StoredRun(folder, config, spec, env, checkpoint.latest(folder / "checkpoints"))
+    newest = checkpoint.latest(folder / "checkpoints")
+    return StoredRun(folder, config, spec, env, newest, folders.metric_names_of(folder))
 
 
 @in_python

@@ -20,7 +20,13 @@ from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
 from tfmix.runs.export import copy_export, export
 from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
-from tfmix.training.playing import check_playing_memory, play, play_episodes
+from tfmix.training.playing import (
+    check_playing_memory,
+    play,
+    play_episodes,
+    score,
+    summarize,
+)
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
@@ -334,13 +340,22 @@ class Run:
           episodes: the number of episodes of each; None is `SUMMARY_EPISODES`.
         """
         count = episodes or SUMMARY_EPISODES
-        trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
+        check_playing_memory(self.spec, count)
+        scores = score(self.collector, self.config.seed, _stream(0.0), count)
+        trained, random = scores.returns, self.evaluate(count, epsilon=1.0)
+        found = summarize(scores, self.collector.metric_names)
+        measured = [
+            f"{name} {found[f'greedy_{name}']:.4g}"
+            for name in self.collector.metric_names
+            if f"greedy_{name}" in found
+        ]
         reward = TEAM_REWARD[self.spec.team_reward]
         return (
             f"{self.config.algo} on {text.clean(self.config.env)}, seed {self.config.seed}, "
             f"{self.env_steps:,} env steps{self._best_text()}\n"
             f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
             f"a random team {random.mean():.2f}"
+            + (f"\ngreedy {', '.join(measured)}" if measured else "")
         )
 
     def summary(self) -> str:

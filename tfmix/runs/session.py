@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,11 +54,15 @@ class Session:
             "buffer_episodes",
             *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
+            *(f"train_{name}" for name in trainer.collector.metric_names),
+            *(f"greedy_{name}" for name in trainer.collector.metric_names),
         ]
         self.folder_guard = folders.FolderGuard(folder)
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
         self.evaluations = MetricsFile(
-            folder / "evaluations.csv", list(EVALUATIONS.first), EVALUATIONS
+            folder / "evaluations.csv",
+            [*EVALUATIONS.first, *trainer.collector.metric_names],
+            EVALUATIONS,
         )
         self.tensorboard = TensorBoard(folder)
         self.start_time, self.earlier_seconds = time.monotonic(), seconds
@@ -192,7 +197,7 @@ class Session:
         row: dict[str, Any] = dict(trainer.take_means())
         row["env_steps_per_second"] = (done - since_env_steps) / (now - since)
         if played is not None:
-            row.update(summarize(played))
+            row.update(summarize(played, trainer.collector.metric_names))
             self.greedy_return = row["greedy_return"]
         row.update(
             env_steps=done,
@@ -217,11 +222,14 @@ class Session:
 
     def _episodes(self, env_steps: int, played: Scores) -> Iterator[dict[str, Any]]:
         """Yield the rows of evaluations.csv of an evaluation."""
-        for number, (total, length) in enumerate(
-            zip(played.returns, played.lengths, strict=True), 1
-        ):
+        names = self.trainer.collector.metric_names
+        for number, (total, length, metrics) in enumerate(zip(*played, strict=True), 1):
             first = env_steps, number, float(total), int(length)
-            yield dict(zip(EVALUATIONS.first, first, strict=True))
+            known = zip(names, map(float, metrics), strict=True)
+            yield {
+                **dict(zip(EVALUATIONS.first, first, strict=True)),
+                **{name: value for name, value in known if math.isfinite(value)},
+            }
 
     def show_evaluate(self) -> Scores | None:
         """Do `evaluate` and report it; the first one compiles."""

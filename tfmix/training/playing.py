@@ -115,9 +115,14 @@ def score(
     first: int = 0,
 ) -> Scores:
     """Play as `play_episodes` and return what the episodes came to."""
-    played = play_episodes(collector, seed, stream, episodes, epsilon, first)
-    lengths = np.asarray(played.mask).sum(-1)
-    return Scores(np.asarray(returns(played)), lengths, np.zeros([episodes, 0], np.float32))
+    episode, metrics = collector.play(
+        tf.stack([seed, stream]),
+        tf.constant(first, tf.int64),
+        tf.constant(epsilon, tf.float32),
+        episodes,
+    )
+    lengths = np.asarray(episode.mask).sum(-1)
+    return Scores(np.asarray(returns(episode)), lengths, np.asarray(metrics))
 
 
 def play(
