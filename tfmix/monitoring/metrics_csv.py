@@ -62,6 +62,7 @@ class MetricsFile:
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
         if not exists:
             self._writer.writeheader()
+            self._file.flush()  # what is held back would be written at the end, into any folder
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row and flush it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmix import envs
 from tfmix.algos.base import Algorithm
 from tfmix.config.wording import in_python
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
 from tfmix.runs.export import copy_export, export
 from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
+from tfmix.runs.texts import report_text, summary_text
 from tfmix.training.playing import (
     check_playing_memory,
     play,
     play_episodes,
-    score,
-    summarize,
 )
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
-from tfmix.types import TEAM_REWARD, Collector, Episode
+from tfmix.types import Collector, Episode
 from tfmix.utils import text
-from tfmix.utils.command import command
 
 SUMMARY_EPISODES = 100
 
@@ -151,15 +147,20 @@ class Run:
 
     def __repr__(self) -> str:
         config = self.config
+        best = "" if self._best_at is None else f", best team of {self._best_at:,}"
         return (
             f"<tfmix.Run: {config.algo} on {text.clean(config.env)}, seed {config.seed}, "
-            f"{self.env_steps:,} of {config.env_steps:,} env steps{self._best_text()}, "
+            f"{self.env_steps:,} of {config.env_steps:,} env steps{best}, "
             f"{self.folder}>"
         )
 
-    def _best_text(self) -> str:
-        """Return which team this is, as a part of a sentence; nothing for the last one."""
-        return "" if self._best_at is None else f", best team of {self._best_at:,}"
+    def _best_score(self) -> str:
+        """Return what the trainer's best team reached, for the summary; nothing without trainer."""
+        if self._trainer is None or not self._trainer.best.exists:
+            return ""
+        best = self._trainer.best
+        found, at = float(best.greedy_return), int(best.env_steps)
+        return f", greedy return {found:.2f} at {at:,} env steps"
 
     def reset(self) -> None:
         """Start new episodes for `act`: the agents' memory becomes zero."""
@@ -334,47 +335,13 @@ class Run:
 
     @in_python
     def report(self, episodes: int | None = None) -> str:
-        """Return a text with the mean return of the greedy team and of a random team.
+        """Return a text with the greedy team's mean return and metrics, and a random team's return.
 
         Args:
           episodes: the number of episodes of each; None is `SUMMARY_EPISODES`.
         """
-        count = episodes or SUMMARY_EPISODES
-        check_playing_memory(self.spec, count)
-        scores = score(self.collector, self.config.seed, _stream(0.0), count)
-        trained, random = scores.returns, self.evaluate(count, epsilon=1.0)
-        found = summarize(scores, self.collector.metric_names)
-        measured = [
-            f"{name} {found[f'greedy_{name}']:.4g}"
-            for name in self.collector.metric_names
-            if f"greedy_{name}" in found
-        ]
-        reward = TEAM_REWARD[self.spec.team_reward]
-        return (
-            f"{self.config.algo} on {text.clean(self.config.env)}, seed {self.config.seed}, "
-            f"{self.env_steps:,} env steps{self._best_text()}\n"
-            f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
-            f"a random team {random.mean():.2f}"
-            + (f"\ngreedy {', '.join(measured)}" if measured else "")
-        )
+        return report_text(self, episodes or SUMMARY_EPISODES)
 
     def summary(self) -> str:
         """Return the text that is printed at the end of a training; its commands can be pasted."""
-        own = [f"--env={self.config.env}"] if envs.imports_user_code(self.config.env) else []
-        evaluate = command(["--mode=evaluate", f"--run_dir={self.folder}", *own])
-        lines = [
-            self.report(),
-            f"run folder   {self.folder}",
-            f"TensorBoard  tensorboard --logdir {shlex.quote(str(self.folder))}",
-            f"evaluate     {evaluate}",
-        ]
-        if (self.folder / "export").is_dir():
-            lines.append(f"SavedModel   {self.folder / 'export'}")
-        if (self.folder / "export_best").is_dir():
-            best = self.trainer.best
-            found, at = float(best.greedy_return), int(best.env_steps)
-            lines.append(
-                f"best team    {self.folder / 'export_best'}, greedy return {found:.2f} at {at:,} "
-                "env steps"
-            )
-        return "\n".join(lines)
+        return summary_text(self, self.report(), self._best_score())

@@ -51,7 +51,8 @@ class MetricAccumulator(tf.Module):
         known = tf.math.is_finite(values)
         values = tf.where(known, values, 0.0)
         self.measures.assign_add(tf.reduce_sum(tf.cast(values, tf.float64), 0))
-        self.measured.assign_add(tf.reduce_sum(tf.cast(known, tf.int64), 0))
+        count = tf.reduce_sum(tf.cast(known, tf.float64), 0)
+        self.measured.assign_add(tf.cast(count, tf.int64))
 
 
 def set_to_zero(module: tf.Module) -> None:
