@@ -36,7 +36,7 @@ def command() -> list[str]:
     lines.append(f"| `--mode` | What to do: {', '.join(MODES)}. |")
     lines += [
         f"| `--{name}` | {values[name].help} |"
-        for name in ("seeds", "jobs", "episodes", "epsilon", "compile_cache", "debug")
+        for name in ("seeds", "jobs", "episodes", "epsilon", "which", "compile_cache", "debug")
     ]
     return [*lines, "| `--flagfile` | Settings from a file, one --name=value a line. |"]
 

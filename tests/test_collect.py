@@ -149,7 +149,9 @@ def test_many_graph_episodes_are_those_of_groups_played_by_themselves():
     collector = GraphCollector(env, random_legal, 1, True)
     first, epsilon = tf.constant(7, tf.int64), tf.constant(1.0)
     found = collector.collect(RUN, first, epsilon, 130)
-    parts = [collector.play_group(RUN, first + at, epsilon, n) for at, n in ((0, 44), (44, 43))]
+    parts = [
+        collector.play_group(RUN, first + at, epsilon, n).episode for at, n in ((0, 44), (44, 43))
+    ]
     for name, x in found._asdict().items():
         np.testing.assert_array_equal(x[:87], np.concatenate([getattr(p, name) for p in parts]))
     assert len(np.unique(found.obs[:, 0, 0, 2])) == len(found.mask) == 130

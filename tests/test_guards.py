@@ -484,6 +484,7 @@ def theirs(trained, tmp_path):
 OURS = (
     *("metrics.tmp", ".run.json", ".cut", ".lock", "run.json", "metrics.csv", ".export-writing"),
     *("checkpoints/.writing", "offending_batch.npz", "events.out.tfevents.1.x"),
+    *("evaluations.csv", "evaluations.tmp", ".export_best-writing"),
 )
 
 
@@ -526,7 +527,7 @@ def test_metrics_are_not_appended_to_a_hard_link(theirs, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("run.json", ".lock", "metrics.csv", "checkpoints/64/manifest.json"),
+        *("run.json", ".lock", "metrics.csv", "checkpoints/64/manifest.json", "evaluations.csv"),
         *("checkpoints/64/tensors.index", "checkpoints/64/tensors.data-00000-of-00001"),
     ],
 )

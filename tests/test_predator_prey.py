@@ -37,8 +37,9 @@ def hunt(drawing, batch=1, gone="", **arguments):
         c: env.cells[found[c][0] * len(rows) + found[c][1]] if c in found else env.gone
         for c in names
     }
-    clock = tf.zeros([batch], tf.int32)
-    return env, Hunt(*(tf.constant([[cell[c] for c in x]] * batch) for x in (agents, stags)), clock)
+    clock = penalties = tf.zeros([batch], tf.int32)
+    bodies = (tf.constant([[cell[c] for c in x]] * batch) for x in (agents, stags))
+    return env, Hunt(*bodies, clock, penalties)
 
 
 def chase(drawing, batch=1, **arguments):

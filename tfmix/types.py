@@ -70,6 +70,9 @@ class Step(NamedTuple):
 
     obs [B, N, O] float32, state [B, S] float32, legal [B, N, A] bool,
     reward [B] float32, terminated [B] bool, truncated [B] bool.
+
+    metrics [B, M] float32, if the environment has `metric_names`: those of the episode, which
+    count as they are at its last step. NaN is a metric that the episode lacks.
     """
 
     obs: Tensor
@@ -78,6 +81,7 @@ class Step(NamedTuple):
     reward: Tensor
     terminated: Tensor
     truncated: Tensor
+    metrics: Any = ()
 
 
 class Episode(NamedTuple, Generic[T]):
@@ -98,6 +102,16 @@ class Episode(NamedTuple, Generic[T]):
     mask: T
 
 
+class Played(NamedTuple):
+    """Episodes and the environment's metrics of them, [B, M] float32, NaN if one lacks a metric.
+
+    The replay keeps the episodes alone.
+    """
+
+    episode: Episode[Any]
+    metrics: Any
+
+
 # What one part expects of another. `tfmix.envs.kinds.kind_of` says which kind an environment is.
 
 
@@ -106,7 +120,7 @@ class GraphEnv(Protocol):
 
     All random numbers come from the seed [2] alone. `state` is any nest of
     tensors. A finished environment may be stepped on; the collector ignores
-    what it returns then.
+    what it returns then. It may have `metric_names`, M names of what `Step.metrics` holds.
     """
 
     @property
@@ -126,7 +140,8 @@ class GraphEnv(Protocol):
 class PythonEnv(Protocol):
     """A Python environment: one episode at a time, stepped from outside.
 
-    It may have `agent_names`, N names that errors use for its agents.
+    It may have `agent_names`, N names that errors use for its agents, and `metric_names`,
+    names of the numbers in the info of an episode's last step that are the episode's metrics.
     """
 
     @property
@@ -171,6 +186,7 @@ class VectorEnv(Protocol):
       spec: the shape of the task.
       agents: names of the N agents.
       n_envs: number of environments.
+      metric_names: names of the M metrics of an episode.
       restarts: worker processes that were replaced.
       buffers: the episodes that are played, one row for each environment, as
         `tfmix.envs.python.workers.buffers.EpisodeBuffers`.
@@ -183,6 +199,7 @@ class VectorEnv(Protocol):
 
     agents: Sequence[Any]
     n_envs: int
+    metric_names: Sequence[str]
     restarts: int
     buffers: Any
     rows_to_replay: list[int]
@@ -209,11 +226,13 @@ class Collector(Protocol):
     Attributes:
       compiled: whether `collect` may be called in a `tf.function`.
       spec: the shape of the task.
+      metric_names: names of the M metrics of an episode.
       restarts: worker processes that were replaced.
     """
 
     compiled: bool
     spec: EnvSpec
+    metric_names: Sequence[str]
 
     @property
     def restarts(self) -> int: ...  # noqa: D102
@@ -227,6 +246,10 @@ class Collector(Protocol):
           epsilon: [] float, the probability of a random action.
           batch: B.
         """
+        ...
+
+    def play(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Played:
+        """Play as `collect`, and return the episodes' metrics too."""
         ...
 
     def close(self) -> None:

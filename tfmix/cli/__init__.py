@@ -21,13 +21,17 @@ from tfmix.utils import signals, text
 from tfmix.utils.command import command
 
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
+# Flags that are no settings of a run, and the modes that read them.
+OF_MODES = {
+    **dict.fromkeys(("seeds", "jobs"), ("benchmark",)),
+    **dict.fromkeys(("episodes", "epsilon"), ("watch",)),
+    "which": ("evaluate", "watch", "export"),
+}
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 VERSION = ("--version", "-version", "-V")
 # Of an error's text, which may hold a long path or command.
 MOST_CHARACTERS = 10_000
 MOST_TRACEBACK_LINES = 400
-# Flags that are no settings, and the mode that reads each.
-ONE_MODE = {"seeds": "benchmark", "jobs": "benchmark", "episodes": "watch", "epsilon": "watch"}
 # What a training has for two of them.
 IN_TRAINING = {"episodes": "env_steps", "epsilon": "epsilon_start and --epsilon_end"}
 
@@ -84,10 +88,10 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
-    """Raise UserError for a flag of one mode in another mode."""
-    for name, own in ONE_MODE.items():
-        if name in given.values and mode != own:
-            line = f"--{name} is for --mode={own}, and this is --mode={mode}"
+    """Raise UserError for a flag of some modes in another mode."""
+    for name, modes in OF_MODES.items():
+        if name in given.values and mode not in modes:
+            line = f"--{name} is for --mode={' and '.join(modes)}, and this is --mode={mode}"
             hint = f"; a training has --{IN_TRAINING[name]}" if name in IN_TRAINING else ""
             raise UserError(line + hint)
 
@@ -129,7 +133,7 @@ def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
     folder = folder_of(settings, mode, also)
     if mode == "resume":
         return finish(requests.resume(folder, env_steps=settings.get("env_steps")))
-    run = requests.load(folder)
+    run = requests.load(folder, which=values.get("which", "last"))
     if mode == "evaluate":
         text.tell("evaluating ...")
         answer(run.report(settings.get("eval_episodes")))

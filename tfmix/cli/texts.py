@@ -16,7 +16,7 @@ from tfmix.utils.command import program
 from tfmix.utils.text import clean
 
 WIDTH = 100
-OWN_FLAGS = ("seeds", "jobs", "episodes", "epsilon", "compile_cache", "debug")
+OWN_FLAGS = ("seeds", "jobs", "episodes", "epsilon", "which", "compile_cache", "debug")
 _EXAMPLES = (
     ("--algo=qmix --env=two_step", "Train QMIX on the two-step game."),
     (

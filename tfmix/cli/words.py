@@ -90,6 +90,14 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         upper_bound=1.0,
         flag_values=values,
     )
+    flags.DEFINE_enum(
+        "which",
+        "last",
+        ["last", "best"],
+        "Team that --mode=evaluate, watch or export reads: the last one, or the best, of the "
+        "evaluation with the highest greedy return.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "compile_cache",
         "",

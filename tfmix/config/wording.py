@@ -22,7 +22,7 @@ _MODES = {
     "benchmark": "tfmix.benchmark",
     "check_env": "tfmix.check_env",
 }
-_ARGUMENTS = {*FIELDS, "seeds", "jobs"}
+_ARGUMENTS = {*FIELDS, "seeds", "jobs", "which"}
 _FLAG = re.compile(r"--(\w+)(?:=(\S*?)(?=[,;:.)]*(?:\s|$)))?")
 # What follows is a command to paste, not a sentence.
 _COMMAND = re.compile(r"(?:python main\.py|\btfmix) --")
@@ -60,7 +60,7 @@ def _as_argument(match: re.Match[str]) -> str:
     if name == "env_arg":
         key, equals, text = value.partition("=")
         return f"env_arg={{{key!r}: {text or '...'}}}" if equals else f"env_arg={value}"
-    is_text = TYPES.get(name) is str and value[0] not in "'\"."
+    is_text = (TYPES.get(name) is str or name == "which") and value[0] not in "'\"."
     return f"{name}={value!r}" if is_text else f"{name}={value}"
 
 

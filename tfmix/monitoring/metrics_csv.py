@@ -1,4 +1,4 @@
-"""metrics.csv: a run appends rows, readers read them, a resume cuts rows off."""
+"""metrics.csv and evaluations.csv: runs append rows, readers read them, resumes cut some off."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,35 +17,60 @@ from tfmix.utils.text import tell
 
 # The first columns of metrics.csv, in this order; those of the algorithm follow.
 COLUMNS = ("env_steps", "episodes", "updates", "seconds", "train_return", "greedy_return")
-WHOLE_COLUMNS = 3  # the first of them are whole numbers
+# What an evaluation adds: the spread over its episodes. Quartiles interpolate linearly.
+SPREAD = ("greedy_return_std", "greedy_return_q25", "greedy_return_q50", "greedy_return_q75")
+LENGTHS = ("train_length", "greedy_length")
 MOST_LINE = 1 << 16  # characters of a line of metrics.csv, which has some 300
 
 
+class Layout(NamedTuple):
+    """How a file of rows begins.
+
+    Attributes:
+      first: the first columns, in this order; others follow.
+      whole: how many of them are whole numbers; the next one is a number, never empty.
+    """
+
+    first: tuple[str, ...]
+    whole: int
+
+
+METRICS = Layout(COLUMNS, 3)
+# evaluations.csv has a row for each episode of an evaluation; those of metrics follow.
+EVALUATIONS = Layout(("env_steps", "episode", "return", "length"), 2)
+
+
 class MetricsFile:
-    """Writes metrics.csv: one row for each report, empty cells for missing values.
+    """Writes metrics.csv or evaluations.csv; cells of missing values are empty.
 
     Args:
       path: the file. If it exists, rows are appended under its header.
       columns: the header of a new file.
+      layout: how the header begins.
 
     Raises:
       OSError: it is no regular file, is a hard link, or cannot be written.
     """
 
-    def __init__(self, path: Path, columns: list[str]):
+    def __init__(self, path: Path, columns: list[str], layout: Layout = METRICS):
         handle = files.open_own(path, os.O_WRONLY | os.O_APPEND)
         self._file = os.fdopen(handle, "a", newline="", encoding="utf-8")
         exists = os.fstat(handle).st_size > 0
         if exists:
-            with contextlib.closing(metrics_rows(path)) as rows:
+            with contextlib.closing(metrics_rows(path, layout)) as rows:
                 columns = next(rows, columns)
         self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore")
         if not exists:
             self._writer.writeheader()
+            self._file.flush()  # what is held back would be written at the end, into any folder
 
     def write(self, row: dict[str, Any]) -> None:
         """Add a row and flush it."""
-        self._writer.writerow(row)
+        self.write_all([row])
+
+    def write_all(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add rows and flush them together."""
+        self._writer.writerows(rows)
         self._file.flush()
 
     def close(self) -> None:
@@ -57,8 +82,8 @@ class NotMetricsError(ValueError):
     """Says that a file is no metrics.csv."""
 
 
-def metrics_rows(path: Path) -> Generator[list[str], None, None]:
-    """Yield the header of a metrics.csv, then its complete rows, one in memory at a time.
+def metrics_rows(path: Path, layout: Layout = METRICS) -> Generator[list[str], None, None]:
+    """Yield the header of a file of rows, then its complete rows, one in memory at a time.
 
     Lines that are no row, such as an incomplete last line, are skipped.
 
@@ -71,31 +96,30 @@ def metrics_rows(path: Path) -> Generator[list[str], None, None]:
         reader = csv.reader(_lines(file))
         try:
             header = next(reader, [])
-            if tuple(header[: len(COLUMNS)]) != COLUMNS:
+            if tuple(header[: len(layout.first)]) != layout.first:
                 raise NotMetricsError("it has no header")
             yield header
             for cells in reader:
-                if len(cells) == len(header) and _is_row(cells):
+                if len(cells) == len(header) and _is_row(cells, layout.whole):
                     yield cells
         except csv.Error as error:
             raise NotMetricsError(str(error)) from error
 
 
-def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """Return the columns of a metrics.csv by name, [rows] each.
+def read_columns(path: Path, layout: Layout = METRICS) -> dict[str, np.ndarray]:
+    """Return the columns of a file of rows by name, [rows] each.
 
-    The counts (env_steps, episodes, updates) are int64, the others float64 with NaN in
-    empty cells.
+    The first ones (`layout.whole`) are int64, the others float64 with NaN in empty cells.
 
     Raises:
       NotMetricsError: it has no header, or a line that is too long.
       OSError: it cannot be read, or is no regular file.
     """
-    header, *rows = metrics_rows(path)
+    header, *rows = metrics_rows(path, layout)
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
     return {
         name: np.asarray([int(cell) for cell in column], np.int64)
-        if number < WHOLE_COLUMNS
+        if number < layout.whole
         else np.asarray([float(cell or "nan") for cell in column], np.float64)
         for number, (name, column) in enumerate(zip(header, columns, strict=True))
     }
@@ -109,11 +133,11 @@ def _lines(file: io.TextIOWrapper) -> Iterator[str]:
         yield line
 
 
-def _is_row(cells: list[str]) -> bool:
-    """Return whether the first cells are integers and seconds, and the rest numbers or empty."""
+def _is_row(cells: list[str], whole_columns: int) -> bool:
+    """Return whether the first cells are integers and a number, and the rest numbers or empty."""
     try:
-        whole = [int(cell) for cell in cells[:WHOLE_COLUMNS]]
-        float(cells[WHOLE_COLUMNS])
+        whole = [int(cell) for cell in cells[:whole_columns]]
+        float(cells[whole_columns])
         for cell in cells:
             float(cell or 0)
     except ValueError:
@@ -121,10 +145,11 @@ def _is_row(cells: list[str]) -> bool:
     return all(0 <= number < 2**63 for number in whole)
 
 
-def cut_metrics(path: Path, env_steps: int) -> None:
-    """Drop the rows of metrics.csv after `env_steps`, and lines that are no row.
+def cut_metrics(path: Path, env_steps: int, layout: Layout = METRICS) -> None:
+    """Drop the rows of a file after `env_steps`, and lines that are no row.
 
-    A file without its header is renamed to metrics.damaged.csv, and a message says so.
+    A file without its header is renamed, metrics.csv to metrics.damaged.csv, and a message
+    says so.
 
     Raises:
       OSError: it is no regular file, or cannot be written.
@@ -135,7 +160,7 @@ def cut_metrics(path: Path, env_steps: int) -> None:
             path.unlink()  # stopped before its first line was written
             return
         with (
-            contextlib.closing(metrics_rows(path)) as rows,
+            contextlib.closing(metrics_rows(path, layout)) as rows,
             files.replacing(path, path.with_suffix(".tmp")) as raw,
         ):
             file = io.TextIOWrapper(raw, encoding="utf-8", newline="")

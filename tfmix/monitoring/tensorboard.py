@@ -14,10 +14,16 @@ from tfmix.utils import files
 # Largest record of TensorBoard's files that is read; they have about 80 bytes. TensorFlow's
 # reader allocates as many bytes as a record claims to have.
 MOST_RECORD = 1 << 26
-# TensorBoard's tags of metrics; those that are not named here are under `learner/`.
+# TensorBoard's tags of metrics; see `tag_of` for those that are not named here.
 TAGS = {
     "train_return": "return/train",
     "greedy_return": "return/greedy",
+    "greedy_return_std": "return/greedy_std",
+    "greedy_return_q25": "return/greedy_q25",
+    "greedy_return_q50": "return/greedy_q50",
+    "greedy_return_q75": "return/greedy_q75",
+    "train_length": "episode/train_length",
+    "greedy_length": "episode/greedy_length",
     "epsilon": "run/epsilon",
     "buffer_episodes": "run/buffer_episodes",
     "env_steps_per_second": "run/env_steps_per_second",
@@ -27,6 +33,16 @@ TAGS = {
     "updates": "run/updates",
     "seconds": "run/seconds",
 }
+
+
+def tag_of(name: str) -> str:
+    """Return TensorBoard's tag of a column of metrics.csv.
+
+    Metrics of the environment, `train_<name>` and `greedy_<name>`, are under `episode/`, those
+    of the algorithm under `learner/`.
+    """
+    group = "episode" if name.startswith(("train_", "greedy_")) else "learner"
+    return TAGS.get(name, f"{group}/{name}")
 
 
 def _whole_records(path: Path) -> int:
@@ -90,7 +106,7 @@ class TensorBoard:
         with self._writer.as_default(step=env_steps):
             for name, value in row.items():
                 if name != "env_steps" and value is not None:
-                    self._tf.summary.scalar(TAGS.get(name, f"learner/{name}"), value)
+                    self._tf.summary.scalar(tag_of(name), value)
 
     def close(self) -> None:
         """Flush and close the events file."""

@@ -31,7 +31,9 @@ MANIFEST = "manifest.json"
 # Format 1 lacks the metric accumulator, which was always zero when it was written.
 # Format 2 stores actions of the replay as int32, and true or false as float32.
 # Format 3 lacks the smallest and the largest reward, from which `RewardScale` computes a floor.
-FORMAT = 4
+# Format 4 lacks the measures of episodes, and the best team.
+FORMAT = 5
+BEST_FORMAT = 5  # the first with the best team
 # The files that TensorFlow writes and reads: an index, and the data in one or more files.
 TENSORS = re.compile(r"tensors\.(index|data-[0-9]{5}-of-[0-9]{5})")
 MAX_SECONDS = 1e10  # 300 years
@@ -248,20 +250,24 @@ def restore(checkpoint: Path, tensors: tf.train.Checkpoint) -> None:
         written = read_manifest(checkpoint)["format"]
         if written == FORMAT:
             tensors.read(path).assert_consumed()
-        elif written == 3:
-            _as_format_3(tensors).read(path).assert_consumed()
+        elif written >= 3:
+            _without_newer(tensors, written).read(path).assert_consumed()
         else:
             _restore_older(path, tensors)
 
 
-def _as_format_3(tensors: tf.train.Checkpoint) -> tf.train.Checkpoint:
-    """Return the same variables without those that format 3 lacks."""
+def _without_newer(tensors: tf.train.Checkpoint, written: int) -> tf.train.Checkpoint:
+    """Return the same variables without those that format 3 or 4 lacks."""
     import tensorflow as tf
 
     parts = {name: part for name, part in vars(tensors).items() if not name.startswith("_")}
-    scale = parts["reward_scale"]
-    kept = {name: getattr(scale, name) for name in ("count", "mean", "square")}
-    return tf.train.Checkpoint(**{**parts, "reward_scale": tf.train.Checkpoint(**kept)})
+    fields: dict[str, tuple[str, ...]] = {"sums": ("returns", "episodes", "metrics", "updates")}
+    if written == 3:
+        fields["reward_scale"] = ("count", "mean", "square")
+    parts.pop("best", None)
+    for name, kept in fields.items():
+        parts[name] = tf.train.Checkpoint(**{one: getattr(parts[name], one) for one in kept})
+    return tf.train.Checkpoint(**parts)
 
 
 def _check_index(path: str) -> None:

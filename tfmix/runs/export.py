@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,25 @@ def export(algorithm: Algorithm, folder: Path) -> Path:
     with whole_or_nothing(spare, folder):
         tf.saved_model.save(policy, str(spare), signatures=policy.functions)
         compare_with_live(algorithm, tf.saved_model.load(str(spare)).signatures)
+    return folder
+
+
+def copy_export(source: Path, folder: Path) -> Path:
+    """Copy an export, whole or not at all.
+
+    Args:
+      source: the folder of an export.
+      folder: the folder of the copy; what has that name is replaced.
+
+    Returns:
+      `folder`.
+
+    Raises:
+      OSError: it cannot be read or written.
+    """
+    spare = folder.with_name(f".{folder.name}-writing")
+    with whole_or_nothing(spare, folder):
+        shutil.copytree(source, spare, dirs_exist_ok=True)
     return folder
 
 

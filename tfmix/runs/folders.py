@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tfmix.config import resolve
 from tfmix.config.schema import Config
+from tfmix.envs.metrics import check_names
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs import checkpoint
 from tfmix.types import TEAM_REWARD, EnvSpec
@@ -47,6 +48,20 @@ def flagfiles_of(folder: Path) -> list[str]:
     """Return the names of the flagfiles that a run's run.json lists; older ones list none."""
     found = read(folder).about.get("flagfiles")
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def metric_names_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of the environment's metrics in a run.json; older ones have none.
+
+    Raises:
+      UserError: as `read`, or they are no names.
+    """
+    try:
+        return check_names(read(folder).about.get("metrics", []))
+    except ValueError as error:
+        raise UserError(
+            f"{folder / 'run.json'} is damaged: metrics: {text.clean(error, 200)}"
+        ) from error
 
 
 class RunFile(NamedTuple):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from tfmix.algos.base import Algorithm
 from tfmix.envs.python import EnvError
 from tfmix.errors import RunFailedError, UserError
-from tfmix.monitoring.metrics_csv import cut_metrics
+from tfmix.monitoring.metrics_csv import EVALUATIONS, cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.manifest import create_manifest, device_line, update_manifest
@@ -18,6 +19,7 @@ from tfmix.runs.opening import check_env_steps, open_stored_task, open_stored_tr
 from tfmix.runs.requests import IN_USE, NewRun, StoredRun
 from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
+from tfmix.training.best import BestTeam
 from tfmix.training.replay_size import HOST
 from tfmix.training.state import Counters
 from tfmix.training.task import Task, open_task
@@ -92,13 +94,14 @@ def resume_stored(stored: StoredRun, old_end: int) -> tuple[Run, int]:
 
 
 def _cut_logs(folder: Path, env_steps: int) -> None:
-    """Remove everything after `env_steps` from metrics.csv and from TensorBoard's files.
+    """Remove what is after `env_steps` from metrics.csv, evaluations.csv and TensorBoard's files.
 
     Raises:
       RunFailedError: they cannot be read or written.
     """
     try:
         cut_metrics(folder / "metrics.csv", env_steps)
+        cut_metrics(folder / "evaluations.csv", env_steps, EVALUATIONS)
         cut_events(folder, env_steps)
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or text.clean(error, 200)
@@ -108,12 +111,16 @@ def _cut_logs(folder: Path, env_steps: int) -> None:
         ) from error
 
 
-def load_stored(stored: StoredRun) -> Run:
+def load_stored(stored: StoredRun, which: str = "last") -> Run:
     """Open a run folder that has a checkpoint; see `requests.load`."""
     newest = stored.newest
     assert newest is not None
     algorithm, counters = make_algorithm(stored.config, stored.spec), Counters()
-    checkpoint.restore_part(newest, tf.train.Checkpoint(live=algorithm.live, counters=counters))
+    best_at = None
+    if which == "best":
+        best_at = _restore_best(newest, algorithm, counters)
+    else:
+        checkpoint.restore_part(newest, tf.train.Checkpoint(live=algorithm.live, counters=counters))
     check_env_steps(newest, counters)
     return Run(
         stored.folder,
@@ -121,7 +128,34 @@ def load_stored(stored: StoredRun) -> Run:
         counters,
         lambda algorithm: open_stored_task(stored, to_train=False).make_collector(algorithm),
         lambda: open_stored_trainer(stored),
+        best_at,
     )
+
+
+def _restore_best(newest: Path, algorithm: Algorithm, counters: Counters) -> int:
+    """Read the best team of a checkpoint into the live networks.
+
+    Args:
+      newest: the checkpoint.
+      algorithm: the networks.
+      counters: receive the run's progress.
+
+    Returns:
+      the env steps at the team's evaluation.
+
+    Raises:
+      UserError: the checkpoint holds no best team.
+    """
+    best = BestTeam(algorithm.live)
+    if checkpoint.read_manifest(newest)["format"] >= checkpoint.BEST_FORMAT:
+        checkpoint.restore_part(newest, tf.train.Checkpoint(best=best, counters=counters))
+    if not best.exists:
+        raise UserError(
+            f"{newest} holds no best team, because no evaluation has kept one yet: "
+            "--which=last is the team as it is"
+        )
+    best.write_to(algorithm.live)
+    return int(best.env_steps)
 
 
 def _announce(task: Task, folder: Path, flagfiles: Sequence[str] = ()) -> None:
@@ -173,5 +207,6 @@ def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
     if not run.stopped:
         tell("exporting ...")
         run.export()
+        run.export_best()
         update_manifest(run.folder, finished=run.env_steps)
     return stop.number

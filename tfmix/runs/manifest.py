@@ -82,6 +82,7 @@ def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> 
             "config": dataclasses.asdict(settings),
             "flagfiles": list(flagfiles),
             "spec": dataclasses.asdict(task.spec),
+            "metrics": list(task.metric_names),
             "seed": settings.seed,
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "git_commit": _git_commit(),

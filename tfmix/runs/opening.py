@@ -35,8 +35,8 @@ def open_stored_task(stored: StoredRun, to_train: bool) -> Task:
     """
     config, spec, env = stored.config, stored.spec, stored.env
     if env is None and (config.env.startswith("custom/") or not envs.may_import(config.env)):
-        return task_without_env(config, spec, stored.folder, to_train)
-    task = open_task(config, env, to_train)
+        return task_without_env(config, spec, stored.folder, to_train, stored.metric_names)
+    task = open_task(config, env, to_train, stored.metric_names)
     if task.spec != spec:
         differences = ", ".join(
             f"{field.name} is {text.clean(getattr(task.spec, field.name), 60)}, was "

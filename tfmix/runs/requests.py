@@ -29,6 +29,8 @@ from tfmix.utils.signals import raise_again
 if TYPE_CHECKING:
     from tfmix.runs.run import Run
 
+# Teams of a run folder: see `load`.
+WHICH = ("last", "best")
 IN_USE = "another process trains there; wait for its end or stop it"
 
 
@@ -58,6 +60,7 @@ class StoredRun(NamedTuple):
       spec: its task's shape.
       env: the environment or factory that was given beside it, or None.
       newest: its newest whole checkpoint, or None.
+      metric_names: names of its environment's metrics of an episode.
     """
 
     folder: Path
@@ -65,6 +68,7 @@ class StoredRun(NamedTuple):
     spec: EnvSpec
     env: Any
     newest: Path | None
+    metric_names: tuple[str, ...] = ()
 
 
 def new_run(
@@ -174,7 +178,8 @@ def stored_run(run_dir: str | os.PathLike[str], env: Any = None) -> StoredRun:
             raise UserError(f"{folder} was trained on {config.env}, not on {env}")
         envs.allow_import(env)
         env = None
-    return StoredRun(folder, config, spec, env, checkpoint.latest(folder / "checkpoints"))
+    newest = checkpoint.latest(folder / "checkpoints")
+    return StoredRun(folder, config, spec, env, newest, folders.metric_names_of(folder))
 
 
 @in_python
@@ -289,22 +294,29 @@ def resume(
 
 
 @in_python
-def load(run_dir: str | os.PathLike[str], env: Any = None) -> Run:
+def load(run_dir: str | os.PathLike[str], env: Any = None, *, which: str = "last") -> Run:
     """Open a run folder with its newest checkpoint.
 
     Args:
       run_dir: the run folder.
       env: the environment or factory if the run was given one, or the run's
         name of code of yours, which a run folder alone does not import.
+      which: `last` for the team as it was trained last, `best` for the team of the evaluation
+        with the highest greedy return (of equal ones the later).
 
     Raises:
       UserError: no run is there, one with symbolic links, pipes or devices in it,
-        one not trained yet, or one whose checkpoint does not fit.
+        one not trained yet, or one whose checkpoint does not fit; or there was no
+        evaluation yet whose team could be the best.
     """
+    if which not in WHICH:
+        raise UserError(
+            f"--which={text.clean(repr(which), 60)}: it takes one of {', '.join(WHICH)}"
+        )
     stored = stored_run(folders.expand(run_dir), env)
     if stored.newest is None:
         raise UserError(f"{stored.folder} has no checkpoint yet: --mode=resume trains it")
     quiet_import("tensorflow")
     from tfmix.runs import lifecycle
 
-    return lifecycle.load_stored(stored)
+    return lifecycle.load_stored(stored, which)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfmix import envs
 from tfmix.algos.base import Algorithm
 from tfmix.config.wording import in_python
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
-from tfmix.runs.export import export
+from tfmix.runs.export import copy_export, export
 from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
-from tfmix.training.playing import check_playing_memory, play, play_episodes
+from tfmix.runs.texts import report_text, summary_text
+from tfmix.training.playing import (
+    check_playing_memory,
+    play,
+    play_episodes,
+)
 from tfmix.training.seeds import stream_of
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
-from tfmix.types import TEAM_REWARD, Collector, Episode
+from tfmix.types import Collector, Episode
 from tfmix.utils import text
-from tfmix.utils.command import command
 
 if TYPE_CHECKING:
     from tfmix.runs.watching import Watched
@@ -46,12 +49,16 @@ class Run:
       open_collector: (algorithm) -> the collector that plays the team; it opens
         environments.
       open_trainer: () -> the `Trainer`, restored from its checkpoint.
+      best_at: the env steps at the evaluation of the best team if `algorithm` holds that
+        team; None if it holds the last one.
 
     Attributes:
       folder: the run folder.
       config: its settings.
       spec: its task's shape.
       algorithm: the networks.
+      which: which team it is, `last` or `best`.
+      team_env_steps: the env steps after which the team had these weights.
       stopped: whether Ctrl-C or SIGTERM stopped its training in this process.
     """
 
@@ -62,10 +69,12 @@ class Run:
         counters: Counters,
         open_collector: Callable[[Algorithm], Collector],
         open_trainer: Callable[[], Trainer],
+        best_at: int | None = None,
     ):
         self.folder, self.algorithm, self._counters = folder, algorithm, counters
         self.config, self.spec = algorithm.config, algorithm.spec
         self._open_collector, self._open_trainer = open_collector, open_trainer
+        self._best_at = best_at
         self._collector: Collector | None = None
         self._trainer: Trainer | None = None
         self.stopped = False
@@ -86,8 +95,13 @@ class Run:
 
     @property
     def trainer(self) -> Trainer:
-        """Return the trainer, which holds all that a checkpoint holds; build it at first use."""
-        if self._trainer is None:
+        """Return the trainer, which holds all that a checkpoint holds; build it at first use.
+
+        It holds the last team. The best one, if this run was loaded with it, stays in place.
+        """
+        if self._trainer is None and self._best_at is not None:
+            self._trainer = self._open_trainer()
+        elif self._trainer is None:
             if self._collector is not None:
                 self._collector.close()
             self._trainer = self._open_trainer()
@@ -119,12 +133,32 @@ class Run:
         """Return the environment steps that the team was trained for."""
         return int(self._counters.env_steps)
 
+    @property
+    def which(self) -> str:
+        """Return which team this is: `last`, or `best` if it was loaded so."""
+        return "last" if self._best_at is None else "best"
+
+    @property
+    def team_env_steps(self) -> int:
+        """Return the env steps after which the team had its weights."""
+        return self.env_steps if self._best_at is None else self._best_at
+
     def __repr__(self) -> str:
         config = self.config
+        best = "" if self._best_at is None else f", best team of {self._best_at:,}"
         return (
             f"<tfmix.Run: {config.algo} on {text.clean(config.env)}, seed {config.seed}, "
-            f"{self.env_steps:,} of {config.env_steps:,} env steps, {self.folder}>"
+            f"{self.env_steps:,} of {config.env_steps:,} env steps{best}, "
+            f"{self.folder}>"
         )
+
+    def _best_score(self) -> str:
+        """Return what the trainer's best team reached, for the summary; nothing without trainer."""
+        if self._trainer is None or not self._trainer.best.exists:
+            return ""
+        best = self._trainer.best
+        found, at = float(best.greedy_return), int(best.env_steps)
+        return f", greedy return {found:.2f} at {at:,} env steps"
 
     def reset(self) -> None:
         """Start new episodes for `act`: the agents' memory becomes zero."""
@@ -270,7 +304,9 @@ class Run:
 
     @in_python
     def export(self) -> Path:
-        """Write the SavedModel into the folder's `export` and compare it with this policy.
+        """Write the SavedModel into the folder and compare it with this policy.
+
+        Its folder is `export`, or `export_best` for the best team.
 
         Returns:
           the folder of the export.
@@ -278,8 +314,31 @@ class Run:
         Raises:
           RunFailedError: it cannot be written, or does not act like this policy.
         """
+        name = "export" if self._best_at is None else "export_best"
+        with self._writing_export():
+            return export(self.algorithm, self.folder / name)
+
+    def export_best(self) -> Path | None:
+        """Write the trainer's best team into the folder's `export_best`; see `export`.
+
+        Returns:
+          the folder of the export; None if there was no evaluation.
+        """
+        best, place = self.trainer.best, self.folder / "export_best"
+        if not best.exists:
+            return None
+        with self._writing_export():
+            if int(best.env_steps) == self.env_steps:  # the last team is the best
+                return copy_export(self.folder / "export", place)
+            algorithm = self.trainer.algorithm
+            with best.in_place_of(algorithm.live):
+                return export(algorithm, place)
+
+    @contextlib.contextmanager
+    def _writing_export(self) -> Iterator[None]:
+        """Raise OSError as RunFailedError, as a context."""
         try:
-            return export(self.algorithm, self.folder / "export")
+            yield
         except OSError as error:
             raise RunFailedError(
                 f"the export into {self.folder} cannot be written: {error.strerror or error}; "
@@ -295,31 +354,13 @@ class Run:
 
     @in_python
     def report(self, episodes: int | None = None) -> str:
-        """Return a text with the mean return of the greedy team and of a random team.
+        """Return a text with the greedy team's mean return and metrics, and a random team's return.
 
         Args:
           episodes: the number of episodes of each; None is `SUMMARY_EPISODES`.
         """
-        count = episodes or SUMMARY_EPISODES
-        trained, random = self.evaluate(count), self.evaluate(count, epsilon=1.0)
-        reward = TEAM_REWARD[self.spec.team_reward]
-        return (
-            f"{self.config.algo} on {text.clean(self.config.env)}, seed {self.config.seed}, "
-            f"{self.env_steps:,} env steps\n"
-            f"greedy return {trained.mean():.2f} over {count} episodes ({reward}), "
-            f"a random team {random.mean():.2f}"
-        )
+        return report_text(self, episodes or SUMMARY_EPISODES)
 
     def summary(self) -> str:
         """Return the text that is printed at the end of a training; its commands can be pasted."""
-        own = [f"--env={self.config.env}"] if envs.imports_user_code(self.config.env) else []
-        evaluate = command(["--mode=evaluate", f"--run_dir={self.folder}", *own])
-        lines = [
-            self.report(),
-            f"run folder   {self.folder}",
-            f"TensorBoard  tensorboard --logdir {shlex.quote(str(self.folder))}",
-            f"evaluate     {evaluate}",
-        ]
-        if (self.folder / "export").is_dir():
-            lines.append(f"SavedModel   {self.folder / 'export'}")
-        return "\n".join(lines)
+        return summary_text(self, self.report(), self._best_score())

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfmix.errors import RunFailedError
-from tfmix.monitoring.metrics_csv import COLUMNS, MetricsFile
+from tfmix.monitoring.metrics_csv import COLUMNS, EVALUATIONS, LENGTHS, SPREAD, MetricsFile
 from tfmix.monitoring.progress import Progress
 from tfmix.monitoring.tensorboard import TensorBoard
 from tfmix.runs import checkpoint, folders
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
-from tfmix.training.seeds import Stream
+from tfmix.training.playing import Scores, summarize
 from tfmix.training.trainer import Trainer
 
 # The largest share of a run's time that checkpoints every --checkpoint_period_seconds may take.
@@ -48,14 +47,23 @@ class Session:
         self.config = trainer.config
         columns = [
             *COLUMNS,
+            *SPREAD,
+            *LENGTHS,
             "epsilon",
             "learning_rate",
             "buffer_episodes",
             *([] if trainer.collector.compiled else ["worker_restarts"]),
             *trainer.metric_names,
+            *(f"train_{name}" for name in trainer.collector.metric_names),
+            *(f"greedy_{name}" for name in trainer.collector.metric_names),
         ]
         self.folder_guard = folders.FolderGuard(folder)
         self.metrics = MetricsFile(folder / "metrics.csv", columns)
+        self.evaluations = MetricsFile(
+            folder / "evaluations.csv",
+            [*EVALUATIONS.first, *trainer.collector.metric_names],
+            EVALUATIONS,
+        )
         self.tensorboard = TensorBoard(folder)
         self.start_time, self.earlier_seconds = time.monotonic(), seconds
         self.reported = trainer.env_steps() if reported is None else reported
@@ -167,6 +175,9 @@ class Session:
     def report(self, evaluate: bool) -> dict[str, Any] | None:
         """Write the metrics since the last report to metrics.csv and TensorBoard.
 
+        The episodes of an evaluation go to evaluations.csv, and its team is kept if it is
+        the best.
+
         Args:
           evaluate: play greedy episodes too.
 
@@ -186,7 +197,8 @@ class Session:
         row: dict[str, Any] = dict(trainer.take_means())
         row["env_steps_per_second"] = (done - since_env_steps) / (now - since)
         if played is not None:
-            self.greedy_return = row["greedy_return"] = float(played.mean())
+            row.update(summarize(played, trainer.collector.metric_names))
+            self.greedy_return = row["greedy_return"]
         row.update(
             env_steps=done,
             episodes=int(trainer.counters.episodes),
@@ -199,20 +211,35 @@ class Session:
         if not trainer.collector.compiled:
             row["worker_restarts"] = trainer.collector.restarts
         self.folder_guard.check_unchanged()
+        if played is not None:
+            self.evaluations.write_all(self._episodes(done, played))
         self.metrics.write(row)
+        if played is not None:
+            trainer.best.offer(trainer.algorithm.live, row["greedy_return"], done)
         self.tensorboard.write(done, row)
         self.reported, self.speed_since = done, (done, time.monotonic())
         return {**row, "greedy_return": self.greedy_return}
 
-    def show_evaluate(self) -> np.ndarray | None:
+    def _episodes(self, env_steps: int, played: Scores) -> Iterator[dict[str, Any]]:
+        """Yield the rows of evaluations.csv of an evaluation."""
+        names = self.trainer.collector.metric_names
+        for number, (total, length, metrics) in enumerate(zip(*played, strict=True), 1):
+            first = env_steps, number, float(total), int(length)
+            known = zip(names, map(float, metrics), strict=True)
+            yield {
+                **dict(zip(EVALUATIONS.first, first, strict=True)),
+                **{name: value for name, value in known if math.isfinite(value)},
+            }
+
+    def show_evaluate(self) -> Scores | None:
         """Do `evaluate` and report it; the first one compiles."""
         with self.progress.waiting("evaluating", once=not self.evaluated):
             played = self.evaluate()
         self.evaluated = True
         return played
 
-    def evaluate(self) -> np.ndarray | None:
-        """Play greedy episodes; return their returns, [eval_episodes], or None if it was stopped.
+    def evaluate(self) -> Scores | None:
+        """Play `eval_episodes` greedy episodes; return their scores, or None if it was stopped.
 
         A stop waits for the episodes that are played in parallel: for all of them if the
         environment is in the graph.
@@ -223,8 +250,8 @@ class Session:
             if self.should_stop():
                 return None
             first = trainer.env_steps() + start
-            found.append(trainer.play(Stream.EVALUATE, min(at_once, count - start), first=first))
-        return np.concatenate(found)
+            found.append(trainer.evaluate(min(at_once, count - start), first))
+        return Scores.join(found)
 
     def saving_is_due(self) -> bool:
         """Return whether a checkpoint period has passed.
@@ -262,7 +289,8 @@ class Session:
         self.save_seconds = self.saved_at - began
 
     def close(self) -> None:
-        """Close metrics.csv, TensorBoard's file and the folder."""
+        """Close metrics.csv, evaluations.csv, TensorBoard's file and the folder."""
         self.metrics.close()
+        self.evaluations.close()
         self.tensorboard.close()
         self.folder_guard.close()

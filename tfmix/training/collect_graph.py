@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfmix.envs.kinds import Kind, kind_of
-from tfmix.types import Episode, GraphEnv, Step
+from tfmix.envs.metrics import names_of
+from tfmix.errors import UserError
+from tfmix.types import Episode, GraphEnv, Played, Step
+from tfmix.utils.text import clean
 
 Act = Callable[..., tuple[Any, ...]]
 FOLD = tf.random.experimental.stateless_fold_in
@@ -26,25 +29,50 @@ class GraphCollector:
       act: the policy, see `Algorithm.act`.
       policy_state_size: K.
       cut_is_terminal: count a time limit as termination.
+      metric_names: names of the metrics; None for all that the environment has. One that it
+        does not have is NaN.
 
     Attributes:
-      collect: (seed, first_episode, epsilon, batch) -> Episode, see `_collect`.
-      play_group: (the same) -> the episodes of one group, one compiled program.
+      play: (seed, first_episode, epsilon, batch) -> Played, see `_play`.
+      collect: (the same) -> Episode, those of `play`.
+      play_group: (the same) -> Played, those of one group, one compiled program.
+
+    Raises:
+      UserError: the environment's `metric_names` are not names.
     """
 
     compiled, restarts = True, 0
 
-    def __init__(self, env: GraphEnv, act: Act, policy_state_size: int, cut_is_terminal: bool):
+    def __init__(
+        self,
+        env: GraphEnv,
+        act: Act,
+        policy_state_size: int,
+        cut_is_terminal: bool,
+        metric_names: Sequence[str] | None = None,
+    ):
+        self._own_metrics = names_of(env)
+        self.metric_names: Sequence[str] = (
+            self._own_metrics if metric_names is None else tuple(metric_names)
+        )
         self.env, self.spec, self.act = env, env.spec, act
         self.policy_state_size, self.cut_is_terminal = policy_state_size, cut_is_terminal
         # AutoGraph takes seconds, and only an environment of the user may need it.
         autograph = kind_of(env) is not Kind.BUILT_IN
         self.play_group = tf.function(self._play_group, jit_compile=True, autograph=autograph)
+        self.play = tf.function(self._play, autograph=False)
         self.collect = tf.function(self._collect, autograph=False)
 
     def _collect(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
     ) -> Episode:
+        """Play as `_play` and return the episodes."""
+        episode: Episode = self._play(seed, first_episode, epsilon, batch).episode
+        return episode
+
+    def _play(
+        self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
+    ) -> Played:
         """Play `batch` episodes.
 
         Args:
@@ -64,12 +92,14 @@ class GraphCollector:
         ]
         if count == 1:
             return played[0]
-        return Episode(*(tf.concat(x, 0) for x in zip(*played, strict=True)))
+        episodes, metrics = zip(*played, strict=True)
+        joined = Episode(*(tf.concat(x, 0) for x in zip(*episodes, strict=True)))
+        return Played(joined, tf.concat(metrics, 0))
 
     def _play_group(
         self, seed: tf.Tensor, first_episode: tf.Tensor, epsilon: tf.Tensor, batch: int
-    ) -> Episode:
-        """Play `batch` episodes in parallel; the arguments are those of `_collect`."""
+    ) -> Played:
+        """Play `batch` episodes in parallel; the arguments are those of `_play`."""
         spec, limit = self.spec, self.spec.episode_limit
         seed = FOLD(seed, first_episode)
         env_state, now = self.env.reset(FOLD(seed, -1), batch)
@@ -87,6 +117,7 @@ class GraphCollector:
             policy_state: tf.Tensor,
             env_state: Any,
             now: Step,
+            metrics: tf.Tensor,
             arrays: list[tf.TensorArray],
         ) -> tuple[Any, ...]:
             seeds = tf.random.experimental.stateless_split(FOLD(seed, t), 2)
@@ -106,18 +137,22 @@ class GraphCollector:
             )
             # Steps after an episode's end are written too; their mask is 0.
             arrays = [array.write(t, x) for array, x in zip(arrays, record, strict=True)]
+            if self.metric_names:
+                metrics = tf.where(alive[:, None], self._metrics(after, batch), metrics)
+            after = after._replace(metrics=())
             alive = alive & ~after.terminated & ~after.truncated
-            return t + 1, alive, policy_state, env_state, after, arrays
+            return t + 1, alive, policy_state, env_state, after, metrics, arrays
 
         start = (
             0,
             tf.fill([batch], True),
             tf.zeros([batch, spec.n_agents, self.policy_state_size]),
             env_state,
-            now,
+            now._replace(metrics=()),
+            tf.fill([batch, len(self.metric_names)], float("nan")),
             with_last + per_step,
         )
-        _, _, _, _, last, written = tf.while_loop(
+        _, _, _, _, last, metrics, written = tf.while_loop(
             lambda t, *_: t < limit, play, start, maximum_iterations=limit
         )
         steps = [array.stack() for array in written]
@@ -129,7 +164,28 @@ class GraphCollector:
         def batch_first(x: tf.Tensor) -> tf.Tensor:
             return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
-        return Episode(*(batch_first(x) for x in views + steps[3:]))
+        return Played(Episode(*(batch_first(x) for x in views + steps[3:])), metrics)
+
+    def _metrics(self, step: Step, batch: int) -> tf.Tensor:
+        """Return the metrics of a step in the order of `metric_names`, [B, M].
+
+        Raises:
+          UserError: the environment has `metric_names` and no such tensor.
+        """
+        count = len(self._own_metrics)
+        found = step.metrics
+        if not count:
+            return tf.fill([batch, len(self.metric_names)], float("nan"))
+        if not tf.is_tensor(found) or not found.shape.is_compatible_with([batch, count]):
+            shape = found.shape if tf.is_tensor(found) else "no tensor"
+            raise UserError(
+                f"{clean(self.spec.name, 100)}: metrics of a step is {shape}, not [{batch}, "
+                f"{count}] as metric_names says"
+            )
+        own = {name: found[:, i] for i, name in enumerate(self._own_metrics)}
+        missing = tf.fill([batch], float("nan"))
+        columns = [own.get(name, missing) for name in self.metric_names]
+        return tf.cast(tf.stack(columns, 1), tf.float32)
 
     def states_of(self, seed: tf.Tensor, first_episode: tf.Tensor, action: np.ndarray) -> list[Any]:
         """Step the environment through episodes that `collect` played, and return its states.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfmix.envs.python.workers.buffers import check_episodes
-from tfmix.types import Episode, VectorEnv
+from tfmix.types import Episode, Played, VectorEnv
 
 
 def env_seed(sequence: np.random.SeedSequence) -> int:
@@ -42,6 +42,7 @@ class PythonCollector:
     ):
         self.vector_env, self.spec, self.team = vector_env, vector_env.spec, team
         self.one_more = one_more
+        self.metric_names = vector_env.metric_names
 
     @property
     def restarts(self) -> int:
@@ -51,6 +52,10 @@ class PythonCollector:
     def collect(
         self, seed: Any, first_episode: Any, epsilon: Any, batch: int
     ) -> Episode[np.ndarray]:
+        """Play `batch` episodes and return them; see `play`."""
+        return self.play(seed, first_episode, epsilon, batch).episode
+
+    def play(self, seed: Any, first_episode: Any, epsilon: Any, batch: int) -> Played:
         """Play `batch` episodes, at most n_envs at a time.
 
         Args:
@@ -75,11 +80,13 @@ class PythonCollector:
         except BaseException:
             self.close()
             raise
-        return Episode(*(np.concatenate(fields) for fields in zip(*rounds, strict=True)))
+        episodes, metrics = zip(*rounds, strict=True)
+        joined = Episode(*(np.concatenate(fields) for fields in zip(*episodes, strict=True)))
+        return Played(joined, np.concatenate(metrics))
 
     def _play_round(
         self, team: Any, sequences: list[np.random.SeedSequence], epsilon: float
-    ) -> Episode[np.ndarray]:
+    ) -> Played:
         """Play one episode in each of the first environments, from one seed sequence each."""
         vector_env, buffers, count = self.vector_env, self.vector_env.buffers, len(sequences)
         explore_mask, scores = buffers.explore_mask, buffers.exploration_scores
@@ -96,7 +103,7 @@ class PythonCollector:
             to_play, vector_env.rows_to_replay = vector_env.rows_to_replay, []
         played = Episode(*(x[:count].copy() for x in buffers.episode))
         check_episodes(self.spec, vector_env.agents, played, buffers.clock[:count])
-        return played
+        return Played(played, buffers.metrics[:count].copy())
 
     def close(self) -> None:
         """Close the environments."""

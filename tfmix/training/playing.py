@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tfmix.monitoring.metrics_csv import SPREAD
 from tfmix.training.replay_size import episode_bytes, episode_spec
 from tfmix.types import Collector, EnvSpec, Episode
 from tfmix.utils import memory
@@ -19,6 +21,51 @@ def returns(episode: Episode[Any]) -> Any:
         if isinstance(episode.reward, np.ndarray)
         else tf.reduce_sum(episode.reward * episode.mask, -1)
     )
+
+
+class Scores(NamedTuple):
+    """What episodes came to.
+
+    Attributes:
+      returns: undiscounted returns, [B] float32.
+      lengths: env steps, [B] float32.
+      metrics: the environment's metrics, [B, M] float32, NaN if an episode lacks one.
+    """
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    metrics: np.ndarray
+
+    @classmethod
+    def join(cls, parts: Iterable[Scores]) -> Scores:
+        """Return the scores of all episodes in `parts`, in order."""
+        return cls(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
+
+
+def summarize(scores: Scores, metric_names: Iterable[str] = ()) -> dict[str, float]:
+    """Return the columns of metrics.csv that greedy episodes give.
+
+    Args:
+      scores: of the episodes.
+      metric_names: names of the M metrics of the environment.
+
+    Returns:
+      mean, standard deviation (divided by B) and quartiles (linear interpolation) of the
+      returns; the mean length; `greedy_<name>`, the mean over the episodes that have the
+      metric, if any has.
+    """
+    quartiles = np.quantile(scores.returns.astype(np.float64), [0.25, 0.5, 0.75])
+    found = {
+        "greedy_return": float(scores.returns.mean()),
+        "greedy_return_std": float(scores.returns.astype(np.float64).std()),
+        **dict(zip(SPREAD[1:], map(float, quartiles), strict=True)),
+        "greedy_length": float(scores.lengths.mean()),
+    }
+    for name, values in zip(metric_names, scores.metrics.T.astype(np.float64), strict=True):
+        known = values[np.isfinite(values)]
+        if known.size:
+            found[f"greedy_{name}"] = float(known.mean())
+    return found
 
 
 def check_playing_memory(spec: EnvSpec, episodes: int) -> None:
@@ -59,6 +106,25 @@ def play_episodes(
     )
 
 
+def score(
+    collector: Collector,
+    seed: Any,
+    stream: int,
+    episodes: int,
+    epsilon: float = 0.0,
+    first: int = 0,
+) -> Scores:
+    """Play as `play_episodes` and return what the episodes came to."""
+    episode, metrics = collector.play(
+        tf.stack([seed, stream]),
+        tf.constant(first, tf.int64),
+        tf.constant(epsilon, tf.float32),
+        episodes,
+    )
+    lengths = np.asarray(episode.mask).sum(-1)
+    return Scores(np.asarray(returns(episode)), lengths, np.asarray(metrics))
+
+
 def play(
     collector: Collector,
     seed: Any,
@@ -68,4 +134,4 @@ def play(
     first: int = 0,
 ) -> np.ndarray:
     """Play as `play_episodes` and return the episodes' returns, [episodes]."""
-    return np.asarray(returns(play_episodes(collector, seed, stream, episodes, epsilon, first)))
+    return score(collector, seed, stream, episodes, epsilon, first).returns

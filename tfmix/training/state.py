@@ -25,20 +25,34 @@ class MetricAccumulator(tf.Module):
 
     Args:
       metrics: the number of metrics that an update reports.
+      measures: the number of measures of an episode: its length, then the environment's
+        metrics.
 
     Attributes:
       returns: the sum of the returns of collected episodes, [] float.
       episodes: the number of these episodes, [] int64.
       metrics: the sum of each metric, [metrics] float.
       updates: the number of updates, [] int64.
+      measures: the sum of each measure of the episodes, [measures] float64.
+      measured: the number of episodes that have it, [measures] int64.
     """
 
-    def __init__(self, metrics: int) -> None:
+    def __init__(self, metrics: int, measures: int = 1) -> None:
         super().__init__()
         self.returns = tf.Variable(0.0, trainable=False)
         self.episodes = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.metrics = tf.Variable(tf.zeros([metrics]), trainable=False)
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.measures = tf.Variable(tf.zeros([measures], tf.float64), trainable=False)
+        self.measured = tf.Variable(tf.zeros([measures], tf.int64), trainable=False)
+
+    def measure(self, values: tf.Tensor) -> None:
+        """Add the measures of episodes, [B, measures] float32; what is not finite is left out."""
+        known = tf.math.is_finite(values)
+        values = tf.where(known, values, 0.0)
+        self.measures.assign_add(tf.reduce_sum(tf.cast(values, tf.float64), 0))
+        count = tf.reduce_sum(tf.cast(known, tf.float64), 0)
+        self.measured.assign_add(tf.cast(count, tf.int64))
 
 
 def set_to_zero(module: tf.Module) -> None:

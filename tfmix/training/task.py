@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tfmix import envs
 from tfmix.algos.base import Algorithm
 from tfmix.config.schema import Config
 from tfmix.envs.kinds import Kind, kind_of
+from tfmix.envs.metrics import names_of
 from tfmix.envs.python.adapters import custom
 from tfmix.envs.python.workers import pool
 from tfmix.envs.python.workers.progress import RESET, Progress
@@ -22,7 +23,7 @@ from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import PythonCollector
 from tfmix.training.playing import check_playing_memory
 from tfmix.training.replay_size import ReplayPlan, plan_replay
-from tfmix.types import Collector, EnvSpec, Episode, VectorEnv
+from tfmix.types import Collector, EnvSpec, Episode, Played, VectorEnv
 from tfmix.utils.text import clean, tell
 
 
@@ -34,6 +35,7 @@ class Task:
       config: the settings.
       spec: the environment's shape.
       replay: the replay's capacity and device; None for a task that is only played.
+      metric_names: names of the environment's metrics of an episode.
       make_collector: (algorithm) -> the `GraphCollector` or `PythonCollector` that
         plays episodes with it.
     """
@@ -42,9 +44,15 @@ class Task:
     spec: EnvSpec
     replay: ReplayPlan | None
     make_collector: Callable[[Algorithm], Collector]
+    metric_names: Sequence[str] = ()
 
 
-def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
+def open_task(
+    config: Config,
+    env: Any = None,
+    to_train: bool = True,
+    metric_names: Sequence[str] | None = None,
+) -> Task:
     """Open an environment to train or to play in.
 
     Args:
@@ -52,6 +60,7 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
       env: an environment of the user or a factory of such, in any interface of
         docs/environments.md; None for the environment that `config` names.
       to_train: plan the replay too, before more environments are built.
+      metric_names: names of the metrics; None for those that the environment reports.
 
     Raises:
       UserError: no such environment, or the task needs more memory than is available.
@@ -72,7 +81,9 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
         workers.close()
         workers = None
     if workers is None:
-        return _open_in_process(config, first_env, factory, to_train)
+        return _open_in_process(config, first_env, factory, to_train, metric_names)
+    if metric_names is not None:
+        workers.metric_names = metric_names
     try:
         replay = _plan_memory(config, workers.spec, to_train)
         _report_notices(workers.spec, workers.about.notices)
@@ -80,11 +91,16 @@ def open_task(config: Config, env: Any = None, to_train: bool = True) -> Task:
     except BaseException:
         workers.close()
         raise
-    return Task(config, workers.spec, replay, _python_collector_of(workers, factory))
+    make_collector = _python_collector_of(workers, factory)
+    return Task(config, workers.spec, replay, make_collector, workers.metric_names)
 
 
 def _open_in_process(
-    config: Config, first_env: Any, factory: Callable[[], Any] | None, to_train: bool
+    config: Config,
+    first_env: Any,
+    factory: Callable[[], Any] | None,
+    to_train: bool,
+    metric_names: Sequence[str] | None,
 ) -> Task:
     """Open environments that this process steps or compiles.
 
@@ -93,6 +109,7 @@ def _open_in_process(
       first_env: an environment; None if `factory` makes it.
       factory: makes an environment; None if `first_env` is the only one.
       to_train: plan the replay too.
+      metric_names: as in `open_task`.
 
     Raises:
       UserError: as `open_task`, or one environment was given and n_envs is larger.
@@ -105,13 +122,19 @@ def _open_in_process(
     replay = _plan_memory(config, first_env.spec, to_train)
     if kind_of(first_env).in_graph:
         cut_is_terminal = config.time_limit == "terminal"
+        names = names_of(first_env) if metric_names is None else metric_names
         return Task(
             config,
             first_env.spec,
             replay,
             lambda algorithm: GraphCollector(
-                first_env, algorithm.act, algorithm.agent_spec.policy_state_size, cut_is_terminal
+                first_env,
+                algorithm.act,
+                algorithm.agent_spec.policy_state_size,
+                cut_is_terminal,
+                names,
             ),
+            names,
         )
     if kind_of(first_env) is Kind.ADAPTED:
         _report_notices(first_env.spec, reporter.call(RESET, first_env.rehearse))
@@ -121,9 +144,11 @@ def _open_in_process(
             "environment's class, or set n_envs=1"
         )
     others = [factory() for _ in range(config.n_envs - 1)] if factory else []
-    in_process = pool.in_process([first_env, *others], config)
+    names = names_of(first_env) if metric_names is None else metric_names
+    in_process = pool.in_process([first_env, *others], config, names)
     one_more = one_more or (lambda: given)
-    return Task(config, first_env.spec, replay, _python_collector_of(in_process, one_more))
+    make_collector = _python_collector_of(in_process, one_more)
+    return Task(config, first_env.spec, replay, make_collector, names)
 
 
 def _plan_memory(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:
@@ -148,7 +173,9 @@ def _python_collector_of(
     )
 
 
-def task_without_env(config: Config, spec: EnvSpec, folder: Path, to_train: bool) -> Task:
+def task_without_env(
+    config: Config, spec: EnvSpec, folder: Path, to_train: bool, metric_names: Sequence[str] = ()
+) -> Task:
     """Return the task of a run folder whose environment is the user's and was not given.
 
     Its collector raises UserError when it is asked to play.
@@ -158,9 +185,11 @@ def task_without_env(config: Config, spec: EnvSpec, folder: Path, to_train: bool
       spec: the environment's shape.
       folder: the run folder.
       to_train: plan the replay too.
+      metric_names: names of the environment's metrics of an episode.
     """
     replay = plan_replay(config, spec) if to_train else None
-    return Task(config, spec, replay, lambda _: _MissingEnv(folder, config.env, spec))
+    missing = _MissingEnv(folder, config.env, spec, metric_names)
+    return Task(config, spec, replay, lambda _: missing, metric_names)
 
 
 class _MissingEnv:
@@ -168,10 +197,15 @@ class _MissingEnv:
 
     compiled, restarts = False, 0
 
-    def __init__(self, folder: Path, name: str, spec: EnvSpec):
+    def __init__(self, folder: Path, name: str, spec: EnvSpec, metric_names: Sequence[str]):
         self.folder, self.name, self.spec = folder, name, spec
+        self.metric_names = metric_names
 
     def collect(self, *_: Any) -> Episode[Any]:
+        """Raise UserError as `play`."""
+        return self.play().episode
+
+    def play(self, *_: Any) -> Played:
         """Raise UserError, because there is no environment to play in."""
         envs.check_import(self.name, self.folder)
         raise UserError(f"{self.folder} was trained on your own environment: pass it with env=...")

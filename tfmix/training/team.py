@@ -11,7 +11,7 @@ from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import memory
 
-COPIES = 4  # of the weights: live, target and two in the optimiser's state
+COPIES = 5  # of the weights: live, target, the best team and two in the optimiser's state
 SMALLER_NETWORKS = "set a smaller --hidden_size, or a smaller size of another network"
 
 

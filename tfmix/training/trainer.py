@@ -13,16 +13,17 @@ import tensorflow as tf
 from tfmix import ops
 from tfmix.errors import RunFailedError
 from tfmix.training import finite
+from tfmix.training.best import BestTeam
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.learner import Learner
-from tfmix.training.playing import play, returns
+from tfmix.training.playing import Scores, play, returns, score
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
 from tfmix.training.replay_size import episode_spec
 from tfmix.training.seeds import Stream
 from tfmix.training.state import Counters, MetricAccumulator, set_to_zero, updates_owed
 from tfmix.training.task import Task
 from tfmix.training.team import make_algorithm
-from tfmix.types import Episode
+from tfmix.types import Episode, Played
 
 # Target duration of one call of the loop: Ctrl-C and checkpoints wait until it returns. A call is
 # limited by its number of collections and of updates, of which one collection may owe thousands.
@@ -44,7 +45,9 @@ class Trainer:
 
     Attributes:
       counters: the run's env steps, episodes and updates.
+      best: the weights of the best team of all evaluations.
       metric_names: the metrics that an update reports, sorted.
+      measures: what episodes are measured by: their length, then the environment's metrics.
       run_iterations: (iterations, updates) -> (ok, due), see `_iterations`.
       tensors: all variables that a checkpoint holds.
     """
@@ -59,11 +62,13 @@ class Trainer:
             spec, config.n_envs, task.replay.episodes, config.buffer_type, task.replay.device
         )
         self.learner = Learner(self.algorithm)
+        self.best = BestTeam(self.algorithm.live)
         self.counters = Counters()
         # A variable, so that another seed needs no new compilation.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.metric_names = self._trace_update()
-        self.accumulator = MetricAccumulator(len(self.metric_names))
+        self.measures = ["length", *self.collector.metric_names]
+        self.accumulator = MetricAccumulator(len(self.metric_names), len(self.measures))
         self.run_iterations: Callable[..., Any] = self._iterations
         if self.collector.compiled:
             self.run_iterations = tf.function(self._iterations)
@@ -77,6 +82,7 @@ class Trainer:
             counters=self.counters,
             seed=self.seed,
             sums=self.accumulator,
+            best=self.best,
             **{f"replay_{i}": v for i, v in enumerate(kept)},
         )
         self.restart(config.seed)
@@ -98,6 +104,7 @@ class Trainer:
         self.algorithm.init_weights(tf.stack([self.seed, Stream.WEIGHTS]))
         self.learner.clear()
         self.replay.clear()
+        self.best.clear()
         set_to_zero(self.counters)
         set_to_zero(self.accumulator)
         self._reset_call_limits()
@@ -123,31 +130,31 @@ class Trainer:
             ok, due = self._compiled_store_and_learn(last)
         collected = 0
         while ok and due == 0 and collected < iterations:
-            episode = self.collector.collect(
+            played = self.collector.play(
                 tf.stack([self.seed, Stream.COLLECT]),
                 self.counters.episodes.value(),
                 self.epsilon(),
                 self.config.n_envs,
             )
-            ok, due = self._compiled_store_and_learn(last, episode)
+            ok, due = self._compiled_store_and_learn(last, played)
             collected += 1
         return ok, due
 
     def _store_and_learn(
-        self, last: tf.Tensor, episode: Episode | None = None
+        self, last: tf.Tensor, played: Played | None = None
     ) -> tuple[tf.Tensor, ...]:
         """Store episodes and do the updates that are due, up to one that is not finite.
 
         Args:
           last: [] int64, the count of updates at which it ends in any case.
-          episode: the collected episodes, or None.
+          played: the collected episodes, or None.
 
         Returns:
           whether all numbers are finite, [] bool; the updates that are left, [] int64. The
           metrics of an update that is not finite are added to the accumulator.
         """
         counters, accumulator = self.counters, self.accumulator
-        ok = tf.constant(True) if episode is None else self._store(episode)
+        ok = tf.constant(True) if played is None else self._store(*played)
         due = tf.minimum(self._updates_due(), last - counters.updates)
         for _ in tf.range(tf.where(ok, due, 0)):
             result = self.learner.update(
@@ -163,7 +170,7 @@ class Trainer:
         return ok, self._updates_due()
 
     @_no_autograph
-    def _store(self, episode: Episode) -> tf.Tensor:
+    def _store(self, episode: Episode, metrics: tf.Tensor) -> tf.Tensor:
         """Add episodes to the replay and count them; return whether it can hold them, [] bool."""
         counters, accumulator = self.counters, self.accumulator
         self.replay.add_batch(episode)
@@ -172,6 +179,8 @@ class Trainer:
         counters.episodes.assign_add(self.config.n_envs)
         accumulator.returns.assign_add(tf.reduce_sum(returns(episode)))
         accumulator.episodes.assign_add(self.config.n_envs)
+        lengths = tf.reduce_sum(episode.mask, -1, keepdims=True)
+        accumulator.measure(tf.concat([lengths, metrics], 1))
         return self.replay.can_hold(episode)
 
     @_no_autograph
@@ -251,6 +260,10 @@ class Trainer:
         """Play episodes with the present policy; see the function `play`."""
         return play(self.collector, self.seed, stream, episodes, epsilon, first)
 
+    def evaluate(self, episodes: int, first: int = 0) -> Scores:
+        """Play greedy episodes with the present policy; `first` is the number of the first."""
+        return score(self.collector, self.seed, Stream.EVALUATE, episodes, 0.0, first)
+
     def env_steps(self) -> int:
         """Return the environment steps of the run."""
         return int(self.counters.env_steps)
@@ -327,7 +340,8 @@ class Trainer:
         """Return the means since the last call, and set the accumulator to zero.
 
         Returns:
-          `train_return` if episodes were collected, and each metric if updates were done.
+          `train_return`, `train_length` and the environment's metrics if episodes were
+          collected, and each metric of the algorithm if updates were done.
         """
         accumulator, means = self.accumulator, {}
         if int(accumulator.episodes):
@@ -335,5 +349,9 @@ class Trainer:
         if int(accumulator.updates):
             values = accumulator.metrics.numpy() / int(accumulator.updates)
             means.update(zip(self.metric_names, map(float, values), strict=True))
+        sums, counts = accumulator.measures.numpy(), accumulator.measured.numpy()
+        for name, total, count in zip(self.measures, sums, counts, strict=True):
+            if count:
+                means[f"train_{name}"] = float(total / count)
         set_to_zero(accumulator)
         return means

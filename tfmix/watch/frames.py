@@ -10,7 +10,7 @@ import numpy as np
 
 from tfmix import envs
 from tfmix.config.schema import Config
-from tfmix.envs.python.adapters.common import close_quietly, layers
+from tfmix.envs.python.adapters.common import close_quietly, layers_of
 from tfmix.errors import UserError
 from tfmix.training.collect_python import PythonCollector, env_seed
 from tfmix.utils import text
@@ -39,7 +39,7 @@ def _open(collector: PythonCollector, config: Config) -> Any:
 
 def _draw(env: Any) -> np.ndarray:
     """Return a picture [H, W, 3] uint8 of an environment as it is."""
-    for layer in layers(getattr(env, "source", env)):
+    for layer in layers_of(getattr(env, "source", env)):
         render = getattr(layer, "render", None)
         if not callable(render):
             continue

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfmix.config.schema import Config
 from tfmix.envs.check.findings import Findings
+from tfmix.envs.metrics import names_of
 from tfmix.envs.python.adapters.reading import brief
 from tfmix.ops import select_actions
 
@@ -22,7 +23,7 @@ class GraphEnvAsPython:
     """
 
     def __init__(self, env: Any):
-        self.spec = env.spec
+        self.spec, self.metric_names = env.spec, names_of(env)
         self._reset = tf.function(lambda seed: env.reset(seed, 1))
         self._step = tf.function(env.step)
 
@@ -37,7 +38,11 @@ class GraphEnvAsPython:
         self._clock += 1
         seed = tf.constant([self._seed, self._clock], tf.int32)
         self._state, seen = self._step(self._state, tf.constant(action[None], tf.int32), seed)
-        return (*(x.numpy()[0] for x in seen), {})
+        metrics = seen.metrics.numpy()[0] if self.metric_names else ()
+        return (
+            *(x.numpy()[0] for x in seen[:6]),
+            dict(zip(self.metric_names, metrics, strict=True)),
+        )
 
     def close(self) -> None:
         """Nothing to close."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from tfmix.envs.check.findings import Findings
 from tfmix.envs.check.values import Range
+from tfmix.envs.metrics import read_metrics
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.adapters.reading import brief, flag, number
 from tfmix.envs.python.adapters.team import TeamEnv
+from tfmix.envs.python.workers.stepper import agent_names
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -27,6 +29,7 @@ class PlayedEpisode:
       rewards: the team's reward of every step.
       over: "" while it runs, else `terminated`, `truncated` or `broken`.
       left: agents that had only one legal action from some step to the end.
+      metrics: the numbers in the info of its last step.
     """
 
     seed: int
@@ -35,6 +38,7 @@ class PlayedEpisode:
     rewards: list[float] = dataclasses.field(default_factory=list)
     over: str = ""
     left: np.ndarray | tuple[int, ...] = ()
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class EpisodeRunner:
@@ -135,6 +139,8 @@ class EpisodeRunner:
             return None
         if what == "step":
             self._take_step(episode, *given[3:6])
+            if episode.over:
+                episode.metrics = read_metrics(given[6], agent_names(self.env))
         return self._frame(given[0], given[1], given[2], last=bool(episode.over))
 
     def _take_step(

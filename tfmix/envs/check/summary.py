@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tfmix.envs.check.findings import listed
 from tfmix.envs.check.play import EpisodeRunner, PlayedEpisode
+from tfmix.envs.metrics import choose, names_of
 from tfmix.envs.python.adapters.pymarl import PymarlTeam
 from tfmix.envs.python.adapters.rules import agent_label
 from tfmix.envs.python.adapters.team import TeamEnv
@@ -33,6 +36,7 @@ def summarize(
         "episodes": _lengths(whole, runner.spec.episode_limit, limit_from),
         "ends": _ends(whole, time_limit),
         "deaths": _deaths(runner, whole),
+        "metrics": _metrics(runner, whole),
         "random team": _returns(whole),
     }
 
@@ -129,6 +133,20 @@ def _deaths(runner: EpisodeRunner, whole: list[PlayedEpisode]) -> str:
     if not left:
         return "none before the end"
     return f"{listed([f'{a} in {n}' for a, n in left.items()], 8)} of {len(whole)} episodes{how}"
+
+
+def _metrics(runner: EpisodeRunner, whole: list[PlayedEpisode]) -> str:
+    """Return the names of the metrics, with their means and who lacks them."""
+    names, others = names_of(runner.env), ""
+    if getattr(runner.env, "finds_metrics", False):
+        names, others = choose(name for e in whole for name in e.metrics)
+    shown = []
+    for name in names:
+        found = [e.metrics[name] for e in whole if math.isfinite(e.metrics.get(name, math.nan))]
+        mean = f"mean {sum(found) / len(found):.4g}" if found else "no number"
+        lacking = f" in {len(found)} of {len(whole)} episodes" if len(found) < len(whole) else ""
+        shown.append(f"{name} ({mean}{lacking})")
+    return (", ".join(shown) or "none") + (f"; {others}" if others else "")
 
 
 def _returns(whole: list[PlayedEpisode]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,13 +14,21 @@ from tfmix.envs.kinds import built_in
 from tfmix.types import EnvSpec, Step
 
 
+class Rounds(NamedTuple):
+    """Rounds played [B] and those of them with the highest payoff [B], int32."""
+
+    played: tf.Tensor
+    best: tf.Tensor
+
+
 @built_in
 class MatrixGame:
     """A game with one payoff table: all agents act at once and the table pays the team.
 
     A game that is played once terminates; one that is played more often is
     truncated by the time limit. Observations and state are always the same few
-    numbers.
+    numbers. The metric `optimal_share` is the share of the rounds in which the joint action
+    has the highest payoff.
 
     Args:
       payoff: the table with one axis an agent, a list of lists or an array.
@@ -32,6 +40,8 @@ class MatrixGame:
       UserError: the table is not full, not finite or for fewer than two agents,
         or `max_cycles` is no whole number from 1.
     """
+
+    metric_names = ("optimal_share",)
 
     def __init__(
         self, payoff: Any, name: str, max_cycles: int = 1, sight: Sequence[float] = (1.0,)
@@ -49,7 +59,8 @@ class MatrixGame:
             agent_n_actions=tuple(table.shape),
         )
 
-    def _make_step(self, played: tf.Tensor, reward: tf.Tensor) -> Step:
+    def _make_step(self, rounds: Rounds, reward: tf.Tensor) -> Step:
+        played = rounds.played
         spec, batch = self.spec, played.shape[0]
         over = played >= spec.episode_limit
         once = spec.episode_limit == 1
@@ -60,16 +71,22 @@ class MatrixGame:
             reward=reward,
             terminated=over & once,
             truncated=over & (not once),
+            metrics=tf.math.divide_no_nan(
+                *(tf.cast(x, tf.float32)[:, None] for x in (rounds.best, played))
+            ),
         )
 
-    def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Start episodes; the state is the number of rounds played, [B] int32."""
-        played = tf.zeros([batch], tf.int32)
-        return played, self._make_step(played, tf.zeros([batch]))
+    def reset(self, seed: tf.Tensor, batch: int) -> tuple[Rounds, Step]:
+        """Start episodes."""
+        rounds = Rounds(tf.zeros([batch], tf.int32), tf.zeros([batch], tf.int32))
+        return rounds, self._make_step(rounds, tf.zeros([batch]))
 
-    def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
+    def step(self, state: Rounds, action: tf.Tensor, seed: tf.Tensor) -> tuple[Rounds, Step]:
         """Play a round and pay the team."""
-        return state + 1, self._make_step(state + 1, tf.gather_nd(tf.constant(self.table), action))
+        paid = tf.gather_nd(tf.constant(self.table), action)
+        is_best = tf.cast(paid >= self.table.max(), tf.int32)
+        rounds = Rounds(state.played + 1, state.best + is_best)
+        return rounds, self._make_step(rounds, paid)
 
 
 def matrix_game(payoff: Any, name: str, team_reward: str, max_cycles: int = 1) -> MatrixGame:

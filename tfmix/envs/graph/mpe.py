@@ -34,7 +34,8 @@ class World(NamedTuple):
 
     position [B, N, 2], velocity [B, N, 2], landmark [B, L, 2], goal [B, G] int32
     (indices of landmarks), word [B, N, W] (each agent's message of the last step,
-    one-hot; zeros at the start and for silent agents), clock [B] int32 in steps.
+    one-hot; zeros at the start and for silent agents), clock [B] int32 in steps,
+    collisions [B] float32 (simple_spread: see there).
     """
 
     position: tf.Tensor
@@ -43,6 +44,7 @@ class World(NamedTuple):
     goal: tf.Tensor
     word: tf.Tensor
     clock: tf.Tensor
+    collisions: tf.Tensor
 
 
 def contact_forces(position: tf.Tensor, size: float) -> tf.Tensor:
@@ -111,6 +113,7 @@ class ParticleTask(abc.ABC):
     """
 
     SAME_REWARD = False
+    metric_names: Sequence[str] = ()
 
     def __init__(
         self,
@@ -165,7 +168,12 @@ class ParticleTask(abc.ABC):
             reward=reward,
             terminated=tf.fill([batch], False),
             truncated=world.clock >= spec.episode_limit,
+            metrics=self.measure(world),
         )
+
+    def measure(self, world: World) -> Any:
+        """Return the metrics of the episode, [B, M]; () if the task has none."""
+        return ()
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[World, Step]:
         """Draw agents at rest and landmarks in [-1, 1]^2, and landmarks as goals."""
@@ -179,6 +187,7 @@ class ParticleTask(abc.ABC):
             goal=tf.random.stateless_uniform([batch, self.goals], seed, 0, landmarks, tf.int32),
             word=tf.zeros([batch, n, self.words]),
             clock=tf.zeros([batch], tf.int32),
+            collisions=tf.zeros([batch]),
         )
         return world, self._make_step(world, tf.zeros([batch]))
 
@@ -211,7 +220,9 @@ class SimpleSpread(ParticleTask):
     other agents relative to this agent, and the others' messages (always zeros).
     Reward of agent i: -(1 - local_ratio) times the sum over landmarks of the
     distance to the nearest agent, minus local_ratio times the number of other
-    agents that agent i touches.
+    agents that agent i touches. The metrics are `landmarks_covered`, the landmarks that have an
+    agent within 0.1 at the end of the episode, and `collisions`, the pairs of agents that touch,
+    summed over its steps.
 
     Args:
       name: the environment's name.
@@ -225,7 +236,9 @@ class SimpleSpread(ParticleTask):
     """
 
     SIZE = 0.15  # radius of an agent
+    COVERED = 0.1  # distance of an agent from a landmark that it covers
     WORDS = 2
+    metric_names = ("landmarks_covered", "collisions")
 
     def __init__(
         self,
@@ -253,7 +266,26 @@ class SimpleSpread(ParticleTask):
 
     def act(self, world: World, action: tf.Tensor) -> World:
         """Move all agents; those that touch push each other away."""
-        return moved(world, action, contact_forces(world.position, self.SIZE))
+        world = moved(world, action, contact_forces(world.position, self.SIZE))
+        pairs = 0.5 * tf.reduce_sum(self._touching(world), 1)
+        return world._replace(collisions=world.collisions + pairs)
+
+    def _touching(self, world: World) -> tf.Tensor:
+        """Return the number of other agents that each agent touches, [B, N] float32."""
+        between = tf.norm(world.position[:, :, None] - world.position[:, None], axis=-1)
+        touch = tf.cast(between < 2 * self.SIZE, tf.float32)  # [B, N, N]
+        return tf.reduce_sum(touch, 2) - 1.0  # an agent does not touch itself
+
+    @staticmethod
+    def _gaps(world: World) -> tf.Tensor:
+        """Return the distance from each landmark to the nearest agent, [B, N]."""
+        gaps = tf.norm(world.landmark[:, :, None] - world.position[:, None], axis=-1)
+        return tf.reduce_min(gaps, 2)
+
+    def measure(self, world: World) -> tf.Tensor:
+        """Return landmarks covered and collisions, [B, 2]."""
+        covered = tf.cast(self._gaps(world) < self.COVERED, tf.float32)
+        return tf.stack([tf.reduce_sum(covered, 1), world.collisions], 1)
 
     def observe(self, world: World) -> list[tf.Tensor]:
         """Return every agent's observation, each [B, O]."""
@@ -272,9 +304,6 @@ class SimpleSpread(ParticleTask):
 
     def agent_rewards(self, world: World) -> tf.Tensor:
         """Return every agent's reward, [B, N]."""
-        gaps = tf.norm(world.landmark[:, :, None] - world.position[:, None], axis=-1)
-        shared = -tf.reduce_sum(tf.reduce_min(gaps, 2), 1)  # [B]
-        between = tf.norm(world.position[:, :, None] - world.position[:, None], axis=-1)
-        touch = tf.cast(between < 2 * self.SIZE, tf.float32)  # [B, N, N]
-        own = -(tf.reduce_sum(touch, 2) - 1.0)  # an agent does not touch itself
+        shared = -tf.reduce_sum(self._gaps(world), 1)  # [B]
+        own = -self._touching(world)
         return (1.0 - self.local_ratio) * shared[:, None] + self.local_ratio * own

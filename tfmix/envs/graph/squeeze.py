@@ -20,7 +20,7 @@ class GaussianSqueeze:
     peaks of x exp(-(x - mean)^2 / width^2). `k1` has the peak (8, 0.5), `k2` also
     a broader and lower one, (5, 1). This follows the authors' code; the paper
     draws s_i from U(0, 0.2) and does not divide, which is the same for its ten
-    agents.
+    agents. The metric `amount` is x.
 
     Args:
       name: the environment's name.
@@ -33,6 +33,7 @@ class GaussianSqueeze:
     """
 
     HIGHEST_ACTION = 10
+    metric_names = ("amount",)
 
     def __init__(
         self, name: str, team_reward: str, peaks: Sequence[tuple[float, float]], n: int = 10
@@ -49,7 +50,9 @@ class GaussianSqueeze:
             agent_n_actions=(self.HIGHEST_ACTION + 1,) * n,
         )
 
-    def _make_step(self, state: tf.Tensor, reward: tf.Tensor, over: bool) -> Step:
+    def _make_step(
+        self, state: tf.Tensor, reward: tf.Tensor, amount: tf.Tensor, over: bool
+    ) -> Step:
         batch, spec = state.shape[0], self.spec
         return Step(
             obs=tf.repeat(state[:, None], spec.n_agents, axis=1),
@@ -58,15 +61,16 @@ class GaussianSqueeze:
             reward=reward,
             terminated=tf.fill([batch], over),
             truncated=tf.fill([batch], False),
+            metrics=amount[:, None],
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
         """Draws s, [B, N]."""
         state = tf.random.stateless_uniform([batch, self.spec.n_agents], seed, 0.0, 2.0)
-        return state, self._make_step(state, tf.zeros([batch]), False)
+        return state, self._make_step(state, tf.zeros([batch]), tf.zeros([batch]), False)
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
         """Pays the team and ends the episode."""
         amount = tf.reduce_mean(tf.cast(action, tf.float32) * state, -1)  # [B]
         shares = [tf.exp(-tf.square((amount - mean) / width)) for mean, width in self.peaks]
-        return state, self._make_step(state, amount * tf.add_n(shares), True)
+        return state, self._make_step(state, amount * tf.add_n(shares), amount, True)

@@ -21,11 +21,15 @@ from tfmix.types import EnvSpec, Step
 
 
 class Hunt(NamedTuple):
-    """agents [B, N] and stags [B, M], int32 cells; clock [B] int32 in steps."""
+    """agents [B, N] and stags [B, M], int32 cells; clock [B] int32 in steps.
+
+    penalties [B] int32 are the failed catches of the episode.
+    """
 
     agents: tf.Tensor
     stags: tf.Tensor
     clock: tf.Tensor
+    penalties: tf.Tensor
 
 
 @built_in
@@ -43,7 +47,7 @@ class StagHunt:
     State: the grid, row by row, with 1 for agent, stag, hare (there are none).
     Observation: the same for the 5x5 cells around the agent; agents that have left
     see zeros and stay. An episode terminates when all stags or all agents have
-    left.
+    left. The metrics are `stags_caught` and `penalties`, the number of failed catches.
 
     Args:
       name: the environment's name.
@@ -62,6 +66,7 @@ class StagHunt:
     CATCHERS = 2  # agents that it takes to catch a stag
     PRIZE = 10.0
     STAY, CATCH = 4, 5
+    metric_names = ("stags_caught", "penalties")
 
     def __init__(
         self,
@@ -121,7 +126,7 @@ class StagHunt:
 
     def move_stags(
         self, agents: tf.Tensor, stags: tf.Tensor, catching: tf.Tensor, bits: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Let the stags be caught or move, one after the other.
 
         Args:
@@ -131,7 +136,7 @@ class StagHunt:
           bits: [B, 5 * M] random numbers, for the order and the directions.
 
         Returns:
-          agents and stags afterwards, and the reward [B].
+          agents and stags afterwards, the reward [B], and the number of failed catches [B].
         """
         batch, m = stags.shape
         turn = grid.move_order(grid.with_index(bits[:, :m]))
@@ -140,7 +145,7 @@ class StagHunt:
         draw = tf.where(tf.gather(tf.constant(self.allowed[:, :4]), stags), draw, -1)
         # Neither catching agents nor stags that wait for their turn have moved.
         reach = self.beside(agents, stags) & catching[:, :, None]
-        reward = tf.zeros([batch, 1])
+        reward, failed = tf.zeros([batch, 1]), tf.zeros([batch, 1], tf.int32)
         for k in range(m):
             is_mover = turn == k
             at = grid.value_of_mover(is_mover, stags)
@@ -148,6 +153,7 @@ class StagHunt:
             count = tf.reduce_sum(tf.cast(catchers, tf.int32), 1, keepdims=True)
             caught = count >= self.CATCHERS
             reward += tf.where(caught, self.PRIZE, tf.where(count > 0, self.punishment, 0.0))
+            failed += tf.cast((count > 0) & ~caught, tf.int32)
             agents = tf.where(catchers & caught, self.gone, agents)
             around = at + self.moves  # [B, 4]
             everybody = tf.concat([agents, stags], 1)
@@ -157,7 +163,7 @@ class StagHunt:
             goes = (best == own_draw) & (best >= 0)
             at += tf.reduce_sum(tf.where(goes, self.moves, 0), 1, keepdims=True)
             stags = tf.where(is_mover, tf.where(caught, self.gone, at), stags)
-        return agents, stags, reward[:, 0]
+        return agents, stags, reward[:, 0], failed[:, 0]
 
     def look(self, hunt: Hunt) -> tuple[tf.Tensor, tf.Tensor]:
         """Return observations [B, N, O] and states [B, S]."""
@@ -182,6 +188,7 @@ class StagHunt:
         near = tf.reduce_any(self.beside(hunt.agents, hunt.stags), 2)
         legal = tf.gather(tf.constant(self.allowed), hunt.agents)
         catch = tf.range(6) == self.CATCH
+        caught = tf.reduce_sum(tf.cast(hunt.stags == self.gone, tf.int32), 1)
         over = tf.reduce_all(hunt.stags == self.gone, 1) | tf.reduce_all(
             hunt.agents == self.gone, 1
         )
@@ -192,13 +199,15 @@ class StagHunt:
             reward=reward,
             terminated=over,
             truncated=(hunt.clock >= self.spec.episode_limit) & ~over,
+            metrics=tf.stack([tf.cast(x, tf.float32) for x in (caught, hunt.penalties)], 1),
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[Hunt, Step]:
         """Draw a different cell for every body uniformly."""
         n = self.spec.n_agents
         places = grid.place(seed, batch, self.cells, n + self.n_stags)
-        hunt = Hunt(places[:, :n], places[:, n:], tf.zeros([batch], tf.int32))
+        none = tf.zeros([batch], tf.int32)
+        hunt = Hunt(places[:, :n], places[:, n:], none, none)
         return hunt, self._make_step(hunt, tf.zeros([batch]))
 
     def step(self, state: Hunt, action: tf.Tensor, seed: tf.Tensor) -> tuple[Hunt, Step]:
@@ -206,8 +215,8 @@ class StagHunt:
         n, batch = self.spec.n_agents, action.shape[0]
         bits = grid.random_bits(seed, batch, n + 5 * self.n_stags)
         agents = self.move_agents(state, action, bits[:, :n])
-        agents, stags, reward = self.move_stags(
+        agents, stags, reward, failed = self.move_stags(
             agents, state.stags, action == self.CATCH, bits[:, n:]
         )
-        hunt = Hunt(agents, stags, state.clock + 1)
+        hunt = Hunt(agents, stags, state.clock + 1, state.penalties + failed)
         return hunt, self._make_step(hunt, reward)

@@ -149,7 +149,7 @@ def find_limit(env: Any) -> tuple[int, str]:
     It searches for an attribute of `LIMIT_NAMES` in the environment, in those
     that it wraps, and in their `config`.
     """
-    for layer in layers(env):
+    for layer in layers_of(env):
         config = getattr(layer, "config", None)
         settings = config if isinstance(config, Mapping) else {}
         for name in LIMIT_NAMES:
@@ -169,7 +169,7 @@ def find_limit(env: Any) -> tuple[int, str]:
     return 0, ""
 
 
-def layers(env: Any) -> Iterator[Any]:
+def layers_of(env: Any) -> Iterator[Any]:
     """Yield an environment and those that it wraps, each once, from the outside in."""
     layers: list[Any] = [env]
     seen: set[int] = set()

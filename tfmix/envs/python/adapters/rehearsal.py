@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfmix.envs.metrics import choose, read_metrics
 from tfmix.envs.python import EnvError
 from tfmix.errors import UserError
 from tfmix.utils import text
@@ -29,7 +30,7 @@ def rehearse(team: TeamEnv) -> list[str]:
     """
     try:
         first, _, again = [team.reset(seed) for seed in (0, 1, 0)]
-        cut_short = _exceeds_limit(team, again[2])
+        cut_short, infos = _exceeds_limit(team, again[2])
     except EnvError as error:
         raise UserError(str(error)) from error
     except Exception as error:  # such as an object that does not behave as its type promises
@@ -37,6 +38,10 @@ def rehearse(team: TeamEnv) -> list[str]:
             f"{team.validator.name} cannot be played: {text.of_error(error)}"
         ) from error
     notices = []
+    if team.finds_metrics:
+        found = read_metrics(infos, team.agent_names)
+        team.metric_names, others = choose(found)
+        notices += [others] if others else []
     if not all(map(np.array_equal, first, again)):
         notices.append(
             "ignores its seed: runs are not reproducible, and a resumed run differs from an "
@@ -50,16 +55,18 @@ def rehearse(team: TeamEnv) -> list[str]:
     return notices
 
 
-def _exceeds_limit(team: TeamEnv, legal: np.ndarray) -> bool:
+def _exceeds_limit(team: TeamEnv, legal: np.ndarray) -> tuple[bool, Any]:
     """Play random legal actions until the episode ends or `PLAY_SECONDS` have passed.
 
     Returns:
-      whether the source does not end the episode at its own limit.
+      whether the source does not end the episode at its own limit; and the infos of the
+      last step.
     """
+    infos: Any = {}
     draw, end = np.random.default_rng(0), time.monotonic() + PLAY_SECONDS
     while time.monotonic() < end:
         action = np.where(legal, draw.random(legal.shape), -1.0).argmax(-1)
-        _, _, legal, _, terminated, truncated, _ = team.step(action)
+        _, _, legal, _, terminated, truncated, infos = team.step(action)
         if terminated or truncated:
-            return not team.ended and team.must_end
-    return False
+            return not team.ended and team.must_end, infos
+    return False, infos

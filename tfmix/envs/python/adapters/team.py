@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tfmix.envs import metrics
 from tfmix.envs.python import EnvError, EnvRaisedError
 from tfmix.envs.python.adapters import reading
-from tfmix.envs.python.adapters.common import close_quietly, find_limit, seed_hint
+from tfmix.envs.python.adapters.common import close_quietly, find_limit, layers_of, seed_hint
 from tfmix.envs.python.adapters.rehearsal import rehearse
 from tfmix.envs.python.adapters.spaces import AgentSpaces
 from tfmix.envs.python.adapters.validation import StepValidator, ended_by_time_limit
@@ -57,6 +58,9 @@ class TeamEnv:
       ended: whether the source itself has ended the episode.
       spaces: the agents' spaces.
       validator: reads what a step returns, or refuses it.
+      metric_names: names of the metrics of an episode, those that the source declares, or that
+        the rehearsal has found.
+      finds_metrics: whether the source declares none.
     """
 
     def __init__(self, source: Any, name: str, team_reward: str, episode_limit: int, version: str):
@@ -69,6 +73,8 @@ class TeamEnv:
         self._n_actions, self._obs_size = max(self.spaces.counts), max(self.spaces.sizes)
         counts = np.asarray(self.spaces.counts)[:, None]
         self._own_actions: np.ndarray = np.arange(self._n_actions) < counts  # [N, A]
+        names = metrics.declared(layers_of(source), name)
+        self.metric_names, self.finds_metrics = names or (), names is None
         source_limit, named = find_limit(source)
         self._limit = episode_limit or source_limit
         self.limit_from = (

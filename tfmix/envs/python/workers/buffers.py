@@ -27,6 +27,7 @@ class EpisodeBuffers(NamedTuple):
       clock: [B] int64, steps played; -1 until the reset is done.
       playing: [B] bool, True while the episode of a row is running. The caller
         sets it, and sets `clock` to -1, before `play`.
+      metrics: [B, M] float32, the environment's metrics of the episode; NaN until its end.
     """
 
     episode: Episode[np.ndarray]
@@ -35,9 +36,10 @@ class EpisodeBuffers(NamedTuple):
     seed: np.ndarray
     clock: np.ndarray
     playing: np.ndarray
+    metrics: np.ndarray
 
 
-def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]:
+def _fields(spec: EnvSpec, count: int, metrics: int) -> Iterator[tuple[tuple[int, ...], type]]:
     """Yield the shape and type of each array of `EpisodeBuffers`, in order."""
     b, t, n = count, spec.episode_limit, spec.n_agents
     yield (b, t + 1, n, spec.obs_size), np.float32
@@ -51,26 +53,27 @@ def _fields(spec: EnvSpec, count: int) -> Iterator[tuple[tuple[int, ...], type]]
     yield (b,), np.int64
     yield (b,), np.int64
     yield (b,), np.bool_
+    yield (b, metrics), np.float32
 
 
-def _places(spec: EnvSpec, count: int) -> Iterator[tuple[int, tuple[int, ...], type]]:
+def _places(spec: EnvSpec, count: int, metrics: int) -> Iterator[tuple[int, tuple[int, ...], type]]:
     """Yield the offset, shape and type of each array, and at last the offset of the end."""
     offset = 0
-    for shape, kind in _fields(spec, count):
+    for shape, kind in _fields(spec, count, metrics):
         yield offset, shape, kind
         size = int(np.prod(shape)) * np.dtype(kind).itemsize
         offset += -(-size // ALIGNMENT) * ALIGNMENT
     yield offset, (), np.bool_
 
 
-def nbytes(spec: EnvSpec, count: int) -> int:
-    """Return the bytes that the buffers of `count` environments need."""
-    return max(offset for offset, *_ in _places(spec, count))
+def nbytes(spec: EnvSpec, count: int, metrics: int = 0) -> int:
+    """Return the bytes that the buffers of `count` environments with so many metrics need."""
+    return max(offset for offset, *_ in _places(spec, count, metrics))
 
 
-def make_buffers(spec: EnvSpec, count: int, memory: Any) -> EpisodeBuffers:
-    """Map the buffers of `count` environments onto `nbytes(spec, count)` bytes, uncleared."""
-    *places, _ = _places(spec, count)
+def make_buffers(spec: EnvSpec, count: int, memory: Any, metrics: int = 0) -> EpisodeBuffers:
+    """Map the buffers of `count` environments onto `nbytes` bytes, uncleared."""
+    *places, _ = _places(spec, count, metrics)
     arrays = [np.ndarray(shape, kind, memory, offset) for offset, shape, kind in places]
     parts = len(Episode._fields)
     return EpisodeBuffers(Episode(*arrays[:parts]), *arrays[parts:])

@@ -22,7 +22,7 @@ from tfmix.envs.python.workers.child import POLL_SECONDS
 from tfmix.envs.python.workers.handle import CLOSE_SECONDS, WorkerHandle, pickled
 from tfmix.envs.python.workers.progress import BROKEN, REFUSED, SLOT, Failure, Progress
 from tfmix.envs.python.workers.resources import allow_files, new_memory, not_started
-from tfmix.envs.python.workers.stepper import InProcess
+from tfmix.envs.python.workers.stepper import InProcess, report_late
 from tfmix.errors import UserError
 from tfmix.networks import in_numpy
 from tfmix.networks.agent_spec import AgentSpec
@@ -56,6 +56,7 @@ class Pool:
         is None if `factory` makes a graph environment, which no pool plays.
       spec: the same as `about.spec`.
       agents: names of the agents.
+      metric_names: names of the metrics of an episode; `open` gives them to the workers.
       n_envs: number of environments.
       buffers: the episodes that are played, after `open`.
       rows_to_replay: rows that were lost with their worker; the caller empties the
@@ -98,6 +99,8 @@ class Pool:
             self.close()
             raise
         self.spec, self.agents = self.about.spec, self.about.agents
+        self.metric_names: Sequence[str] = tuple(self.about.metric_names)
+        self._reported: set[str] = set()
         if self.spec is not None:
             self._name = clean(self.spec.name, 100)
 
@@ -110,11 +113,17 @@ class Pool:
         spec: EnvSpec = self.spec
         agent_spec = AgentSpec.of(spec, self._config)
         buffers_at = _pages(SLOT * self._n_workers)
-        weights_at = buffers_at + _pages(nbytes(spec, self.n_envs))
+        weights_at = buffers_at + _pages(nbytes(spec, self.n_envs, len(self.metric_names)))
         size = weights_at + _pages(in_numpy.nbytes(agent_spec))
         cut_is_terminal = self._config.time_limit == "terminal"
         self._job = worker.Job(
-            spec, self.n_envs, agent_spec, (buffers_at, weights_at), size, cut_is_terminal
+            spec,
+            self.n_envs,
+            agent_spec,
+            (buffers_at, weights_at),
+            size,
+            cut_is_terminal,
+            self.metric_names,
         )
         try:
             os.ftruncate(self._file, size)
@@ -232,6 +241,7 @@ class Pool:
                     self._replace(self._handles[number], message)
                 else:
                     self._pending.discard(number)
+                    report_late(self._name, message, self._reported)
             now = time.monotonic()
             for number in list(self._pending):
                 clocks, handle = (
@@ -299,6 +309,6 @@ def start(factory: Callable[[], Any] | None, config: Config) -> Pool | None:
     return None
 
 
-def in_process(envs: Sequence[Any], config: Config) -> InProcess:
+def in_process(envs: Sequence[Any], config: Config, metric_names: Sequence[str] = ()) -> InProcess:
     """Return a `VectorEnv` that plays environments in this process."""
-    return InProcess(envs, config.time_limit == "terminal")
+    return InProcess(envs, config.time_limit == "terminal", metric_names)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from tfmix.envs.metrics import MOST_METRICS, read_metrics
 from tfmix.envs.python import EnvError, EnvRaisedError
 from tfmix.envs.python.adapters.reading import brief, flag, number
 from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_buffers, nbytes, task_name
 from tfmix.envs.python.workers.progress import CLOSE, RESET, STEP, WAIT, Progress
 from tfmix.types import EnvSpec
-from tfmix.utils.text import clean, of_error
+from tfmix.utils.text import clean, of_error, tell
 
 NUMBER_KINDS = "buif"  # NumPy's kinds of real numbers
 MAX_SHOWN = 100  # letters of a value in an error
@@ -33,6 +34,11 @@ class Stepper:
       envs: the environments by row.
       cut_is_terminal: whether a time limit counts as termination.
       reporter: reports what this process does.
+      metric_names: names of the metrics of an episode.
+
+    Attributes:
+      late: names of numbers that infos had and that are no metrics, unless the environment
+        says which are; the caller empties it.
     """
 
     def __init__(
@@ -41,7 +47,9 @@ class Stepper:
         envs: Mapping[int, Any],
         cut_is_terminal: bool,
         reporter: Progress,
+        metric_names: Sequence[str] = (),
     ):
+        self.metric_names, self.late = metric_names, set[str]()
         self.buffers, self.envs = buffers, envs
         self.cut_is_terminal, self.reporter = cut_is_terminal, reporter
 
@@ -89,6 +97,7 @@ class Stepper:
     def _reset(self, row: int) -> None:
         for x in self.buffers.episode:
             x[row] = 0
+        self.buffers.metrics[row] = np.nan
         env = self.envs[row]
         given = self.reporter.call(RESET, env.reset, int(self.buffers.seed[row]))
         self._write_views(row, 0, _require(env.spec, "reset", given, 3))
@@ -99,7 +108,7 @@ class Stepper:
         episode, env = self.buffers.episode, self.envs[row]
         spec = env.spec
         given = self.reporter.call(STEP, env.step, episode.action[row, t].copy())
-        *views, reward, terminated, truncated, _ = _require(spec, "step", given, 7)
+        *views, reward, terminated, truncated, info = _require(spec, "step", given, 7)
         t += 1
         self._write_views(row, t, views)
         # Most environments return plain bools and floats, for which the slower checks are skipped.
@@ -114,7 +123,16 @@ class Stepper:
         episode.mask[row, t - 1] = 1.0
         episode.terminated[row, t - 1] = terminated or (cut and self.cut_is_terminal)
         self.buffers.clock[row] = t
+        if terminated or cut:
+            self._measure(row, info)
         return terminated or cut
+
+    def _measure(self, row: int, info: Any) -> None:
+        """Write the metrics of a row's episode, whose last step has given `info`."""
+        found = read_metrics(info, agent_names(self.envs[row]))
+        self.buffers.metrics[row] = [found.get(name, np.nan) for name in self.metric_names]
+        if getattr(self.envs[row], "finds_metrics", False):
+            self.late |= set(found).difference(self.metric_names)
 
     def _write_views(self, row: int, t: int, views: Sequence[Any]) -> None:
         """Write obs, state and legal; `check_episodes` looks for NaN and infinity later."""
@@ -157,14 +175,22 @@ class InProcess:
 
     restarts = 0
 
-    def __init__(self, envs: Sequence[Any], cut_is_terminal: bool):
+    def __init__(
+        self, envs: Sequence[Any], cut_is_terminal: bool, metric_names: Sequence[str] = ()
+    ):
+        self.metric_names, self._reported = metric_names, set(metric_names)
         self.spec, self.agents, self.n_envs = envs[0].spec, agent_names(envs[0]), len(envs)
         self.rows_to_replay: list[int] = []
         self.buffers = make_buffers(
-            self.spec, self.n_envs, bytearray(nbytes(self.spec, self.n_envs))
+            self.spec,
+            self.n_envs,
+            bytearray(nbytes(self.spec, self.n_envs, len(metric_names))),
+            len(metric_names),
         )
         reporter = Progress.of_this_process()
-        self._stepper = Stepper(self.buffers, dict(enumerate(envs)), cut_is_terminal, reporter)
+        self._stepper = Stepper(
+            self.buffers, dict(enumerate(envs)), cut_is_terminal, reporter, metric_names
+        )
         # Threads cost more time than they save in matrix products this small.
         self._libraries = ThreadpoolController()
 
@@ -172,10 +198,29 @@ class InProcess:
         """Play the rows that are marked as playing, see `Stepper.play`."""
         with self._libraries.limit(limits=1, user_api="blas"):
             self._stepper.play(team)
+        report_late(task_name(self.spec), self._stepper.late, self._reported)
+        self._stepper.late.clear()
 
     def close(self) -> None:
         """Close the environments."""
         self._stepper.close()
+
+
+def report_late(name: str, late: Iterable[str], reported: set[str]) -> None:
+    """Print once which numbers of an info are no metrics, because they came too late.
+
+    Args:
+      name: the environment's name.
+      late: names of such numbers.
+      reported: names that are not printed; the new ones are added.
+    """
+    if new := sorted(set(late) - reported)[:MOST_METRICS]:
+        reported.update(late)
+        few = ", ".join(new[:5]) + (", ..." if len(new) > 5 else "")
+        tell(
+            f"tfmix: {name}: its info has {few}, which the episode before the training had not: "
+            "left out of the metrics; metric_names of the environment declares them"
+        )
 
 
 def close_envs(envs: Iterable[Any], name: str, reporter: Progress) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tfmix.envs.kinds import Kind, kind_of
+from tfmix.envs.metrics import MOST_METRICS, names_of
 from tfmix.envs.python import EnvError
 from tfmix.envs.python.workers.buffers import EpisodeBuffers, make_buffers
 from tfmix.envs.python.workers.child import ParentLink
@@ -21,7 +22,7 @@ from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.types import EnvSpec
 from tfmix.utils.text import clean
 
-PLAY, PLAYED, READY = range(3)  # messages to and from the parent
+PLAY, READY = range(2)  # messages to and from the parent
 
 
 class About(NamedTuple):
@@ -31,11 +32,13 @@ class About(NamedTuple):
       spec: the shape of the task; None for a graph environment.
       agents: names of the agents.
       notices: what a user should know before a training, a sentence each.
+      metric_names: names of the metrics of an episode.
     """
 
     spec: EnvSpec | None
     agents: Sequence[Any] = ()
     notices: Sequence[str] = ()
+    metric_names: Sequence[str] = ()
 
 
 class Job(NamedTuple):
@@ -48,6 +51,7 @@ class Job(NamedTuple):
       offsets: offsets of the buffers and of the weights in the shared memory.
       size: bytes of the shared memory.
       cut_is_terminal: whether a time limit counts as termination.
+      metric_names: names of the metrics of an episode.
     """
 
     spec: EnvSpec
@@ -56,14 +60,15 @@ class Job(NamedTuple):
     offsets: tuple[int, int]
     size: int
     cut_is_terminal: bool
+    metric_names: Sequence[str] = ()
 
 
 def run_worker(link: ParentLink, factory: bytes, rows: Sequence[int]) -> None:
     """Build the environments of `rows` and play them on request, until the pipe is closed.
 
     The parent sends None if it wants an `About` of the first environment, then a
-    `Job`; this worker answers READY. After each PLAY it answers PLAYED once its
-    rows are played.
+    `Job`; this worker answers READY. After each PLAY it answers once its rows are
+    played, with the names of metrics that came too late, see `Stepper.late`.
 
     Args:
       link: connection to the parent.
@@ -88,18 +93,20 @@ def run_worker(link: ParentLink, factory: bytes, rows: Sequence[int]) -> None:
                 "environment every time"
             )
     buffers, team = map_memory(job, mmap.mmap(link.memory, job.size))
-    stepper = Stepper(buffers, dict(zip(rows, envs, strict=True)), job.cut_is_terminal, reporter)
+    by_row = dict(zip(rows, envs, strict=True))
+    stepper = Stepper(buffers, by_row, job.cut_is_terminal, reporter, job.metric_names)
     link.is_built = True
     link.send(READY)
     while link.receive() == PLAY:
         stepper.play(team)
-        link.send(PLAYED)
+        link.send(sorted(stepper.late)[:MOST_METRICS])
+        stepper.late.clear()
 
 
 def map_memory(job: Job, memory: Any) -> tuple[EpisodeBuffers, NumpyTeam]:
     """Return the buffers and the team that the shared memory holds."""
     view = memoryview(memory)
-    buffers = make_buffers(job.spec, job.n_envs, view[job.offsets[0] :])
+    buffers = make_buffers(job.spec, job.n_envs, view[job.offsets[0] :], len(job.metric_names))
     return buffers, NumpyTeam(job.agent_spec, view[job.offsets[1] :])
 
 
@@ -133,7 +140,8 @@ def describe_env(env: Any, name: str, reporter: Progress) -> About:
             notices = env.rehearse()
         reporter.refuse_copies(name)
         reporter.begin(BUILD)
-    return About(as_env_spec(env.spec), [_printable(agent) for agent in agent_names(env)], notices)
+    agents = [_printable(agent) for agent in agent_names(env)]
+    return About(as_env_spec(env.spec), agents, notices, names_of(env))
 
 
 def as_env_spec(spec: EnvSpec) -> EnvSpec:
