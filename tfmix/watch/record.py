@@ -132,7 +132,7 @@ def record(
     Returns:
       the records; and the episodes, whole and padded.
     """
-    played = play_episodes(collector, seed, stream, episodes, epsilon).episode
+    played = play_episodes(collector, seed, stream, episodes, epsilon)
     whole = Episode(*(np.asarray(part) for part in played))
     found, about = [], algorithm.config
     for row in range(episodes):
