@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from absl import flags
 
+from tfmix.cli.words import MODES_OF
 from tfmix.config.describe import describe
 from tfmix.config.resolve import DEFAULT, Resolved
 from tfmix.config.schema import FIELDS, MODES
@@ -38,6 +39,8 @@ _EXAMPLES = (
         "--mode=benchmark --algo=vdn,qmix --env=two_step,matrix/qtran --seeds=0:3",
         "Train both on both.",
     ),
+    ("--mode=plot --runs='runs/games/**'", "Draw their curves and scores."),
+    ("--mode=runs --sort=env,-best", "Print a table of all runs."),
 )
 
 
@@ -59,7 +62,7 @@ def help_text(values: flags.FlagValues) -> str:
     lines += ["", "Whole numbers may be written as 200k, 2M or 1e6.", "", "flags"]
     own = {
         "flagfile=FILE": "Settings from a file, one --name=value a line. Flags that are typed win.",
-        **{name: str(values[name].help) for name in ("seeds", "jobs", "compile_cache", "debug")},
+        **{name: str(values[name].help) for name in (*MODES_OF, "compile_cache", "debug")},
         "version": "Print the version.",
     }
     for name, text in own.items():

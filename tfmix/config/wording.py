@@ -21,8 +21,11 @@ _MODES = {
     "export": "run.export",
     "benchmark": "tfmix.benchmark",
     "check_env": "tfmix.check_env",
+    "plot": "tfmix.plot",
+    "runs": "tfmix.list_runs",
 }
-_ARGUMENTS = {*FIELDS, "seeds", "jobs"}
+_OF_MODES = ("seeds", "jobs", "runs", "metric", "x", "out", "show_runs", "force", "sort")
+_ARGUMENTS = {*FIELDS, *_OF_MODES}
 _FLAG = re.compile(r"--(\w+)(?:=(\S*?)(?=[,;:.)]*(?:\s|$)))?")
 # What follows is a command to paste, not a sentence.
 _COMMAND = re.compile(r"(?:python main\.py|\btfmix) --")

@@ -49,7 +49,7 @@ def statistics(results: Results) -> str:
             for number in range(len(line.value)):
                 ends = [float(e[number]) if len(e) else math.nan for e in (line.low, line.high)]
                 x, value = float(line.x[number]), float(line.value[number])
-                rows.append((figure, line.task, label_of(line.key), line.count, x, value, *ends))
+                rows.append((figure, line.task, label_of(line.key), line.seeds, x, value, *ends))
     for score in results.final:
         name = label_of(score.key)
         rows.append(

@@ -167,7 +167,7 @@ def _draw_score(axis: Any, score: Score, row: int, look: Look) -> None:
 def _profiles(results: Results, looks: dict[Key, Look]) -> Figure:
     """Return the performance profiles, a panel for each task or one over all."""
     names = list(dict.fromkeys(line.task for line in results.profiles))
-    figure, axes = _panels(len(names))
+    figure, axes = _panels(len(names), width=WIDTH if len(names) > 1 else 4.2)
     for axis, name in zip(axes, names, strict=True):
         found = [line for line in results.profiles if line.task == name]
         for number, line in enumerate(found):
@@ -230,7 +230,7 @@ def _counts(lines: Iterable[Curve]) -> dict[Key, str]:
     """Return for each group the number of its seeds for the legend."""
     counts: dict[Key, list[int]] = {}
     for line in lines:
-        counts.setdefault(line.key, []).append(line.count)
+        counts.setdefault(line.key, []).append(line.seeds)
     found = {}
     for key, numbers in counts.items():
         low, high = min(numbers), max(numbers)
@@ -255,12 +255,12 @@ def _legend(figure: Figure, counts: dict[Key, str], looks: dict[Key, Look]) -> N
             mew=0.6,
             mec="white",
             label=f"{text.clean(label_of(key), 80)} ({counts[key]})",
-        )  # fmt: skip
+        )
         for key in looks
         if key in counts
     ]
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(figure.get_size_inches()[0] / (0.5 + 0.07 * longest))
+    columns = int(figure.get_size_inches()[0] / (0.45 + 0.06 * longest))
     figure.legend(
         handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), columns)),
         handlelength=2.4, columnspacing=1.4,

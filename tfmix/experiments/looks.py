@@ -25,7 +25,7 @@ COLORS = {
 }
 # Of groups of one algorithm.
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # names of settings are types of matplotlib's own
     "text.parse_math": False,  # names of environments are text, whatever is in them
     "font.family": "DejaVu Sans",
     "font.size": 8,

@@ -29,7 +29,7 @@ class Curve(NamedTuple):
       x: points, [P].
       value: the statistic, [P]; empty if there are too few runs for it.
       low, high: its 95% interval, [P]; empty if there are too few runs for it.
-      count: number of runs, the smallest of the tasks.
+      seeds: number of runs, the smallest of the tasks.
     """
 
     task: str
@@ -38,7 +38,7 @@ class Curve(NamedTuple):
     value: Array
     low: Array
     high: Array
-    count: int
+    seeds: int
 
 
 class Score(NamedTuple):
