@@ -27,6 +27,8 @@ FORMATS = ("png", "svg", "pdf")
 MOST_COLUMNS = 3
 MOST_NOTE = 600  # characters of a footnote
 WIDTH, HEIGHT = 3.1, 2.35  # of a panel, in inches
+ALONE = 4.4  # width of a panel that is alone
+LEGEND_LINE = 0.17
 UNITS = {"env_steps": "env steps", "updates": "updates", "seconds": "training time in seconds"}
 
 
@@ -167,7 +169,7 @@ def _draw_score(axis: Any, score: Score, row: int, look: Look) -> None:
 def _profiles(results: Results, looks: dict[Key, Look]) -> Figure:
     """Return the performance profiles, a panel for each task or one over all."""
     names = list(dict.fromkeys(line.task for line in results.profiles))
-    figure, axes = _panels(len(names), width=WIDTH if len(names) > 1 else 4.2)
+    figure, axes = _panels(len(names))
     for axis, name in zip(axes, names, strict=True):
         found = [line for line in results.profiles if line.task == name]
         for number, line in enumerate(found):
@@ -183,7 +185,7 @@ def _profiles(results: Results, looks: dict[Key, Look]) -> Figure:
 def _improvements(results: Results) -> Figure:
     """Return the probability of improvement, a row for each pair of groups."""
     found = results.improvements
-    figure, axes = _panels(1, 0.6 + 0.3 * len(found), 4.2)
+    figure, axes = _panels(1, 0.6 + 0.3 * len(found))
     axis = axes[0]
     axis.axvline(0.5, color=GREY, lw=0.9, ls=(0, (1, 2)), zorder=1)
     for row, one in enumerate(found):
@@ -196,12 +198,12 @@ def _improvements(results: Results) -> Figure:
     return figure
 
 
-def _panels(count: int, height: float = HEIGHT, width: float = WIDTH) -> tuple[Figure, list[Any]]:
+def _panels(count: int, height: float = HEIGHT) -> tuple[Figure, list[Any]]:
     """Return a figure and `count` axes in rows of at most `MOST_COLUMNS`."""
     columns = min(count, MOST_COLUMNS)
     rows = math.ceil(count / columns)
-    size = (max(width * columns, 3.6), height * rows + 0.35)
-    figure = Figure(figsize=size, layout="constrained")
+    width = WIDTH * columns if columns > 1 else ALONE
+    figure = Figure(figsize=(width, height * rows + 0.35), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes[count:]:
         axis.remove()
@@ -260,9 +262,12 @@ def _legend(figure: Figure, counts: dict[Key, str], looks: dict[Key, Look]) -> N
         if key in counts
     ]
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(figure.get_size_inches()[0] / (0.45 + 0.06 * longest))
+    width, height = figure.get_size_inches()
+    columns = max(1, min(len(handles), int(width / (0.45 + 0.06 * longest))))
+    lines = math.ceil(len(handles) / columns)
+    figure.set_size_inches(width, height + (lines - 1) * LEGEND_LINE)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=max(1, min(len(handles), columns)),
+        handles=handles, loc="outside lower center", ncols=columns,
         handlelength=2.4, columnspacing=1.4,
     )  # fmt: skip
 

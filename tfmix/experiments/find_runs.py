@@ -20,20 +20,23 @@ def find(patterns: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
 
     Args:
       patterns: run folders, folders with runs below them, or globs of such folders, in which
-        `**` is any number of levels. Symbolic links below a folder are not followed.
+        `**` is any number of levels. A run that a symbolic link leads to as well counts once.
 
     Raises:
       UserError: one of them names no run.
     """
     if isinstance(patterns, str | os.PathLike):
         patterns = [patterns]
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for pattern in patterns:
         runs = list(_runs_of(pattern, set()))
         if not runs:
             raise UserError(f"no run matches --runs={text.clean(pattern, 300)}: {_why(pattern)}")
-        found.update(dict.fromkeys(runs))
-    return sorted(found)
+        for run in runs:
+            real = os.path.realpath(run)
+            if os.path.abspath(run) == real or real not in found:  # noqa: PTH100
+                found[real] = run
+    return sorted(found.values())
 
 
 def _runs_of(pattern: str | os.PathLike[str], seen: set[Path]) -> Iterator[Path]:
