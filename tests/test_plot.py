@@ -168,10 +168,11 @@ def test_numbers_are_those_of_rliable():
         "profile": (profile(x), statistics.interval(x, profile, 20_000)),
     }
     for name, (value, ends) in found.items():
-        assert np.allclose(value, RLIABLE[name][0], atol=1e-9), name
-        assert np.allclose(
-            np.reshape(ends, [2, -1]), np.reshape(RLIABLE[name][1], [2, -1]), atol=0.02
-        ), name
+        # A share of 14 runs is a multiple of 1/14: at a quantile between two, samples differ by one.
+        most = 1 / 14 if name == "profile" else 0.02
+        assert np.allclose(value, RLIABLE[name][0], atol=1e-8), name
+        theirs = np.reshape(RLIABLE[name][1], [2, -1])
+        assert np.abs(np.reshape(ends, [2, -1]) - theirs).max() < most + 1e-6, name
 
 
 # What is drawn.
@@ -441,20 +442,27 @@ def test_no_runs_is_one_line(pattern, why, tmp_path, monkeypatch, main_py):
         ({"seed": 0}, "have the same settings and seed 0, and would count twice"),
     ],
 )
-def test_runs_that_differ_are_refused_and_forced_with_a_footnote(tmp_path, changes, said, capsys):
+def test_runs_that_differ_are_refused_with_the_difference(tmp_path, changes, said):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", **{"seed": 1, **changes})
     with pytest.raises(UserError, match="force draws them and marks the figures") as error:
         tfmix.plot(tmp_path)
-    assert said.replace("--", "") in str(error.value).replace("--", "")
-    assert not (tmp_path / "plots").exists() and "\n" not in str(error.value)
+    assert said.replace("--", "") in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "plots").exists()
+
+
+def test_forced_figures_have_a_footnote(tmp_path, capsys):
+    make_run(tmp_path / "a", "iql")
+    make_run(tmp_path / "b", "iql", seed=1, time_limit="terminal")
     plain = tfmix.plot(tmp_path / "a", out=tmp_path / "plain")
+    assert capsys.readouterr().err == ""
     forced = tfmix.plot(str(tmp_path), force=True)
-    assert "tfmix: forced: " in capsys.readouterr().err
-    marked = imread(forced[0])
-    red = (marked[..., 0] > 0.6) & (marked[..., 1] < 0.3) & (marked[..., 2] < 0.3)
-    assert red[-60:].any(), "the footnote"
-    assert imread(plain[0]).shape[0] < marked.shape[0]
+    assert "tfmix: forced: runs on two_step differ in --time_limit" in capsys.readouterr().err
+    for file in (file for file in forced if file.suffix == ".png"):
+        marked = imread(file)
+        red = (marked[..., 0] > 0.6) & (marked[..., 1] < 0.4) & (marked[..., 2] < 0.4)
+        assert red[-60:].sum() > 50, file
+    assert imread(plain[0]).shape[0] < imread(forced[0]).shape[0]
 
 
 def test_metrics_of_an_environment_are_compared_by_their_definition(tmp_path):
@@ -462,7 +470,6 @@ def test_metrics_of_an_environment_are_compared_by_their_definition(tmp_path):
         rows = ["300,150,75,1.5,1.0,4.0,0.1,0.5"]
         about = {"env_metrics": {"won": meant}}
         make_run(tmp_path / f"{seed}", seed=seed, rows=rows, about=about)
-    tfmix.plot(tmp_path)
     with pytest.raises(UserError, match="the definition of greedy_won: share of wins"):
         tfmix.plot(tmp_path, "greedy_won")
 

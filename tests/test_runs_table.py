@@ -88,7 +88,7 @@ def test_the_command_prints_a_table(some, main_py, monkeypatch):
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and done.stderr == "" and len(lines) == 7
     assert lines[0].split() == [
-        *"algo env seed state env steps last best time commit".split(),
+        *["algo", "env", "seed", "state", "env", "steps", "last", "best", "time", "commit"],
         "folder",
     ]
     assert lines[1].split() == [

@@ -277,8 +277,9 @@ def _note(figure: Figure, note: str) -> None:
     if note:
         width = figure.get_size_inches()[0]
         shown = textwrap.fill(text.clean(note, MOST_NOTE), int(width * 20))
-        placed = figure.text(0.01, -0.01, shown, fontsize=6, color="#b71c1c", va="top")
-        placed.set_in_layout(False)  # the saved picture grows by it, the panels keep their size
+        figure.draw_without_rendering()  # panels keep their size: the picture grows by the note
+        figure.set_layout_engine("none")
+        figure.text(0.01, -0.01, shown, fontsize=6, color="#b71c1c", va="top")
 
 
 def _short(value: float, _: Any = None) -> str:
