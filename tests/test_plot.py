@@ -168,7 +168,7 @@ def test_numbers_are_those_of_rliable():
         "profile": (profile(x), statistics.interval(x, profile, 20_000)),
     }
     for name, (value, ends) in found.items():
-        # A share of 14 runs is a multiple of 1/14: at a quantile between two, samples differ by one.
+        # A share of 14 runs is a multiple of 1/14: near a quantile, samples differ by one.
         most = 1 / 14 if name == "profile" else 0.02
         assert np.allclose(value, RLIABLE[name][0], atol=1e-8), name
         theirs = np.reshape(RLIABLE[name][1], [2, -1])
