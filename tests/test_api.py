@@ -38,7 +38,18 @@ def run(shown):
 def test_tab_shows_what_there_is_and_signatures_name_the_main_settings():
     names = [name for name in dir(tfmix) if not name.startswith("_")]
     assert names == sorted(
-        ["Run", "RunFailedError", "UserError", "benchmark", "check_env", "load", "resume", "train"]
+        [
+            "Run",
+            "RunFailedError",
+            "UserError",
+            "benchmark",
+            "check_env",
+            "list_runs",
+            "load",
+            "plot",
+            "resume",
+            "train",
+        ]
     )
     parameters = inspect.signature(tfmix.train).parameters
     assert list(parameters)[:6] == ["env", "algo", "seed", "env_steps", "run_dir", "progress"]

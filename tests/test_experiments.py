@@ -97,6 +97,12 @@ def no_processes(monkeypatch):
     monkeypatch.setattr(Fake, "started", [])
 
 
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """Drawing takes seconds; tests/test_plot.py draws."""
+    monkeypatch.setattr(experiments, "draw", lambda asked: None)
+
+
 @pytest.fixture
 def faked(monkeypatch):
     monkeypatch.setattr(processes, "RunProcess", Fake)

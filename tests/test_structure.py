@@ -112,7 +112,7 @@ def test_paper_flagfiles_and_algorithms_are_complete():
     single = ["vdn_two_step", "qmix_two_step"]
     single += [f"{name}_matrix" for name in REGISTRY if name != "iql"]
     experiments = ["spread", "stag_hunt", "climbing_penalty", "gaussian_squeeze"]
-    experiments += ["speaker_listener", "predator_prey_qtran", "foraging"]
+    experiments += ["showcase", "speaker_listener", "predator_prey_qtran", "foraging"]
     experiments += ["qtran_base_21x21", "qtran_alt_21x21"]
     for name in single + experiments:
         assert (ROOT / "flags" / "paper" / f"{name}.flags").is_file()

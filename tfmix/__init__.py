@@ -9,6 +9,8 @@ episodes = run.rollout(3)
 curves = run.metrics()
 run.export()
 rows = tfmix.benchmark(["vdn", "qmix"], ["two_step"], seeds=range(3))
+files = tfmix.plot("runs/benchmark")
+rows = tfmix.list_runs("runs", sort="-best")
 print(tfmix.check_env("pettingzoo/pettingzoo.mpe.simple_spread_v3"))
 """
 
@@ -23,6 +25,8 @@ from tfmix.errors import RunFailedError, UserError
 if TYPE_CHECKING:
     from tfmix.envs.check import check_env
     from tfmix.experiments import benchmark
+    from tfmix.experiments.plot import plot
+    from tfmix.experiments.runs_table import list_runs
     from tfmix.runs.requests import load, resume, train
     from tfmix.runs.run import Run
 
@@ -34,7 +38,9 @@ __all__ = [
     "__version__",
     "benchmark",
     "check_env",
+    "list_runs",
     "load",
+    "plot",
     "resume",
     "train",
 ]
@@ -71,6 +77,14 @@ def __getattr__(name: str) -> Any:
         from tfmix.experiments import benchmark
 
         return benchmark
+    if name == "plot":
+        from tfmix.experiments.plot import plot
+
+        return plot
+    if name == "list_runs":
+        from tfmix.experiments.runs_table import list_runs
+
+        return list_runs
     if name == "check_env":  # Python's environments need none either
         from tfmix.envs.check import check_env
 

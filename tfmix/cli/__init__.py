@@ -21,18 +21,12 @@ from tfmix.utils import signals, text
 from tfmix.utils.command import command
 
 DONE, RUN_FAILED, WRONG_REQUEST = 0, 1, 2
-# Flags that are no settings of a run, and the modes that read them.
-OF_MODES = {
-    **dict.fromkeys(("seeds", "jobs"), ("benchmark",)),
-    **dict.fromkeys(("episodes", "epsilon"), ("watch",)),
-    "which": ("evaluate", "watch", "export"),
-}
 HELP = ("--help", "-help", "-h", "--helpfull", "--helpshort")
 VERSION = ("--version", "-version", "-V")
 # Of an error's text, which may hold a long path or command.
 MOST_CHARACTERS = 10_000
 MOST_TRACEBACK_LINES = 400
-# What a training has for two of them.
+# What a training has for flags of --mode=watch.
 IN_TRAINING = {"episodes": "env_steps", "epsilon": "epsilon_start and --epsilon_end"}
 
 
@@ -83,17 +77,18 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
     allowed = list(allowed)
     for name in settings:
         if name not in allowed:
-            takes = f"it reads {', '.join(f'--{one}' for one in allowed)}"
+            own = [flag for flag, modes in words.MODES_OF.items() if mode in modes]
+            takes = f"it reads {', '.join(f'--{one}' for one in [*allowed, *own])}"
             raise UserError(f"--mode={mode} does not read --{name}; {takes}")
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
-    """Raise UserError for a flag of some modes in another mode."""
-    for name, modes in OF_MODES.items():
+    """Raise UserError for a flag of other modes."""
+    for name, modes in words.MODES_OF.items():
         if name in given.values and mode not in modes:
-            line = f"--{name} is for --mode={' and '.join(modes)}, and this is --mode={mode}"
+            meant = " and ".join(f"--mode={one}" for one in modes)
             hint = f"; a training has --{IN_TRAINING[name]}" if name in IN_TRAINING else ""
-            raise UserError(line + hint)
+            raise UserError(f"--{name} is for {meant}, and this is --mode={mode}{hint}")
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:
@@ -107,6 +102,11 @@ def dispatch(mode: str, given: parsing.Given) -> int:
         answer(show_settings(settings, given))
     elif mode == "benchmark":
         benchmark(settings, given)
+    elif mode in ("plot", "runs"):
+        if "run_dir" in settings:
+            raise UserError(f"--mode={mode} reads --runs: write --runs={settings['run_dir']}")
+        refuse_settings(mode, settings, ())
+        answer(plot(given) if mode == "plot" else list_runs(given))
     elif mode == "check_env":
         from tfmix.envs import check
 
@@ -176,6 +176,41 @@ def benchmark(settings: dict[str, Any], given: parsing.Given) -> None:
             f"--seeds=0:{seeds}"
         )
     experiments.from_command_line(settings, seeds, given.values.get("jobs"), given.sources)
+
+
+def plot(given: parsing.Given) -> str:
+    """Do --mode=plot and return what it prints.
+
+    Raises:
+      UserError: as `tfmix.plot`; or no runs are named.
+    """
+    from tfmix.experiments import find_runs
+    from tfmix.experiments.plot import draw
+
+    values = {name: given.values[name] for name in words.MODES_OF if name in given.values}
+    if not values.get("runs"):
+        raise UserError("--mode=plot needs --runs, such as --runs=runs/games or --runs='runs/**'")
+    drawn = draw(find_runs.find(values.pop("runs")), **values)
+    figures = [file.name for file in drawn.files if file.suffix == ".png"]
+    data = [file.name for file in drawn.files if file.suffix in (".csv", ".json")]
+    return "\n".join(
+        [
+            *drawn.lines,
+            f"folder   {drawn.files[0].parent}",
+            f"figures  {', '.join(figures)}, each as .svg and .pdf too",
+            f"data     {', '.join(data)}",
+        ]
+    )
+
+
+def list_runs(given: parsing.Given) -> str:
+    """Do --mode=runs and return the table; raise UserError as `tfmix.list_runs`."""
+    from tfmix.experiments import runs_table
+
+    asked, sort = given.values.get("runs"), given.values.get("sort")
+    return runs_table.as_text(
+        runs_table.list_runs(asked or runs_table.RUNS, sort or runs_table.SORT)
+    )
 
 
 def finish(run: Any) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from absl import flags
 
+from tfmix.cli.words import MODES_OF
 from tfmix.config.describe import describe
 from tfmix.config.resolve import DEFAULT, Resolved
 from tfmix.config.schema import FIELDS, MODES
@@ -16,7 +17,6 @@ from tfmix.utils.command import program
 from tfmix.utils.text import clean
 
 WIDTH = 100
-OWN_FLAGS = ("seeds", "jobs", "episodes", "epsilon", "which", "compile_cache", "debug")
 _EXAMPLES = (
     ("--algo=qmix --env=two_step", "Train QMIX on the two-step game."),
     (
@@ -40,6 +40,8 @@ _EXAMPLES = (
         "--mode=benchmark --algo=vdn,qmix --env=two_step,matrix/qtran --seeds=0:3",
         "Train both on both.",
     ),
+    ("--mode=plot --runs='runs/games/**'", "Draw their curves and scores."),
+    ("--mode=runs --sort=env,-best", "Print a table of all runs."),
 )
 
 
@@ -61,7 +63,7 @@ def help_text(values: flags.FlagValues) -> str:
     lines += ["", "Whole numbers may be written as 200k, 2M or 1e6.", "", "flags"]
     own = {
         "flagfile=FILE": "Settings from a file, one --name=value a line. Flags that are typed win.",
-        **{name: str(values[name].help) for name in OWN_FLAGS},
+        **{name: str(values[name].help) for name in (*MODES_OF, "compile_cache", "debug")},
         "version": "Print the version.",
     }
     for name, text in own.items():

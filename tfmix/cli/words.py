@@ -26,7 +26,26 @@ _MODES = {
     **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
     **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
     **dict.fromkeys(("view", "animate", "render", "visualize", "visualise"), "watch"),
+    **dict.fromkeys(("draw", "figure", "figures", "curves"), "plot"),
+    **dict.fromkeys(("table", "status", "ps"), "runs"),
     **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
+}
+
+
+# Flags that are no settings of a run: the modes that read them.
+MODES_OF: dict[str, tuple[str, ...]] = {
+    "seeds": ("benchmark",),
+    "jobs": ("benchmark",),
+    "episodes": ("watch",),
+    "epsilon": ("watch",),
+    "which": ("evaluate", "watch", "export"),
+    "runs": ("plot", "runs"),
+    "metric": ("plot",),
+    "x": ("plot",),
+    "out": ("plot",),
+    "show_runs": ("plot",),
+    "force": ("plot",),
+    "sort": ("runs",),
 }
 
 
@@ -98,6 +117,7 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         "evaluation with the highest greedy return.",
         flag_values=values,
     )
+    _define_plot(values)
     flags.DEFINE_string(
         "compile_cache",
         "",
@@ -107,6 +127,50 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
     )
     flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=values)
     return parsing.define_flags(values)
+
+
+def _define_plot(values: flags.FlagValues) -> None:
+    """Make the flags of --mode=plot and --mode=runs in `values`."""
+    flags.DEFINE_multi_string(
+        "runs",
+        None,
+        "Runs of --mode=plot and --mode=runs: run folders, folders with runs below them, or "
+        "globs in quotes such as 'runs/games/**'. Can be repeated.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "metric",
+        None,
+        "Column of metrics.csv that --mode=plot draws. Without it greedy_return.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "x",
+        None,
+        "Axis of --mode=plot: env_steps, updates or seconds. Without it env_steps.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "out",
+        None,
+        "Folder for the files of --mode=plot. Without it plots, in the runs' common folder.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "show_runs", False, "--mode=plot draws each run as a thin line too.", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "force",
+        False,
+        "--mode=plot draws runs that cannot be compared, with a footnote that says why.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "sort",
+        None,
+        "Columns of --mode=runs to sort by, such as env,-best; a minus puts the greatest first.",
+        flag_values=values,
+    )
 
 
 def read(arguments: Iterable[str], values: flags.FlagValues) -> parsing.Given:
@@ -143,5 +207,7 @@ def _meant(word: str, arguments: list[str]) -> str:
         return f"write {command([f'--flagfile={word}'])}"
     if "/" in word or os.path.exists(word):  # noqa: PTH110 (any text may have been typed)
         others = [argument for argument in arguments if argument != word]
+        if {"--mode=plot", "--mode=runs"} & set(others):
+            return f"runs are --runs, once for each: {command([*others, f'--runs={word}'])}"
         return f"a run folder is --run_dir: {command([*others, f'--run_dir={word}'])}"
     return "settings look like --name=value"

@@ -19,7 +19,7 @@ _NAMES: dict[str, tuple[str, str]] = {
     "jobs": ("a benchmark's number of runs at a time", "n_jobs num_jobs parallel"),
     "run_dir": (
         "the run folder, for everything that a run reads and writes,",
-        "logdir log_dir save_dir save_path output output_dir out outdir out_dir dir folder "
+        "logdir log_dir save_dir save_path output output_dir outdir out_dir dir folder "
         "results_dir local_results_path model_dir checkpoint checkpoint_dir checkpoint_path "
         "load load_dir load_path resume save name exp_name run_name experiment tag",
     ),
@@ -124,7 +124,8 @@ _ANSWERS = {
     **dict.fromkeys(("gpu", "device", "cuda", "use_cuda", "use_gpu", "gpus", "cpu"), _DEVICE),
     **dict.fromkeys(("wandb", "use_wandb", "wandb_project", "track", "tensorboard"), _RECORDS),
     **dict.fromkeys(("verbose", "quiet", "silent", "v", "log_level"), _SILENCE),
-    **dict.fromkeys(("render", "watch", "render_mode", "video", "plot"), _DRAWS),
+    **dict.fromkeys(("render", "watch", "render_mode", "video"), _DRAWS),
+    **dict.fromkeys(("plot", "draw", "figure"), "--mode=plot draws the runs that --runs names"),
     **dict.fromkeys(("n_agents", "num_agents", "agents"), _TEAM),
 }
 # The setting that each other name means.

@@ -18,6 +18,8 @@ MODES = {
     "watch": "Writes episodes of the run in --run_dir as HTML, SVG and GIF, to look at.",
     "export": "Writes the policy of the run in --run_dir as a SavedModel.",
     "benchmark": "Trains algorithms on environments with several seeds, and writes a table.",
+    "plot": "Draws curves and scores of the runs in --runs, with intervals over seeds.",
+    "runs": "Prints a table of the runs in --runs: state, progress, returns, time.",
     "check_env": "Examines the environment of --env and says what is wrong with it.",
     "list": "Prints the algorithms and environments; --env=smac prints those named so.",
     "settings": "Prints every setting that the run would use and where it is from.",

@@ -21,8 +21,12 @@ _MODES = {
     "export": "run.export",
     "benchmark": "tfmix.benchmark",
     "check_env": "tfmix.check_env",
+    "plot": "tfmix.plot",
+    "runs": "tfmix.list_runs",
 }
-_ARGUMENTS = {*FIELDS, "seeds", "jobs", "which"}
+_OF_MODES = ("seeds", "jobs", "which", "episodes", "epsilon")
+_OF_PLOT = ("runs", "metric", "x", "out", "show_runs", "force", "sort")
+_ARGUMENTS = {*FIELDS, *_OF_MODES, *_OF_PLOT}
 _FLAG = re.compile(r"--(\w+)(?:=(\S*?)(?=[,;:.)]*(?:\s|$)))?")
 # What follows is a command to paste, not a sentence.
 _COMMAND = re.compile(r"(?:python main\.py|\btfmix) --")

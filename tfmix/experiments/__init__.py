@@ -12,11 +12,12 @@ from typing import Any
 
 from tfmix.config.schema import Config
 from tfmix.config.wording import in_python
-from tfmix.errors import RunFailedError, StoppedError
+from tfmix.errors import RunFailedError, StoppedError, UserError
 from tfmix.experiments import grid, processes, table
 from tfmix.experiments.screen import Screen
 from tfmix.experiments.table import Row
 from tfmix.runs import folders
+from tfmix.utils import text
 from tfmix.utils.text import show
 
 RUN_DIR = "runs/benchmark"
@@ -77,7 +78,25 @@ def _benchmark(asked: grid.RunGrid) -> list[Row]:
         every = grid.with_stored(asked)
         others = every.cells[len(rows) :]
         table.write(every, rows + [table.row_of(cell) for cell in others])
+        draw(every)
     return rows
+
+
+def draw(asked: grid.RunGrid) -> None:
+    """Draw the figures of a benchmark's folder; if that fails, a line says why.
+
+    The tables and runs are there already, and nothing of them is lost.
+    """
+    from tfmix.experiments.plot import FOLDER, METRIC, draw, has_metric
+
+    runs = [cell.folder for cell in asked.cells if has_metric(cell.folder, METRIC)]
+    if not runs:
+        return
+    try:
+        draw(runs, out=asked.run_dir / FOLDER)
+    except Exception as error:
+        reason = text.clean(error) if isinstance(error, UserError) else text.of_error(error)
+        text.tell(f"tfmix: the tables are written, and no figures are drawn: {reason}")
 
 
 def from_command_line(

@@ -107,6 +107,7 @@ def as_markdown(grid: RunGrid, rows: list[Row]) -> str:
         "mean over the evaluation's episodes.",
         "- seconds: the time that a run took in all its starts, with compiling and evaluations; "
         "each run had one core if cores can be chosen.",
+        *_figures(rows),
         *_made_by(grid.cells),
         *_differences(groups),
         "",
@@ -201,6 +202,15 @@ def _made_by(cells: list[RunSpec]) -> list[str]:
         ] += 1
     lines = [f"- returns on {', '.join(tasks)}: {word}" for word, tasks in rewards.items()]
     return lines + [f"- {count} runs: {version}" for version, count in versions.items()]
+
+
+def _figures(rows: Iterable[Row]) -> list[str]:
+    """Return a line that says what is drawn, nothing before the first evaluation."""
+    if all(row["last_greedy_return"] is None for row in rows):
+        return []
+    return [
+        "- plots/curves.png has the learning curves; plots/ has further figures and their data."
+    ]
 
 
 def _facts(stored: folders.RunFile, part: str, *names: str) -> list[str]:

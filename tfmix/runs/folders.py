@@ -177,7 +177,7 @@ def _below(path: Path) -> str:
     found: list[Path] = []
     level, scanned = [path], 0
     for _ in range(MAX_DEPTH):
-        inner = [folder for outer in level for folder in _folders_in(outer)]
+        inner = [folder for outer in level for folder in folders_in(outer)]
         level, scanned = inner[: MAX_SCANNED - scanned], scanned + len(inner)
         found += [folder for folder in level if os.path.isfile(folder / "run.json")]  # noqa: PTH113
     if not found:
@@ -187,7 +187,7 @@ def _below(path: Path) -> str:
     return f"runs are in {shown}" + (f" and {left} more" if left > 0 else "")
 
 
-def _folders_in(path: Path) -> list[Path]:
+def folders_in(path: Path) -> list[Path]:
     """Return the folders in a folder, without links, by name; none if it cannot be read."""
     try:
         with os.scandir(path) as entries:

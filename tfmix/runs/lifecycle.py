@@ -14,7 +14,12 @@ from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
-from tfmix.runs.manifest import create_manifest, device_line, update_manifest
+from tfmix.runs.manifest import (
+    create_manifest,
+    device_line,
+    recorded_failure,
+    update_manifest,
+)
 from tfmix.runs.opening import check_env_steps, open_stored_task, open_stored_trainer
 from tfmix.runs.requests import IN_USE, NewRun, StoredRun
 from tfmix.runs.run import Run
@@ -42,7 +47,8 @@ def train_new(asked: NewRun) -> Run:
     with folders.locked(asked.folder, IN_USE):
         create_manifest(asked.folder, task, asked.flagfiles)
         run = Run.of(asked.folder, trainer)
-        received = _train_to_end(run, 0.0)
+        with recorded_failure(asked.folder):
+            received = _train_to_end(run, 0.0)
     raise_again(received)
     return run
 
@@ -90,7 +96,8 @@ def resume_stored(stored: StoredRun, old_end: int) -> tuple[Run, int]:
     reported = checkpoint.count_of(newest, REPORTED) if newest else None
     # Rows after the checkpoint are written again.
     _cut_logs(run.folder, run.env_steps if reported is None else reported)
-    return run, _train_to_end(run, seconds, reported)
+    with recorded_failure(run.folder):
+        return run, _train_to_end(run, seconds, reported)
 
 
 def _cut_logs(folder: Path, env_steps: int) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -18,7 +18,7 @@ import tfmix
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs import folders
 from tfmix.training.task import Task
-from tfmix.utils import files
+from tfmix.utils import files, text
 from tfmix.utils.system import cores
 
 GPU_SIGNS = ("/dev/nvidia0", "/proc/driver/nvidia/version")
@@ -101,8 +101,33 @@ def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> 
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
 
 
+@contextlib.contextmanager
+def recorded_failure(folder: Path) -> Iterator[None]:
+    """Record in run.json, as `failed`, the error with which a training ends.
+
+    A new start removes it. The record is for people who look at the folder: if it cannot be
+    written, or the folder was replaced, the training's own error is raised all the same.
+    """
+    guard = folders.FolderGuard(folder)
+    if "failed" in folders.read(folder).about:
+        update_manifest(folder, failed="")
+    try:
+        yield
+    except Exception as error:
+        reason = text.clean(error) if isinstance(error, RunFailedError) else text.of_error(error)
+        with contextlib.suppress(UserError, RunFailedError):
+            guard.check_unchanged()
+            update_manifest(folder, failed=reason)
+        raise
+    finally:
+        guard.close()
+
+
 def update_manifest(
-    folder: Path, env_steps: int | None = None, finished: int | None = None
+    folder: Path,
+    env_steps: int | None = None,
+    finished: int | None = None,
+    failed: str | None = None,
 ) -> None:
     """Change a run.json atomically.
 
@@ -111,6 +136,7 @@ def update_manifest(
       env_steps: the run's new end; None leaves it as it is.
       finished: env steps at which it finished; None leaves it as it is, or writes 0 if
         an earlier tfmix did not write it.
+      failed: why the training failed, empty if it did not; None leaves it as it is.
 
     Raises:
       RunFailedError: it cannot be written.
@@ -119,6 +145,10 @@ def update_manifest(
     if env_steps is not None:
         about["config"]["env_steps"] = env_steps
     about["finished"] = about.get("finished", 0) if finished is None else finished
+    if failed is not None:
+        about["failed"] = failed
+    if not about.get("failed", True):
+        del about["failed"]
     try:
         files.write_text(folder / "run.json", json.dumps(about, indent=1) + "\n")
     except OSError as error:
