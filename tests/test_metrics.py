@@ -179,7 +179,10 @@ def test_the_best_team_is_exact_across_a_resume_is_exported_and_loaded(
 @pytest.mark.parametrize(
     "words,message",
     [
-        (["--mode=train", "--which=best"], "--which is for --mode=evaluate and export, and this"),
+        (
+            ["--mode=train", "--which=best"],
+            "--which is for --mode=evaluate and --mode=watch and --mode=export, and this",
+        ),
         (["--mode=evaluate", "--which=first"], "--which=first: value should be one of"),
     ],
 )
