@@ -43,7 +43,7 @@ def follow(trainer, seed: int) -> tuple[dict[int, tuple], list[tuple[int, float]
     shown, path = {}, []
     for goal in range(LOOK_EVERY, trainer.config.env_steps + 1, LOOK_EVERY):
         trainer.train_until(goal)
-        path.append((goal, float(trainer.play(games.Stream.EVALUATE, 1)[0])))
+        path.append((goal, float(trainer.evaluate(1).returns[0])))
         if goal in SHOWN:
             shown[goal] = grids(trainer)
     return shown, path

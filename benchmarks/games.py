@@ -30,7 +30,6 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import ops  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
-from tfmix.training.seeds import Stream  # noqa: E402
 from tfmix.training.task import open_task  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 
@@ -87,7 +86,7 @@ def train(trainer: Trainer, seed: int) -> float:
     """Trains anew from `seed`; returns the greedy return."""
     trainer.restart(seed)
     trainer.train_until(trainer.config.env_steps)
-    return float(trainer.play(Stream.EVALUATE, 1)[0])
+    return float(trainer.evaluate(1).returns[0])
 
 
 class Cells(NamedTuple):

@@ -43,7 +43,6 @@ from tfmix.algos.base import Algorithm  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
 from tfmix.training.collect_graph import GraphCollector  # noqa: E402
 from tfmix.training.replay_size import plan_replay  # noqa: E402
-from tfmix.training.seeds import Stream  # noqa: E402
 from tfmix.training.task import Task  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Step  # noqa: E402
@@ -238,7 +237,7 @@ def play(trainer: Trainer, payoff: np.ndarray, seed: int) -> tuple[float, float]
     trainer.train_until(end)
     means = trainer.take_means()
     error = means.get("loss_td", means.get("loss_central", float("nan")))
-    return float(trainer.play(Stream.EVALUATE, 1)[0]), error**0.5
+    return float(trainer.evaluate(1).returns[0]), error**0.5
 
 
 def train_cell(

@@ -97,7 +97,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
     log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
 
     def evaluate() -> Any:
-        return trainer.play(Stream.EVALUATE, config.eval_episodes)
+        return trainer.evaluate(config.eval_episodes).returns
 
     return {
         "collect": (1 / collection, lambda: collect().mask),

@@ -20,14 +20,15 @@ from tfmix.runs.export import copy_export, export
 from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
 from tfmix.runs.texts import report_text, summary_text
 from tfmix.training.playing import (
+    Scores,
     check_playing_memory,
-    play,
     play_episodes,
+    without_padding,
 )
 from tfmix.training.seeds import stream_of
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
-from tfmix.types import Collector, Episode
+from tfmix.types import Collector, Episode, Played
 from tfmix.utils import text
 
 if TYPE_CHECKING:
@@ -229,8 +230,7 @@ class Run:
         Raises:
           UserError: the machine has less memory than the episodes need.
         """
-        check_playing_memory(self.spec, episodes)
-        return play(self.collector, self.config.seed, stream_of(epsilon), episodes, epsilon)
+        return Scores.of(self._play(episodes, epsilon)).returns
 
     @in_python
     def rollout(self, episodes: int = 1, epsilon: float = 0.0) -> list[Episode[np.ndarray]]:
@@ -248,19 +248,13 @@ class Run:
         Raises:
           UserError: as in `evaluate`.
         """
+        return without_padding(self._play(episodes, epsilon).episode)
+
+    def _play(self, episodes: int, epsilon: float) -> Played:
+        """Play new episodes; raise UserError as `evaluate`."""
         check_playing_memory(self.spec, episodes)
-        played = play_episodes(
-            self.collector, self.config.seed, stream_of(epsilon), episodes, epsilon
-        )
-        whole = Episode(*(np.asarray(part) for part in played))
-        lengths = whole.mask.sum(-1).astype(int)
-        return [
-            Episode(
-                *(part[number, : length + 1] for part in whole[:3]),
-                *(part[number, :length] for part in whole[3:]),
-            )
-            for number, length in enumerate(lengths)
-        ]
+        stream = stream_of(epsilon)
+        return play_episodes(self.collector, self.config.seed, stream, episodes, epsilon)
 
     @in_python
     def watch(self, episodes: int = 3, *, seed: int | None = None, epsilon: float = 0.0) -> Watched:

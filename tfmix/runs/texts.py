@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from tfmix import envs
-from tfmix.training.playing import check_playing_memory, score, summarize
+from tfmix.training.playing import Scores, check_playing_memory, play_episodes, summarize
 from tfmix.training.seeds import Stream
 from tfmix.types import TEAM_REWARD
 from tfmix.utils import text
@@ -27,7 +27,7 @@ def report_text(run: Run, episodes: int) -> str:
       UserError: the machine has less memory than the episodes need.
     """
     check_playing_memory(run.spec, episodes)
-    scores = score(run.collector, run.config.seed, Stream.SUMMARY, episodes)
+    scores = Scores.of(play_episodes(run.collector, run.config.seed, Stream.SUMMARY, episodes))
     names, random = run.collector.metric_names, run.evaluate(episodes, epsilon=1.0)
     found = summarize(scores, names)
     measured = [

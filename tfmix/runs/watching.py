@@ -15,7 +15,7 @@ from tfmix.errors import RunFailedError, UserError
 from tfmix.runs.atomic import whole_or_nothing
 from tfmix.training.collect_graph import GROUP_EPISODES, GraphCollector
 from tfmix.training.collect_python import PythonCollector
-from tfmix.training.playing import check_playing_memory, play
+from tfmix.training.playing import Scores, check_playing_memory, play_episodes
 from tfmix.training.seeds import Stream, stream_of
 from tfmix.utils import files, text
 from tfmix.watch import frames, gif, scenes, svg
@@ -240,7 +240,10 @@ def agreement(run: Run) -> str:
             f"{run.env_steps:,} env steps, {last}"
         )
     episodes, written = run.config.eval_episodes, float(logged[at[-1]])
-    found = play(run.collector, run.config.seed, Stream.EVALUATE, episodes, first=run.env_steps)
+    played = play_episodes(
+        run.collector, run.config.seed, Stream.EVALUATE, episodes, first=run.env_steps
+    )
+    found = Scores.of(played).returns
     mean = float(found.mean())
     numbers = f"{mean:.4g} over {episodes} episodes, metrics.csv has {written:.4g} at "
     numbers += f"{run.env_steps:,} env steps"

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfmix.monitoring.metrics_csv import SPREAD
 from tfmix.training.replay_size import episode_bytes, episode_spec
-from tfmix.types import Collector, EnvSpec, Episode
+from tfmix.types import Collector, EnvSpec, Episode, Played
 from tfmix.utils import memory
 
 
@@ -35,6 +35,13 @@ class Scores(NamedTuple):
     returns: np.ndarray
     lengths: np.ndarray
     metrics: np.ndarray
+
+    @classmethod
+    def of(cls, played: Played) -> Scores:
+        """Return what the episodes came to."""
+        episode, metrics = played
+        lengths = np.asarray(episode.mask).sum(-1)
+        return cls(np.asarray(returns(episode)), lengths, np.asarray(metrics))
 
     @classmethod
     def join(cls, parts: Iterable[Scores]) -> Scores:
@@ -84,7 +91,7 @@ def play_episodes(
     episodes: int,
     epsilon: float = 0.0,
     first: int = 0,
-) -> Episode[Any]:
+) -> Played:
     """Play episodes with a collector's policy and return them.
 
     Args:
@@ -96,9 +103,9 @@ def play_episodes(
       first: the number of the first episode.
 
     Returns:
-      the episodes, whole and padded.
+      the episodes, whole and padded, and their metrics.
     """
-    return collector.collect(
+    return collector.play(
         tf.stack([seed, stream]),
         tf.constant(first, tf.int64),
         tf.constant(epsilon, tf.float32),
@@ -106,32 +113,17 @@ def play_episodes(
     )
 
 
-def score(
-    collector: Collector,
-    seed: Any,
-    stream: int,
-    episodes: int,
-    epsilon: float = 0.0,
-    first: int = 0,
-) -> Scores:
-    """Play as `play_episodes` and return what the episodes came to."""
-    episode, metrics = collector.play(
-        tf.stack([seed, stream]),
-        tf.constant(first, tf.int64),
-        tf.constant(epsilon, tf.float32),
-        episodes,
-    )
-    lengths = np.asarray(episode.mask).sum(-1)
-    return Scores(np.asarray(returns(episode)), lengths, np.asarray(metrics))
+def without_padding(episode: Episode[Any]) -> list[Episode[np.ndarray]]:
+    """Return each of B padded episodes at its own length T, as NumPy arrays without B.
 
-
-def play(
-    collector: Collector,
-    seed: Any,
-    stream: int,
-    episodes: int,
-    epsilon: float = 0.0,
-    first: int = 0,
-) -> np.ndarray:
-    """Play as `play_episodes` and return the episodes' returns, [episodes]."""
-    return score(collector, seed, stream, episodes, epsilon, first).returns
+    obs, state and legal have T + 1 steps, the other fields T.
+    """
+    whole = Episode(*(np.asarray(part) for part in episode))
+    lengths = whole.mask.sum(-1).astype(int)
+    return [
+        Episode(
+            *(part[row, : length + 1] for part in whole[:3]),
+            *(part[row, :length] for part in whole[3:]),
+        )
+        for row, length in enumerate(lengths)
+    ]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfmix import ops
@@ -16,7 +15,7 @@ from tfmix.training import finite
 from tfmix.training.best import BestTeam
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.learner import Learner
-from tfmix.training.playing import Scores, play, returns, score
+from tfmix.training.playing import Scores, play_episodes, returns
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
 from tfmix.training.replay_size import episode_spec
 from tfmix.training.seeds import Stream
@@ -256,13 +255,11 @@ class Trainer:
 
     # Around the loop.
 
-    def play(self, stream: int, episodes: int, epsilon: float = 0.0, first: int = 0) -> np.ndarray:
-        """Play episodes with the present policy; see the function `play`."""
-        return play(self.collector, self.seed, stream, episodes, epsilon, first)
-
     def evaluate(self, episodes: int, first: int = 0) -> Scores:
         """Play greedy episodes with the present policy; `first` is the number of the first."""
-        return score(self.collector, self.seed, Stream.EVALUATE, episodes, 0.0, first)
+        return Scores.of(
+            play_episodes(self.collector, self.seed, Stream.EVALUATE, episodes, first=first)
+        )
 
     def env_steps(self) -> int:
         """Return the environment steps of the run."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfmix import ops
 from tfmix.algos.base import Algorithm
-from tfmix.training.playing import play_episodes
+from tfmix.training.playing import play_episodes, without_padding
 from tfmix.types import Collector, Episode
 
 # Most joint actions, over all steps, that tables of a game are computed for.
@@ -132,22 +132,17 @@ def record(
     Returns:
       the records; and the episodes, whole and padded.
     """
-    played = play_episodes(collector, seed, stream, episodes, epsilon)
+    played = play_episodes(collector, seed, stream, episodes, epsilon).episode
     whole = Episode(*(np.asarray(part) for part in played))
     found, about = [], algorithm.config
-    for row in range(episodes):
-        steps = int(whole.mask[row].sum())
-        with_last, cut = whole[:3], whole[3:]
-        episode = Episode(
-            *(part[row, : steps + 1] for part in with_last), *(part[row, :steps] for part in cut)
-        )
+    for number, episode in enumerate(without_padding(whole), 1):
         batch = Episode(*(tf.constant(part[None]) for part in episode))
         q, hidden = algorithm.live.agent.unroll(batch.obs, batch.action)
         team, slopes = team_values(algorithm, batch, q, hidden, batch.action)
         tables = value_tables(algorithm, batch, q, hidden) if with_tables else {}
         found.append(
             Record(
-                number=row + 1,
+                number=number,
                 algo=about.algo,
                 env=about.env,
                 seed=seed,
