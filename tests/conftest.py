@@ -105,6 +105,11 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(f"largest memory: {shown}")
 
 
+def slow_unless(quick, names):
+    """Parameters of a test: all `names`; those that are not in `quick` are slow."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 class Done(NamedTuple):
     """What a command line printed, and its exit code."""
 

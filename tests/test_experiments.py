@@ -100,7 +100,7 @@ def no_processes(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     """Drawing takes seconds; tests/test_plot.py draws."""
-    monkeypatch.setattr(experiments, "draw", lambda asked: None)
+    monkeypatch.setattr(experiments, "_draw", lambda run_dir, rows: None)
 
 
 @pytest.fixture

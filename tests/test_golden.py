@@ -1,7 +1,7 @@
 """Short runs of every algorithm repeat the metrics that are stored in tests/golden.
 
 A change of arithmetic that no other test looks at shows here. Where the change
-is meant, `python -m tests.test_golden` writes the files anew.
+is meant, `XLA_FLAGS= python -m tests.test_golden` writes the files anew, compiled as users do.
 """
 
 import csv
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tfmix
-from tests.test_learner import all_algorithms
+from tests.conftest import slow_unless
 from tfmix import algos
 from tfmix.config import resolve
 from tfmix.runs.unread import why_unread
@@ -63,8 +63,10 @@ def file_of(algo, env):
     return GOLDEN / f"{env.replace('/', '_')}.{algo}.csv"
 
 
-@pytest.mark.parametrize("env", [GAMES[0], pytest.param(GAMES[1], marks=pytest.mark.slow)])
-@pytest.mark.parametrize("algo", all_algorithms("vdn", "ow_qmix", "qplex", "qtran_alt"))
+@pytest.mark.parametrize("env", slow_unless(GAMES[:1], GAMES))
+@pytest.mark.parametrize(
+    "algo", slow_unless(["vdn", "ow_qmix", "qplex", "qtran_alt"], algos.REGISTRY)
+)
 def test_a_short_run_repeats_its_golden_metrics(algo, env, tmp_path):
     found, wanted = play(algo, env, tmp_path), read(file_of(algo, env))
     assert list(found) == list(wanted)

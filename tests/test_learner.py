@@ -4,17 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import make_batch
+from tests.conftest import make_batch, slow_unless
 from tfmix import algos
 from tfmix.training.learner import Learner, shards_of
 from tfmix.training.reward_scale import RewardScale
 
 RATE = tf.constant(1e-2)
-
-
-def all_algorithms(*quick):
-    """All algorithms; others than `quick`, which share the code in question, are slow."""
-    return [a if a in quick else pytest.param(a, marks=pytest.mark.slow) for a in algos.REGISTRY]
 
 
 def learner_of(spec, config, **changes):
@@ -98,7 +93,9 @@ def test_reset_starts_over_exactly(spec, config, batch):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("algo", all_algorithms("iql", "qmix", "ow_qmix", "qtran_alt"))
+@pytest.mark.parametrize(
+    "algo", slow_unless(["iql", "qmix", "ow_qmix", "qtran_alt"], algos.REGISTRY)
+)
 def test_a_batch_learned_from_in_parts_has_the_gradient_of_the_whole(algo, spec, config, batch):
     # With so large an epsilon and step the optimiser subtracts the gradient itself.
     plain = {"optimizer": "rmsprop", "optimizer_epsilon": 1e6, "grad_clip_norm": 0.0}
@@ -195,7 +192,7 @@ def test_adam_is_algorithm_1_of_kingma_and_ba(epsilon, used, spec, config):
             np.testing.assert_allclose(learner.weights[i], weights[i], atol=1e-6)
 
 
-@pytest.mark.parametrize("algo", all_algorithms("qatten", "qplex", "qtran_alt"))
+@pytest.mark.parametrize("algo", slow_unless(["qatten", "qplex", "qtran_alt"], algos.REGISTRY))
 def test_every_algorithm_learns_in_a_task_without_a_state(algo, spec, config):
     spec = dataclasses.replace(spec, state_size=0)
     changed = dataclasses.replace(config, algo=algo, target_period_updates=1000, hypernet_layers=1)

@@ -6,6 +6,7 @@ Each pair of algorithm and task compiles once; its seeds share the graphs.
 import pytest
 
 from benchmarks import games
+from tests.conftest import slow_unless
 
 KEPT = {}  # the trainer of the game that was played last
 
@@ -26,7 +27,7 @@ SHORT = ("qmix_matrix",)
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
-    [n if n in SHORT else pytest.param(n, marks=pytest.mark.slow) for n in games.GAMES],
+    slow_unless(SHORT, games.GAMES),
 )
 def test_game_ends_as_theory_says(name, seed):
     game, trainer = games.GAMES[name], trainer_of(name)

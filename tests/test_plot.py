@@ -17,7 +17,17 @@ from tfmix import algos, experiments
 from tfmix.config import resolve
 from tfmix.envs.bounds import return_bounds
 from tfmix.errors import UserError
-from tfmix.experiments import curves, find_runs, grid, looks, marl_eval, plot, scores, statistics
+from tfmix.experiments import (
+    curves,
+    find_runs,
+    grid,
+    looks,
+    marl_eval,
+    plot,
+    scores,
+    statistics,
+    table,
+)
 from tfmix.types import EnvSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -465,23 +475,14 @@ def test_forced_figures_have_a_footnote(tmp_path, capsys):
     assert imread(plain[0]).shape[0] < imread(forced[0]).shape[0]
 
 
-def test_metrics_of_an_environment_are_compared_by_their_definition(tmp_path):
-    for seed, meant in enumerate(("share of wins", "number of wins")):
-        rows = ["300,150,75,1.5,1.0,4.0,0.1,0.5"]
-        about = {"env_metrics": {"won": meant}}
-        make_run(tmp_path / f"{seed}", seed=seed, rows=rows, about=about)
-    with pytest.raises(UserError, match="the definition of greedy_won: share of wins"):
-        tfmix.plot(tmp_path, "greedy_won")
-
-
 def test_times_are_compared_on_one_machine_alone(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, about={"hardware": {"device": "H100"}})
     tasks = curves.by_task(curves.read(find_runs.find(tmp_path)))
     from tfmix.experiments.comparable import differences
 
-    assert not differences(tasks, "greedy_return", "env_steps")
-    assert "differ in the machine" in differences(tasks, "greedy_return", "seconds")[0]
+    assert not differences(tasks, "env_steps")
+    assert "differ in the machine" in differences(tasks, "seconds")[0]
 
 
 NO_EVALUATION = ["100,50,25,0.5,1.0,,0.1,"]
@@ -568,11 +569,13 @@ def test_a_benchmark_ends_with_its_figures_and_keeps_its_tables_without(
     asked = grid.make("vdn", "two_step", "0:2", tmp_path, {"env_steps": 300})
     for cell in asked.cells:
         make_run(cell.folder, seed=cell.config.seed)
-    experiments.draw(asked)
+    known = [table.row_of(cell) for cell in asked.cells]
+    experiments._draw(tmp_path, known)
     assert (tmp_path / "plots" / "curves.png").is_file() and capsys.readouterr().err == ""
     monkeypatch.setattr(plot, "draw", lambda *_, **__: 1 / 0)
-    experiments.draw(asked)
+    experiments._draw(tmp_path, known)
     said = capsys.readouterr().err
     assert "no figures are drawn: ZeroDivisionError" in said and said.count("\n") == 1
-    experiments.draw(grid.make("qmix", "two_step", "0", tmp_path / "none", {}))
+    none = grid.make("qmix", "two_step", "0", tmp_path / "none", {})
+    experiments._draw(tmp_path, [table.row_of(cell) for cell in none.cells])
     assert capsys.readouterr().err == ""

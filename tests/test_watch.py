@@ -186,11 +186,11 @@ def test_sentences_say_why_a_monotonic_team_misses_the_best_payoff(watched):
     payoff = np.float32([[8, -12, -12], [-12, 0, 0], [-12, 0, 0]])
     flat = np.where(payoff > 0, -9.0, payoff)
     record = dataclasses.replace(watched.records[0], algo="qmix", tables={"Q_tot": flat[None]})
-    lost, why = games.explained(record, payoff, 0, (1, 1))
+    lost, why = games.explained(record, payoff, (1, 1))
     assert "gets 0.00; the best payoff is 8.00 at (0, 0)" in lost
     assert "depends on the other's" in why and "-17.00 at (0, 0)" in why
     record = dataclasses.replace(record, algo="qtran_alt", tables={"Q_jt": payoff[None]})
-    won, why = games.explained(record, payoff, 0, (0, 0))
+    won, why = games.explained(record, payoff, (0, 0))
     assert "the best payoff" in won and "Nothing constrains Q_jt" in why
     assert not games._depends(np.float32([[1, 2], [3, 5]]))
 

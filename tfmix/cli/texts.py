@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from absl import flags
 
-from tfmix.cli.words import MODES_OF
 from tfmix.config.describe import describe
 from tfmix.config.resolve import DEFAULT, Resolved
 from tfmix.config.schema import FIELDS, MODES
+from tfmix.config.wording import MODES_OF
 from tfmix.errors import UserError
 from tfmix.utils.command import program
 from tfmix.utils.text import clean

@@ -13,6 +13,7 @@ from tfmix.config import parsing
 from tfmix.config.parsing import StrayWordError
 from tfmix.config.schema import MODES
 from tfmix.config.values import read_whole
+from tfmix.config.wording import WHICH
 from tfmix.errors import UserError
 from tfmix.utils.command import command
 
@@ -29,23 +30,6 @@ _MODES = {
     **dict.fromkeys(("draw", "figure", "figures", "curves"), "plot"),
     **dict.fromkeys(("table", "status", "ps"), "runs"),
     **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
-}
-
-
-# Flags that are no settings of a run: the modes that read them.
-MODES_OF: dict[str, tuple[str, ...]] = {
-    "seeds": ("benchmark",),
-    "jobs": ("benchmark",),
-    "episodes": ("watch",),
-    "epsilon": ("watch",),
-    "which": ("evaluate", "watch", "export"),
-    "runs": ("plot", "runs"),
-    "metric": ("plot",),
-    "x": ("plot",),
-    "out": ("plot",),
-    "show_runs": ("plot",),
-    "force": ("plot",),
-    "sort": ("runs",),
 }
 
 
@@ -111,8 +95,8 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
     )
     flags.DEFINE_enum(
         "which",
-        "last",
-        ["last", "best"],
+        WHICH[0],
+        WHICH,
         "Team that --mode=evaluate, watch or export reads: the last one, or the best, of the "
         "evaluation with the highest greedy return.",
         flag_values=values,

@@ -18,15 +18,31 @@ _MODES = {
     "train": "tfmix.train",
     "resume": "tfmix.resume",
     "evaluate": "run.evaluate",
+    "watch": "run.watch",
     "export": "run.export",
     "benchmark": "tfmix.benchmark",
     "check_env": "tfmix.check_env",
     "plot": "tfmix.plot",
     "runs": "tfmix.list_runs",
 }
-_OF_MODES = ("seeds", "jobs", "which", "episodes", "epsilon")
-_OF_PLOT = ("runs", "metric", "x", "out", "show_runs", "force", "sort")
-_ARGUMENTS = {*FIELDS, *_OF_MODES, *_OF_PLOT}
+# Flags that are no settings of a run: the modes that read them.
+MODES_OF: dict[str, tuple[str, ...]] = {
+    "seeds": ("benchmark",),
+    "jobs": ("benchmark",),
+    "episodes": ("watch",),
+    "epsilon": ("watch",),
+    "which": ("evaluate", "watch", "export"),
+    "runs": ("plot", "runs"),
+    "metric": ("plot",),
+    "x": ("plot",),
+    "out": ("plot",),
+    "show_runs": ("plot",),
+    "force": ("plot",),
+    "sort": ("runs",),
+}
+# Teams of a run folder, see `tfmix.load`.
+WHICH = ("last", "best")
+_ARGUMENTS = {*FIELDS, *MODES_OF}
 _FLAG = re.compile(r"--(\w+)(?:=(\S*?)(?=[,;:.)]*(?:\s|$)))?")
 # What follows is a command to paste, not a sentence.
 _COMMAND = re.compile(r"(?:python main\.py|\btfmix) --")

@@ -76,24 +76,24 @@ def _benchmark(asked: grid.RunGrid) -> list[Row]:
             )
         rows = [table.row_of(cell, failed.get(cell.folder, "")) for cell in asked.cells]
         every = grid.with_stored(asked)
-        others = every.cells[len(rows) :]
-        table.write(every, rows + [table.row_of(cell) for cell in others])
-        draw(every)
+        known = rows + [table.row_of(cell) for cell in every.cells[len(rows) :]]
+        table.write(every, known)
+        _draw(asked.run_dir, known)
     return rows
 
 
-def draw(asked: grid.RunGrid) -> None:
+def _draw(run_dir: Path, rows: list[Row]) -> None:
     """Draw the figures of a benchmark's folder; if that fails, a line says why.
 
     The tables and runs are there already, and nothing of them is lost.
     """
-    from tfmix.experiments.plot import FOLDER, METRIC, draw, has_metric
+    from tfmix.experiments.plot import FOLDER, draw
 
-    runs = [cell.folder for cell in asked.cells if has_metric(cell.folder, METRIC)]
+    runs = [Path(row["folder"]) for row in rows if row["last_greedy_return"] is not None]
     if not runs:
         return
     try:
-        draw(runs, out=asked.run_dir / FOLDER)
+        draw(runs, out=run_dir / FOLDER)
     except Exception as error:
         reason = text.clean(error) if isinstance(error, UserError) else text.of_error(error)
         text.tell(f"tfmix: the tables are written, and no figures are drawn: {reason}")

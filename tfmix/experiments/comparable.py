@@ -31,18 +31,18 @@ _EQUAL: dict[str, Callable[[RunCurves], Any]] = {
 }
 
 
-def differences(tasks: Tasks, metric: str, x: str) -> list[str]:
+def differences(tasks: Tasks, x: str) -> list[str]:
     """Return what makes the curves of each task incomparable, a text each; often none.
+
+    An environment's version also says how the environment defines its metrics.
 
     Args:
       tasks: the runs by task.
-      metric: what is compared; numbers of an environment must be defined alike.
       x: the axis; times are compared on one machine alone.
     """
     facts = dict(_EQUAL)
     if x == "seconds":
         facts["the machine"] = _hardware
-    facts[f"the definition of {metric}"] = lambda run: _definition(run, metric)
     found = []
     for groups in tasks.values():
         runs = [run for group in groups for run in group.runs]
@@ -50,13 +50,6 @@ def differences(tasks: Tasks, metric: str, x: str) -> list[str]:
             found += _difference(name, fact, runs)
         found += _twice(groups)
     return found
-
-
-def _definition(run: RunCurves, metric: str) -> str:
-    """Return how a run's environment defines a metric, as far as its run.json says."""
-    found = run.about.get("env_metrics")
-    name = metric.partition("_")[2]
-    return str(found.get(name, "")) if isinstance(found, dict) else ""
 
 
 def _difference(name: str, fact: Callable[[RunCurves], Any], runs: list[RunCurves]) -> list[str]:

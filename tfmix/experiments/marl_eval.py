@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from tfmix.experiments.curves import Tasks
+from tfmix.monitoring.metrics_csv import EVALUATIONS, NotMetricsError, read_columns
 from tfmix.utils import files
 
-# The columns with which evaluations.csv begins; a row is a greedy episode.
-EPISODES = ("env_steps", "episode", "return")
 # A run's episodes of its best team, ten times those of an evaluation, by metric.
 ABSOLUTE = "absolute.json"
 MOST_BYTES = 1 << 28  # of an evaluations.csv; 100 episodes of 1,000 evaluations have some 3 MB
@@ -72,22 +69,20 @@ def episodes_of(folder: Path, metric: str) -> dict[int, list[float]]:
     Nothing is returned for a run that has not kept them, or for a metric of training.
     """
     column = "return" if metric == "greedy_return" else metric.removeprefix("greedy_")
-    found: dict[int, list[float]] = {}
+    path, found = folder / "evaluations.csv", dict[int, list[float]]()
     if not metric.startswith("greedy_"):
         return found
     try:
-        with files.open_regular(folder / "evaluations.csv", MOST_BYTES) as raw:
-            page = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline="")
-            rows = csv.DictReader(page)
-            names = tuple(rows.fieldnames or ())
-            if names[: len(EPISODES)] != EPISODES or column not in names:
-                return found
-            for row in rows:
-                if None in row.values():  # a last line that is being written
-                    continue
-                found.setdefault(int(row["env_steps"]), []).append(float(row[column]))
-    except (OSError, ValueError, csv.Error):
-        return {}
+        if path.stat().st_size > MOST_BYTES:
+            return found
+        columns = read_columns(path, EVALUATIONS)
+    except (OSError, NotMetricsError):
+        return found
+    values = columns.get(column, np.zeros(0))
+    if not np.isfinite(values).all():
+        return found
+    for at, value in zip(columns["env_steps"].tolist(), values.tolist(), strict=False):
+        found.setdefault(at, []).append(value)
     return found
 
 

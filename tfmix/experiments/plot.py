@@ -7,14 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from tfmix.config.wording import in_python
 from tfmix.errors import UserError
 from tfmix.experiments import curves, curves_csv, find_runs, marl_eval, scores
 from tfmix.experiments.comparable import differences
 from tfmix.experiments.curves import Tasks
-from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
 from tfmix.runs import folders
 from tfmix.utils import files, text
 from tfmix.utils.text import nearest, tell
@@ -85,7 +82,7 @@ def draw(
         hint = nearest(x, curves.AXES)
         raise UserError(f"--x={text.clean(x, 60)}: it is one of {', '.join(curves.AXES)}{hint}")
     tasks = curves.by_task(curves.with_metric(curves.read(found), metric))
-    note = _note(differences(tasks, metric, x), force)
+    note = _note(differences(tasks, x), force)
     shown = _drop_empty(tasks, metric, x)
     folder = folders.expand(out) if out else _common(found) / FOLDER
     results = scores.of(shown, metric, x)
@@ -107,15 +104,6 @@ def draw(
             f"cannot write to {text.clean(error.filename or folder, 300)}: {error.strerror}"
         ) from error
     return Drawn(written, scores.lines(results))
-
-
-def has_metric(folder: Path, metric: str) -> bool:
-    """Return whether a run folder has a value of a metric."""
-    try:
-        values = read_columns(folder / "metrics.csv").get(metric, np.zeros(0))
-    except (OSError, NotMetricsError):
-        return False
-    return bool(np.isfinite(values).any())
 
 
 def _note(found: list[str], force: bool) -> str:

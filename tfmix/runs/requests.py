@@ -16,7 +16,7 @@ from tfmix import algos, envs
 from tfmix.config import resolve
 from tfmix.config.resolve import Resolved
 from tfmix.config.schema import Config
-from tfmix.config.wording import in_python
+from tfmix.config.wording import WHICH, in_python
 from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
@@ -29,8 +29,6 @@ from tfmix.utils.signals import raise_again
 if TYPE_CHECKING:
     from tfmix.runs.run import Run
 
-# Teams of a run folder: see `load`.
-WHICH = ("last", "best")
 IN_USE = "another process trains there; wait for its end or stop it"
 
 

@@ -172,11 +172,9 @@ class GraphCollector:
         Raises:
           UserError: the environment has `metric_names` and no such tensor.
         """
-        count = len(self._own_metrics)
-        found = step.metrics
-        if not count:
-            return tf.fill([batch, len(self.metric_names)], float("nan"))
-        if not tf.is_tensor(found) or not found.shape.is_compatible_with([batch, count]):
+        found, count = step.metrics, len(self._own_metrics)
+        fits = tf.is_tensor(found) and found.shape.is_compatible_with([batch, count])
+        if count and not fits:
             shape = found.shape if tf.is_tensor(found) else "no tensor"
             raise UserError(
                 f"{clean(self.spec.name, 100)}: metrics of a step is {shape}, not [{batch}, "

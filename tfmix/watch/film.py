@@ -37,10 +37,8 @@ def captioned(scene: Scene, record: Record, names: list[list[str]]) -> Scene:
         if value_name and not ended:
             line += f"   {value_name} {number(record.team[value_name][t])}"
         strip: list[Shape] = [Text(12, top + 18, line, 15, INK, "start", True)]
-        for i in range(shown):
+        for i in range(0 if ended else shown):
             y = top + 34 + (i + 0.5) * ROW
-            if ended:
-                continue
             strip += chip(22, y, 10, i, n)
             action = int(record.episode.action[t, i])
             value = record.q[t, i, action]

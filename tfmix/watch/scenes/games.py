@@ -21,12 +21,13 @@ from tfmix.watch.shapes import (
     Text,
     chip,
     colour,
+    mixed,
     number,
 )
 
 MOST_ACTIONS = 24  # of an agent, in a table
 GAP, HEAD, SIGN = 26, 64, 24
-LOW, HIGH = (179, 88, 6), (0, 90, 140)  # ends of the scale of a table
+LOW, HIGH = "#b35806", "#005a8c"  # ends of the scale of a table
 CHOSEN, BEST = "#111111", "#d5007f"
 # Algorithms whose Q_tot never falls if a Q_i rises.
 MONOTONIC = ("vdn", "qmix", "qatten", "cw_qmix", "ow_qmix")
@@ -35,8 +36,7 @@ MONOTONIC = ("vdn", "qmix", "qatten", "cw_qmix", "ow_qmix")
 def _shade(value: float, low: float, high: float) -> str:
     """Return a cell's colour: white in the middle, orange for low and blue for high values."""
     share = 0.0 if high <= low else (value - low) / (high - low) * 2 - 1
-    end = HIGH if share > 0 else LOW
-    return "#" + "".join(f"{round(255 + abs(share) * 0.55 * (part - 255)):02x}" for part in end)
+    return mixed(HIGH if share > 0 else LOW, abs(share) * 0.55)
 
 
 def _table(
@@ -83,8 +83,11 @@ def _table(
     return shapes
 
 
-def explained(record: Record, payoff: np.ndarray, t: int, chosen: tuple[int, ...]) -> list[str]:
-    """Return sentences that say why the team finds the best joint action of a game, or not."""
+def explained(record: Record, payoff: np.ndarray, chosen: tuple[int, ...]) -> list[str]:
+    """Return sentences that say why the team finds the best joint action of a game, or not.
+
+    They are about the first step, at which `chosen` is the joint action taken.
+    """
     best = tuple(int(i) for i in np.unravel_index(payoff.argmax(), payoff.shape))
     got = f"The team plays {chosen} and gets {number(payoff[chosen])}"
     if payoff[chosen] >= payoff.max():
@@ -93,7 +96,7 @@ def explained(record: Record, payoff: np.ndarray, t: int, chosen: tuple[int, ...
         found = [f"{got}; the best payoff is {number(payoff.max())} at {best}."]
     if not record.tables:
         return found
-    name, values = next((x, table[t]) for x, table in record.tables.items())
+    name, values = next((name, table[0]) for name, table in record.tables.items())
     error = float(np.abs(values - payoff).max())
     misses = f"{name} differs from the payoff by up to {number(error)}"
     if record.algo in MONOTONIC and _depends(payoff):
@@ -127,7 +130,7 @@ def matrix(record: Record, env: Any, states: list[Any]) -> Scene:
     """Draw a matrix game: the payoff and each of the team's tables, with the path taken."""
     payoff, action = env.table, record.episode.action
     chosen = [tuple(int(a) for a in row) for row in action]
-    notes = explained(record, payoff, 0, chosen[0])
+    notes = explained(record, payoff, chosen[0])
     if payoff.ndim != 2 or max(payoff.shape) > MOST_ACTIONS:
         return _listed(record, payoff, chosen, notes)
     drawn = ["payoff", *record.tables]

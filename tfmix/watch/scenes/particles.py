@@ -26,7 +26,6 @@ from tfmix.watch.shapes import (
 )
 
 SIDE, MARGIN = 480, 16
-COVERED = 0.3  # distance of an agent to a landmark, two radii of an agent
 GOAL_COLOURS = ("#b3261e", "#1a7f37", "#0550ae")  # of the landmarks of the tasks with messages
 
 
@@ -66,29 +65,31 @@ def spread(record: Record, env: Any, states: list[Any]) -> Scene:
     """Draw simple_spread: a landmark with an agent near it is green and has a tick."""
     places = np.stack([state.position for state in states])  # [T+1, N, 2]
     landmarks, n = np.asarray(states[0].landmark), places.shape[1]
-    view = View(places, landmarks - COVERED, landmarks + COVERED)
+    view = View(places, landmarks - env.COVERED, landmarks + env.COVERED)
     moments: list[list[Shape]] = []
     for t, now in enumerate(places):
         near = np.linalg.norm(landmarks[:, None] - now, axis=-1).min(1)  # [L]
         shapes: list[Shape] = []
-        for landmark in landmarks[near < COVERED]:
-            shapes.append(Circle(*view.at(landmark), COVERED * view.unit, "#d8f3e3", GOOD, 2.5))
+        for landmark in landmarks[near < env.COVERED]:
+            shapes.append(Circle(*view.at(landmark), env.COVERED * view.unit, "#d8f3e3", GOOD, 2.5))
         for i in range(n):
             shapes += _trail(view, places[: t + 1, i], i)
         for landmark, gap in zip(landmarks, near, strict=True):
             x, y = view.at(landmark)
-            shapes.append(Rect(x - 8, y - 8, 16, 16, GOOD if gap < COVERED else GREY, PAPER, 1.5))
+            shapes.append(
+                Rect(x - 8, y - 8, 16, 16, GOOD if gap < env.COVERED else GREY, PAPER, 1.5)
+            )
         for i in range(n):
             shapes += chip(*view.at(now[i]), max(env.SIZE * view.unit * 0.72, 9), i, n)
         touching = np.linalg.norm(now[:, None] - now, axis=-1) < 2 * env.SIZE
         pairs = (int(touching.sum()) - n) // 2
-        covered = int((near < COVERED).sum())
+        covered = int((near < env.COVERED).sum())
         text = f"{covered} of {len(landmarks)} landmarks covered"
         text += f", {pairs} collision{'s' * (pairs != 1)}" if pairs else ""
         shapes.append(Text(14, 20, text, 15, INK, "start", True))
         moments.append(shapes)
     notes = (
-        f"Squares are landmarks: green with a ring if an agent is within {COVERED:g} of it. "
+        f"Squares are landmarks: green with a ring if an agent is within {env.COVERED:g} of it. "
         "Lines are the agents' paths.",
     )
     return Scene(SIDE, SIDE, view.frame(), moments, notes)
