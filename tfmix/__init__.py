@@ -16,6 +16,7 @@ print(tfmix.check_env("pettingzoo/pettingzoo.mpe.simple_spread_v3"))
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,17 @@ __all__ = [
     "resume",
     "train",
 ]
+# The modules of the names that are imported when they are first used.
+_PLACES = {
+    "Run": "runs.run",
+    "benchmark": "experiments",
+    "check_env": "envs.check",
+    "list_runs": "experiments.runs_table",
+    "load": "runs.requests",
+    "plot": "experiments.plot",
+    "resume": "runs.requests",
+    "train": "runs.requests",
+}
 _STARTERS = ("benchmark", "check_env", "load", "resume", "train")
 
 # Set where a worker process starts (tfmix.envs.python.workers.pool), and how one exits that trains.
@@ -73,31 +85,10 @@ def __getattr__(name: str) -> Any:
     """Load TensorFlow only when something that needs it is used."""
     if name in _STARTERS and WORKER in os.environ:
         return _refuse
-    if name == "benchmark":  # starts processes, and needs no TensorFlow itself
-        from tfmix.experiments import benchmark
-
-        return benchmark
-    if name == "plot":
-        from tfmix.experiments.plot import plot
-
-        return plot
-    if name == "list_runs":
-        from tfmix.experiments.runs_table import list_runs
-
-        return list_runs
-    if name == "check_env":  # Python's environments need none either
-        from tfmix.envs.check import check_env
-
-        return check_env
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tfmix' has no attribute {name!r}")
     if name == "Run":
         from tfmix.utils.quiet import quiet_import
 
         quiet_import("tensorflow")
-        from tfmix.runs.run import Run
-
-        return Run
-    if name in _STARTERS:
-        from tfmix.runs import requests
-
-        return getattr(requests, name)
-    raise AttributeError(f"module 'tfmix' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tfmix.{_PLACES[name]}"), name)
