@@ -1,4 +1,4 @@
-"""TensorBoard's events: a run writes them, a resume cuts some off."""
+"""TensorBoard's events: a run writes them and describes itself; a resume cuts some off."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import os
 import secrets
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tfmix.monitoring.layout import layout
 from tfmix.utils import files
+from tfmix.utils.text import tell
 
 # Largest record of TensorBoard's files that is read; they have about 80 bytes. TensorFlow's
 # reader allocates as many bytes as a record claims to have.
 MOST_RECORD = 1 << 26
+# The end of the name of the file that describes a run.
+DESCRIPTION = ".about.v2"
+# Bytes of the drawn graph: of all of it, and of one constant, whose numbers no one looks at.
+MOST_GRAPH, MOST_CONSTANT = 1 << 23, 1 << 10
 # TensorBoard's tags of metrics; see `tag_of` for those that are not named here.
 TAGS = {
     "train_return": "return/train",
@@ -22,6 +28,7 @@ TAGS = {
     "greedy_return_q25": "return/greedy_q25",
     "greedy_return_q50": "return/greedy_q50",
     "greedy_return_q75": "return/greedy_q75",
+    "best_greedy_return": "return/greedy_best",
     "train_length": "episode/train_length",
     "greedy_length": "episode/greedy_length",
     "epsilon": "run/epsilon",
@@ -88,6 +95,77 @@ def cut_events(folder: Path, env_steps: int) -> None:
                     if tf.compat.v1.Event.FromString(found).step <= env_steps:
                         writer.write(found)
         spare.replace(path)
+
+
+class Description(NamedTuple):
+    """What TensorBoard shows of a run beside its scalars.
+
+    Attributes:
+      texts: Markdown by tag.
+      hparams: the settings by which HParams compares runs: text, numbers or bools.
+      graph: a `GraphDef`, of one update.
+      tags: the tags of the run's scalars, which the custom scalars arrange.
+    """
+
+    texts: dict[str, str]
+    hparams: dict[str, Any]
+    graph: Any
+    tags: tuple[str, ...]
+
+
+def is_described(folder: Path) -> bool:
+    """Return whether `write_description` has written into `folder`."""
+    return any(folder.glob(f"events.out.tfevents.*{DESCRIPTION}"))
+
+
+def write_description(folder: Path, found: Description) -> None:
+    """Write what TensorBoard shows of a run beside its scalars, at step 0, into its own file.
+
+    `cut_events` keeps it. A graph that is too large is left out, and a line says so.
+    """
+    import tensorflow as tf
+    from tensorboard.plugins.custom_scalar import summary
+    from tensorboard.plugins.hparams import api
+
+    charts = summary.pb(layout(found.tags))
+    metrics = {"return/greedy": "greedy return", "return/greedy_best": "best greedy return"}
+    suffix = f".{secrets.token_hex(8)}{DESCRIPTION}"
+    writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
+    with contextlib.closing(writer), writer.as_default(step=0):
+        for tag, text in found.texts.items():
+            tf.summary.text(tag, text)
+        tf.summary.experimental.write_raw_pb(charts.SerializeToString())
+        api.hparams_config(
+            [api.HParam(name, _domain(value)) for name, value in found.hparams.items()],
+            [api.Metric(tag, display_name=shown) for tag, shown in metrics.items()],
+        )
+        # Runs with the same id would be one row, their mean.
+        api.hparams(found.hparams, trial_id=str(folder))
+        small = _without_constants(found.graph)
+        if small.ByteSize() <= MOST_GRAPH:
+            tf.summary.graph(small)
+        else:
+            tell(f"tfmix: the graph of the update has {small.ByteSize():,} bytes and is left out")
+
+
+def _domain(value: Any) -> Any:
+    """Return an hparam's domain, from which HParams knows its type; None for text."""
+    from tensorboard.plugins.hparams import api
+
+    if isinstance(value, bool):
+        return api.Discrete([False, True])
+    return None if isinstance(value, str) else api.RealInterval(-1e15, 1e15)
+
+
+def _without_constants(graph: Any) -> Any:
+    """Return a copy of a `GraphDef` without the numbers of large constants."""
+    small = type(graph)()
+    small.CopyFrom(graph)
+    for nodes in (small.node, *(function.node_def for function in small.library.function)):
+        for node in nodes:
+            if node.op == "Const" and node.attr["value"].ByteSize() > MOST_CONSTANT:
+                del node.attr["value"]
+    return small
 
 
 class TensorBoard:

@@ -11,8 +11,9 @@ from typing import Any
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import COLUMNS, EVALUATIONS, LENGTHS, SPREAD, MetricsFile
 from tfmix.monitoring.progress import Progress
-from tfmix.monitoring.tensorboard import TensorBoard
+from tfmix.monitoring.tensorboard import TensorBoard, tag_of
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.about import describe
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.playing import Scores, summarize
@@ -64,6 +65,8 @@ class Session:
             [*EVALUATIONS.first, *trainer.collector.metric_names],
             EVALUATIONS,
         )
+        shown = (*columns[1:], "env_steps_per_second", "best_greedy_return")
+        describe(folder, trainer, map(tag_of, shown))
         self.tensorboard = TensorBoard(folder)
         self.start_time, self.earlier_seconds = time.monotonic(), seconds
         self.reported = trainer.env_steps() if reported is None else reported
@@ -216,6 +219,7 @@ class Session:
         self.metrics.write(row)
         if played is not None:
             trainer.best.offer(trainer.algorithm.live, row["greedy_return"], done)
+            row["best_greedy_return"] = float(trainer.best.greedy_return)
         self.tensorboard.write(done, row)
         self.reported, self.speed_since = done, (done, time.monotonic())
         return {**row, "greedy_return": self.greedy_return}
