@@ -41,6 +41,12 @@ TAGS = {
     "seconds": "run/seconds",
 }
 
+# HParams shows these settings before others, and these scalars.
+SHOWN_FIRST = ("algo", "env", "seed", "learning_rate")
+METRICS = {"return/greedy": "greedy return", "return/greedy_best": "best greedy return"}
+# What TensorBoard shows beside the columns of metrics.csv.
+ONLY_HERE = ("env_steps_per_second", "best_greedy_return")
+
 
 def tag_of(name: str) -> str:
     """Return TensorBoard's tag of a column of metrics.csv.
@@ -125,22 +131,16 @@ def write_description(folder: Path, found: Description) -> None:
     """
     import tensorflow as tf
     from tensorboard.plugins.custom_scalar import summary
-    from tensorboard.plugins.hparams import api
 
-    charts = summary.pb(layout(found.tags))
-    metrics = {"return/greedy": "greedy return", "return/greedy_best": "best greedy return"}
+    # Runs with the same id would be one row, their mean.
+    trial = f"{folder.name} in {folder.parent}"
     suffix = f".{secrets.token_hex(8)}{DESCRIPTION}"
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
     with contextlib.closing(writer), writer.as_default(step=0):
         for tag, text in found.texts.items():
             tf.summary.text(tag, text)
-        tf.summary.experimental.write_raw_pb(charts.SerializeToString())
-        api.hparams_config(
-            [api.HParam(name, _domain(value)) for name, value in found.hparams.items()],
-            [api.Metric(tag, display_name=shown) for tag, shown in metrics.items()],
-        )
-        # Runs with the same id would be one row, their mean.
-        api.hparams(found.hparams, trial_id=str(folder))
+        for proto in (summary.pb(layout(found.tags)), *_hparams(found.hparams, trial)):
+            tf.summary.experimental.write_raw_pb(proto.SerializeToString())
         small = _without_constants(found.graph)
         if small.ByteSize() <= MOST_GRAPH:
             tf.summary.graph(small)
@@ -148,13 +148,24 @@ def write_description(folder: Path, found: Description) -> None:
             tell(f"tfmix: the graph of the update has {small.ByteSize():,} bytes and is left out")
 
 
-def _domain(value: Any) -> Any:
-    """Return an hparam's domain, from which HParams knows its type; None for text."""
-    from tensorboard.plugins.hparams import api
+def _hparams(values: dict[str, Any], trial: str) -> tuple[Any, Any]:
+    """Return the summaries of HParams: what all runs compare, and this run's values."""
+    from tensorboard.plugins.hparams import api, api_pb2, summary
 
-    if isinstance(value, bool):
-        return api.Discrete([False, True])
-    return None if isinstance(value, str) else api.RealInterval(-1e15, 1e15)
+    kinds = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
+    settings = [
+        api_pb2.HParamInfo(
+            name=name,
+            type=kinds.get(type(value), api_pb2.DATA_TYPE_FLOAT64),
+            differs=name in SHOWN_FIRST,
+        )
+        for name, value in values.items()
+    ]
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
+        for tag, shown in METRICS.items()
+    ]
+    return summary.experiment_pb(settings, metrics), api.hparams_pb(values, trial)
 
 
 def _without_constants(graph: Any) -> Any:

@@ -8,8 +8,15 @@ from typing import Any
 
 from tfmix.config.resolve import resolve
 from tfmix.config.schema import FIELDS, Config
-from tfmix.monitoring.tensorboard import Description, is_described, write_description
+from tfmix.monitoring.tensorboard import (
+    ONLY_HERE,
+    Description,
+    is_described,
+    tag_of,
+    write_description,
+)
 from tfmix.runs import folders
+from tfmix.runs.session import columns_of
 from tfmix.training.trainer import Trainer
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils.command import command
@@ -23,13 +30,15 @@ COMPARED = (
 MOST_CHARACTERS = 200  # of a cell
 
 
-def describe(folder: Path, trainer: Trainer, tags: Iterable[str]) -> None:
+def describe(folder: Path, trainer: Trainer) -> None:
     """Write the description of a run for TensorBoard, unless its folder has one.
+
+    TensorBoard reads the files of a folder in the order of their names. A run's scalars are
+    therefore in a file that is begun later.
 
     Args:
       folder: the run folder.
       trainer: its trainer.
-      tags: TensorBoard's tags of the scalars that the run writes.
     """
     if is_described(folder):
         return
@@ -40,9 +49,9 @@ def describe(folder: Path, trainer: Trainer, tags: Iterable[str]) -> None:
         "about/versions": _versions(stored.about),
         "about/environment": _environment(stored.spec, stored.about.get("metrics", [])),
     }
-    write_description(
-        folder, Description(texts, _hparams(stored.config), trainer.update_graph(), tuple(tags))
-    )
+    tags = tuple(map(tag_of, (*columns_of(trainer)[1:], *ONLY_HERE)))
+    graph = trainer.update_graph()
+    write_description(folder, Description(texts, _hparams(stored.config), graph, tags))
 
 
 def _hparams(config: Config) -> dict[str, Any]:

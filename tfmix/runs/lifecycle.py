@@ -15,6 +15,7 @@ from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.about import describe
 from tfmix.runs.manifest import (
     create_manifest,
     device_line,
@@ -50,9 +51,14 @@ def train_new(asked: NewRun, window: Window | None = None) -> Run:
         create_manifest(asked.folder, task, asked.flagfiles)
         run = Run.of(asked.folder, trainer)
         with recorded_failure(asked.folder):
-            received = _train_to_end(run, 0.0, window=window)
+            received = _train_to_end(run, 0.0, profile=_profile(run, window))
     raise_again(received)
     return run
+
+
+def _profile(run: Run, window: Window | None) -> Profile | None:
+    """Return the profile of the updates of `window`; raise UserError if they are done."""
+    return Profile(run.trainer, window, run.folder) if window else None
 
 
 def _report_decay(run: Run, old_end: int) -> None:
@@ -79,6 +85,7 @@ def resume_stored(stored: StoredRun, old_end: int, window: Window | None = None)
     """
     trainer = open_stored_trainer(stored)
     run, newest, end = Run.of(stored.folder, trainer), stored.newest, stored.config.env_steps
+    profile = _profile(run, window)
     if end != old_end:
         if run.env_steps > end:
             raise UserError(
@@ -92,6 +99,8 @@ def resume_stored(stored: StoredRun, old_end: int, window: Window | None = None)
     _announce(trainer.task, run.folder, folders.flagfiles_of(run.folder))
     if finished:
         show("this run is finished; a greater --env_steps continues it")
+        if profile:
+            profile.close()
         return run, 0
     if newest and not run.config.checkpoint_replay:
         show("the checkpoint has no replay: episodes are collected before learning continues")
@@ -100,7 +109,7 @@ def resume_stored(stored: StoredRun, old_end: int, window: Window | None = None)
     # Rows after the checkpoint are written again.
     _cut_logs(run.folder, run.env_steps if reported is None else reported)
     with recorded_failure(run.folder):
-        return run, _train_to_end(run, seconds, reported, window)
+        return run, _train_to_end(run, seconds, reported, profile)
 
 
 def _cut_logs(folder: Path, env_steps: int) -> None:
@@ -180,7 +189,7 @@ def _announce(task: Task, folder: Path, flagfiles: Sequence[str] = ()) -> None:
 
 
 def _train_to_end(
-    run: Run, seconds: float, reported: int | None = None, window: Window | None = None
+    run: Run, seconds: float, reported: int | None = None, profile: Profile | None = None
 ) -> int:
     """Train `run` until its end or a signal; at its end, export it and mark it as finished.
 
@@ -188,7 +197,7 @@ def _train_to_end(
       run: the run.
       seconds: time spent on it by earlier starts.
       reported: env steps at its last row of metrics, None for its present env steps.
-      window: the updates to profile, None for none.
+      profile: measures some updates, None for none; it is closed.
 
     Returns:
       the signal that stopped it, 0 for none.
@@ -199,7 +208,7 @@ def _train_to_end(
     """
     try:
         with stop_on_signal(STOPPING) as stop:
-            profile = Profile(run.trainer, window, run.folder) if window else None
+            describe(run.folder, run.trainer)
             session = Session(run.trainer, run.folder, seconds, stop, reported, profile)
             with contextlib.closing(session):
                 try:

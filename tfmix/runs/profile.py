@@ -22,6 +22,7 @@ from tfmix.utils.text import of_error, show, tell
 
 # What a training does, in the order in which it is printed.
 PHASES = ("collect", "store", "sample", "update", "evaluate", "log", "save")
+COMPILED = ("collect", "store", "sample", "update", "evaluate")
 # The trace ends after so many seconds of profiled training: one of minutes takes gigabytes.
 TRACE_SECONDS = 10.0
 # A first call that takes so many times the mean of the others is counted as compilation.
@@ -187,10 +188,12 @@ class Profile:
             f"  {'':<9} {'seconds':>9} {'share':>7} {'calls':>8} {'ms a call':>10}",
         ]
         lines += [self._line(*row) for row in rows]
-        lines += [
-            "  The steps of the loop ran as separate calls, each until its results were there.",
-            self._trace,
-        ]
+        lines.append(
+            "  The steps of the loop ran as separate calls, each until its results were there."
+        )
+        if once := [name for name in COMPILED if self.calls[name].count == 1]:
+            lines.append(f"  Called once, perhaps with compilation: {', '.join(once)}.")
+        lines.append(self._trace)
         if self._trace.startswith("trace"):
             lines.append(self._how_to_see())
         return "\n".join(lines)

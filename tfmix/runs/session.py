@@ -13,9 +13,8 @@ from typing import Any
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import COLUMNS, EVALUATIONS, LENGTHS, SPREAD, MetricsFile
 from tfmix.monitoring.progress import Progress
-from tfmix.monitoring.tensorboard import TensorBoard, tag_of
+from tfmix.monitoring.tensorboard import TensorBoard
 from tfmix.runs import checkpoint, folders
-from tfmix.runs.about import describe
 from tfmix.runs.profile import Profile
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
@@ -26,6 +25,22 @@ from tfmix.training.trainer import Trainer
 SAVING_SHARE = 0.02
 # The name in a checkpoint's manifest of the env steps at the last row of metrics.
 REPORTED = "reported_env_steps"
+
+
+def columns_of(trainer: Trainer) -> list[str]:
+    """Return the columns of a run's metrics.csv."""
+    return [
+        *COLUMNS,
+        *SPREAD,
+        *LENGTHS,
+        "epsilon",
+        "learning_rate",
+        "buffer_episodes",
+        *([] if trainer.collector.compiled else ["worker_restarts"]),
+        *trainer.metric_names,
+        *(f"train_{name}" for name in trainer.collector.metric_names),
+        *(f"greedy_{name}" for name in trainer.collector.metric_names),
+    ]
 
 
 class Session:
@@ -52,27 +67,13 @@ class Session:
         self.profile = profile
         self.trainer, self.folder, self.should_stop = trainer, folder, should_stop
         self.config = trainer.config
-        columns = [
-            *COLUMNS,
-            *SPREAD,
-            *LENGTHS,
-            "epsilon",
-            "learning_rate",
-            "buffer_episodes",
-            *([] if trainer.collector.compiled else ["worker_restarts"]),
-            *trainer.metric_names,
-            *(f"train_{name}" for name in trainer.collector.metric_names),
-            *(f"greedy_{name}" for name in trainer.collector.metric_names),
-        ]
         self.folder_guard = folders.FolderGuard(folder)
-        self.metrics = MetricsFile(folder / "metrics.csv", columns)
+        self.metrics = MetricsFile(folder / "metrics.csv", columns_of(trainer))
         self.evaluations = MetricsFile(
             folder / "evaluations.csv",
             [*EVALUATIONS.first, *trainer.collector.metric_names],
             EVALUATIONS,
         )
-        shown = (*columns[1:], "env_steps_per_second", "best_greedy_return")
-        describe(folder, trainer, map(tag_of, shown))
         self.tensorboard = TensorBoard(folder)
         self.start_time, self.earlier_seconds = time.monotonic(), seconds
         self.reported = trainer.env_steps() if reported is None else reported
