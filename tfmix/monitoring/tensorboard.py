@@ -18,8 +18,7 @@ from tfmix.utils.text import tell
 MOST_RECORD = 1 << 26
 # The end of the name of the file that describes a run.
 DESCRIPTION = ".about.v2"
-# Bytes of the drawn graph: of all of it, and of one constant, whose numbers no one looks at.
-MOST_GRAPH, MOST_CONSTANT = 1 << 23, 1 << 10
+MOST_GRAPH = 1 << 23  # bytes of the drawn graph
 # TensorBoard's tags of metrics; see `tag_of` for those that are not named here.
 TAGS = {
     "train_return": "return/train",
@@ -141,11 +140,10 @@ def write_description(folder: Path, found: Description) -> None:
             tf.summary.text(tag, text)
         for proto in (summary.pb(layout(found.tags)), *_hparams(found.hparams, trial)):
             tf.summary.experimental.write_raw_pb(proto.SerializeToString())
-        small = _without_constants(found.graph)
-        if small.ByteSize() <= MOST_GRAPH:
-            tf.summary.graph(small)
+        if (size := found.graph.ByteSize()) <= MOST_GRAPH:
+            tf.summary.graph(found.graph)
         else:
-            tell(f"tfmix: the graph of the update has {small.ByteSize():,} bytes and is left out")
+            tell(f"tfmix: the graph of the update has {size:,} bytes and is left out")
 
 
 def _hparams(values: dict[str, Any], trial: str) -> tuple[Any, Any]:
@@ -166,17 +164,6 @@ def _hparams(values: dict[str, Any], trial: str) -> tuple[Any, Any]:
         for tag, shown in METRICS.items()
     ]
     return summary.experiment_pb(settings, metrics), api.hparams_pb(values, trial)
-
-
-def _without_constants(graph: Any) -> Any:
-    """Return a copy of a `GraphDef` without the numbers of large constants."""
-    small = type(graph)()
-    small.CopyFrom(graph)
-    for nodes in (small.node, *(function.node_def for function in small.library.function)):
-        for node in nodes:
-            if node.op == "Const" and node.attr["value"].ByteSize() > MOST_CONSTANT:
-                del node.attr["value"]
-    return small
 
 
 class TensorBoard:

@@ -18,6 +18,7 @@ from tfmix.monitoring.tensorboard import (
 from tfmix.runs import folders
 from tfmix.runs.session import columns_of
 from tfmix.training.trainer import Trainer
+from tfmix.training.update_graph import update_graph
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils.command import command
 from tfmix.utils.text import clean
@@ -50,7 +51,7 @@ def describe(folder: Path, trainer: Trainer) -> None:
         "about/environment": _environment(stored.spec, stored.about.get("metrics", [])),
     }
     tags = tuple(map(tag_of, (*columns_of(trainer)[1:], *ONLY_HERE)))
-    graph = trainer.update_graph()
+    graph = update_graph(trainer.learner, trainer.batch_spec())
     write_description(folder, Description(texts, _hparams(stored.config), graph, tags))
 
 

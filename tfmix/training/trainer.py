@@ -65,7 +65,7 @@ class Trainer:
         self.counters = Counters()
         # A variable, so that another seed needs no new compilation.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
-        self.metric_names = sorted(self._trace_update().structured_outputs.metrics)
+        self.metric_names = self._trace_update()
         self.measures = ["length", *self.collector.metric_names]
         self.accumulator = MetricAccumulator(len(self.metric_names), len(self.measures))
         self.run_iterations: Callable[..., Any] = self._iterations
@@ -86,19 +86,17 @@ class Trainer:
         )
         self.restart(config.seed)
 
-    def _trace_update(self) -> Any:
-        """Return the update as a concrete function, which the first call traces."""
-        batch = tf.nest.map_structure(
-            lambda s: tf.TensorSpec([self.config.batch_episodes, *s.shape], s.dtype),
-            episode_spec(self.spec),
+    def _trace_update(self) -> list[str]:
+        """Trace the update once and return the names of the metrics that it reports."""
+        update = self.learner.update.get_concrete_function(
+            self.batch_spec(), tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
         )
-        return self.learner.update.get_concrete_function(
-            batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
-        )
+        return sorted(update.structured_outputs.metrics)
 
-    def update_graph(self) -> Any:
-        """Return the graph of one update, a `GraphDef`."""
-        return self._trace_update().graph.as_graph_def()
+    def batch_spec(self) -> Episode[Any]:
+        """Return a `TensorSpec` of each field of a batch."""
+        size, fields = self.config.batch_episodes, episode_spec(self.spec)
+        return Episode(*(tf.TensorSpec([size, *x.shape], x.dtype) for x in fields))
 
     def restart(self, seed: int) -> None:
         """Start over from `seed`, with new weights and an empty replay; compiled code is kept."""
