@@ -77,7 +77,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
     config, counters = trainer.config, trainer.counters
     collection = config.n_envs * trainer.spec.episode_limit  # env steps
     updates = config.n_envs * config.updates_per_episode / collection
-    batch = trainer._next_batch()
+    batch = trainer.next_batch()
     seed, first = tf.stack([trainer.seed, Stream.COLLECT]), counters.episodes.value()
     epsilon, rate = trainer.epsilon(), trainer.learning_rate()
 
@@ -92,7 +92,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
         trainer.learner.reward_scale.observe(episode.reward, episode.mask)
         return trainer.replay.can_hold(episode)
 
-    sample = tf.function(lambda: trainer._next_batch().mask)
+    sample = tf.function(lambda: trainer.next_batch().mask)
     session = Session(trainer, folder, 0.0, lambda: False)
     log_every = config.log_period_env_steps or max(config.env_steps // 200, 1)
 

@@ -34,10 +34,8 @@ def command() -> list[str]:
     values = cli.define(flags.FlagValues())
     lines = ["## main.py alone", "", "| flag | what |", "|---|---|"]
     lines.append(f"| `--mode` | What to do: {', '.join(MODES)}. |")
-    lines += [
-        f"| `--{name}` | {values[name].help} |"
-        for name in ("seeds", "jobs", "episodes", "epsilon", "which", "compile_cache", "debug")
-    ]
+    names = ("seeds", "jobs", "episodes", "epsilon", "which", "profile", "compile_cache", "debug")
+    lines += [f"| `--{name}` | {values[name].help} |" for name in names]
     return [*lines, "| `--flagfile` | Settings from a file, one --name=value a line. |"]
 
 

@@ -23,8 +23,8 @@ def stop_when(reached, monkeypatch):
     """Sessions end as soon as `reached`, asked after each update, says so of the trainer."""
     kept = Session.__init__
 
-    def stopping(self, trainer, folder, seconds, should_stop, reported=None):
-        kept(self, trainer, folder, seconds, lambda: reached(trainer), reported)
+    def stopping(self, trainer, folder, seconds, should_stop, *others):
+        kept(self, trainer, folder, seconds, lambda: reached(trainer), *others)
 
     monkeypatch.setattr("tfmix.training.trainer.CALL_SECONDS", 0.0)
     monkeypatch.setattr(Session, "__init__", stopping)

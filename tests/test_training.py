@@ -50,7 +50,7 @@ def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
         while trainer.env_steps() < 96 or trainer.owes_updates():  # 16 a collection
             before, left = int(counters.updates), (96 - trainer.env_steps()) // 16
             well, due = trainer.run_iterations(tf.constant(left), tf.constant(limit, tf.int64))
-            assert well and int(due) == int(trainer._updates_due())
+            assert well and int(due) == int(trainer.updates_due())
             assert int(counters.updates) - before <= limit
         assert trainer.env_steps() == 96 and int(counters.updates) == (48 - 8) * 3
         assert trainer.run_iterations.experimental_get_tracing_count() == 1

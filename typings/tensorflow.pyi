@@ -92,6 +92,8 @@ class Tensor:
     def __ne__(self, other: _Value) -> Tensor: ...  # type: ignore[override]  # elementwise
 
 class Variable(Tensor):
+    name: str
+    handle: Any
     trainable: _bool
     def __init__(
         self,

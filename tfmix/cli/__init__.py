@@ -118,7 +118,7 @@ def dispatch(mode: str, given: parsing.Given) -> int:
         from tfmix.runs import requests
 
         asked = requests.new_run(None, settings, given.sources, given.flagfiles)
-        return finish(requests.start(asked, progress=True))
+        return finish(requests.start(asked, True, given.values.get("profile")))
     else:
         return use_run(mode, settings, given.values)
     return DONE
@@ -132,7 +132,8 @@ def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
     also = readers.get(mode, ())
     folder = folder_of(settings, mode, also)
     if mode == "resume":
-        return finish(requests.resume(folder, env_steps=settings.get("env_steps")))
+        end, window = settings.get("env_steps"), values.get("profile")
+        return finish(requests.resume(folder, env_steps=end, profile=window))
     run = requests.load(folder, which=values.get("which", "last"))
     if mode == "evaluate":
         text.tell("evaluating ...")

@@ -12,7 +12,7 @@ from absl import flags
 from tfmix.config import parsing
 from tfmix.config.parsing import StrayWordError
 from tfmix.config.schema import MODES
-from tfmix.config.values import read_whole
+from tfmix.config.values import Window, read_whole, read_window
 from tfmix.config.wording import WHICH
 from tfmix.errors import UserError
 from tfmix.utils.command import command
@@ -61,6 +61,14 @@ class _CountParser(flags.ArgumentParser):  # type: ignore[misc]
         return found
 
 
+class _WindowParser(flags.ArgumentParser):  # type: ignore[misc]
+    """Read --profile."""
+
+    def parse(self, argument: Any) -> Window:
+        """Return the updates, or raise ValueError if it is no FIRST:LAST."""
+        return read_window(str(argument))
+
+
 def define(values: flags.FlagValues) -> flags.FlagValues:
     """Make the flags of the command line and of every setting in `values`."""
     flags.DEFINE(_ModeParser(), "mode", "train", "What to do.", flag_values=values)
@@ -99,6 +107,14 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         WHICH,
         "Team that --mode=evaluate, watch or export reads: the last one, or the best, of the "
         "evaluation with the highest greedy return.",
+        flag_values=values,
+    )
+    flags.DEFINE(
+        _WindowParser(),
+        "profile",
+        None,
+        "Updates of a training to profile, FIRST:LAST. It prints where their time went, and writes "
+        "a trace for TensorBoard's profiler.",
         flag_values=values,
     )
     _define_plot(values)

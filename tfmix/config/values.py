@@ -8,7 +8,7 @@ import os
 import re
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfmix.config.schema import FIELDS, MAX_INT, TYPES
 
@@ -54,6 +54,32 @@ def read_whole(text: str) -> int:
     except (ArithmeticError, ValueError) as error:
         raise ValueError(f"{text} is not a whole number") from error
     return int(number)
+
+
+class Window(NamedTuple):
+    """Updates of a run, counted from 1, the last one included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}:{self.last}"
+
+
+def read_window(text: str) -> Window:
+    """Read `FIRST:LAST`.
+
+    Raises:
+      ValueError: it is not two whole numbers, from 1 on and in order.
+    """
+    first, colon, last = text.partition(":")
+    try:
+        window = Window(read_whole(first), read_whole(last))
+    except ValueError:
+        window = Window(0, 0)
+    if not colon or not 1 <= window.first <= window.last <= MAX_INT:
+        raise ValueError("it takes the first and the last update, counted from 1, such as 100:200")
+    return window
 
 
 def from_text(name: str, text: str) -> Any:

@@ -31,6 +31,7 @@ MODES_OF: dict[str, tuple[str, ...]] = {
     "jobs": ("benchmark",),
     "episodes": ("watch",),
     "epsilon": ("watch",),
+    "profile": ("train", "resume"),
     "which": ("evaluate", "watch", "export"),
     "runs": ("plot", "runs"),
     "metric": ("plot",),

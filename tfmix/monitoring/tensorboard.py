@@ -1,4 +1,4 @@
-"""TensorBoard's events: a run writes them, a resume cuts some off."""
+"""TensorBoard's events: a run writes them and describes itself; a resume cuts some off."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import os
 import secrets
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tfmix.monitoring.layout import layout
 from tfmix.utils import files
+from tfmix.utils.text import tell
 
 # Largest record of TensorBoard's files that is read; they have about 80 bytes. TensorFlow's
 # reader allocates as many bytes as a record claims to have.
 MOST_RECORD = 1 << 26
+# The end of the name of the file that describes a run.
+DESCRIPTION = ".about.v2"
+MOST_GRAPH = 1 << 23  # bytes of the drawn graph
 # TensorBoard's tags of metrics; see `tag_of` for those that are not named here.
 TAGS = {
     "train_return": "return/train",
@@ -22,6 +27,7 @@ TAGS = {
     "greedy_return_q25": "return/greedy_q25",
     "greedy_return_q50": "return/greedy_q50",
     "greedy_return_q75": "return/greedy_q75",
+    "best_greedy_return": "return/greedy_best",
     "train_length": "episode/train_length",
     "greedy_length": "episode/greedy_length",
     "epsilon": "run/epsilon",
@@ -33,6 +39,12 @@ TAGS = {
     "updates": "run/updates",
     "seconds": "run/seconds",
 }
+
+# HParams shows these settings before others, and these scalars.
+SHOWN_FIRST = ("algo", "env", "seed", "learning_rate")
+METRICS = {"return/greedy": "greedy return", "return/greedy_best": "best greedy return"}
+# What TensorBoard shows beside the columns of metrics.csv.
+ONLY_HERE = ("env_steps_per_second", "best_greedy_return")
 
 
 def tag_of(name: str) -> str:
@@ -88,6 +100,70 @@ def cut_events(folder: Path, env_steps: int) -> None:
                     if tf.compat.v1.Event.FromString(found).step <= env_steps:
                         writer.write(found)
         spare.replace(path)
+
+
+class Description(NamedTuple):
+    """What TensorBoard shows of a run beside its scalars.
+
+    Attributes:
+      texts: Markdown by tag.
+      hparams: the settings by which HParams compares runs: text, numbers or bools.
+      graph: a `GraphDef`, of one update.
+      tags: the tags of the run's scalars, which the custom scalars arrange.
+    """
+
+    texts: dict[str, str]
+    hparams: dict[str, Any]
+    graph: Any
+    tags: tuple[str, ...]
+
+
+def is_described(folder: Path) -> bool:
+    """Return whether `write_description` has written into `folder`."""
+    return any(folder.glob(f"events.out.tfevents.*{DESCRIPTION}"))
+
+
+def write_description(folder: Path, found: Description) -> None:
+    """Write what TensorBoard shows of a run beside its scalars, at step 0, into its own file.
+
+    `cut_events` keeps it. A graph that is too large is left out, and a line says so.
+    """
+    import tensorflow as tf
+    from tensorboard.plugins.custom_scalar import summary
+
+    # Runs with the same id would be one row, their mean.
+    trial = f"{folder.name} in {folder.parent}"
+    suffix = f".{secrets.token_hex(8)}{DESCRIPTION}"
+    writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
+    with contextlib.closing(writer), writer.as_default(step=0):
+        for tag, text in found.texts.items():
+            tf.summary.text(tag, text)
+        for proto in (summary.pb(layout(found.tags)), *_hparams(found.hparams, trial)):
+            tf.summary.experimental.write_raw_pb(proto.SerializeToString())
+        if (size := found.graph.ByteSize()) <= MOST_GRAPH:
+            tf.summary.graph(found.graph)
+        else:
+            tell(f"tfmix: the graph of the update has {size:,} bytes and is left out")
+
+
+def _hparams(values: dict[str, Any], trial: str) -> tuple[Any, Any]:
+    """Return the summaries of HParams: what all runs compare, and this run's values."""
+    from tensorboard.plugins.hparams import api, api_pb2, summary
+
+    kinds = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
+    settings = [
+        api_pb2.HParamInfo(
+            name=name,
+            type=kinds.get(type(value), api_pb2.DATA_TYPE_FLOAT64),
+            differs=name in SHOWN_FIRST,
+        )
+        for name, value in values.items()
+    ]
+    metrics = [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=shown)
+        for tag, shown in METRICS.items()
+    ]
+    return summary.experiment_pb(settings, metrics), api.hparams_pb(values, trial)
 
 
 class TensorBoard:

@@ -9,11 +9,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from tfmix.algos.base import Algorithm
+from tfmix.config.values import Window
 from tfmix.envs.python import EnvError
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, cut_metrics
 from tfmix.monitoring.tensorboard import cut_events
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.about import describe
 from tfmix.runs.manifest import (
     create_manifest,
     device_line,
@@ -21,6 +23,7 @@ from tfmix.runs.manifest import (
     update_manifest,
 )
 from tfmix.runs.opening import check_env_steps, open_stored_task, open_stored_trainer
+from tfmix.runs.profile import Profile
 from tfmix.runs.requests import IN_USE, NewRun, StoredRun
 from tfmix.runs.run import Run
 from tfmix.runs.session import REPORTED, Session
@@ -38,8 +41,8 @@ tf.get_logger().setLevel("ERROR")  # its warnings are advice to developers of Te
 LARGE_REPLAY = 500_000_000  # bytes from which on the size of the replay is printed
 
 
-def train_new(asked: NewRun) -> Run:
-    """Train a new run; see `requests.train`."""
+def train_new(asked: NewRun, window: Window | None = None) -> Run:
+    """Train a new run, and profile the updates of `window`; see `requests.train`."""
     task = open_task(asked.config, asked.env)
     _announce(task, asked.folder, asked.flagfiles)
     tell("building ...")
@@ -48,9 +51,14 @@ def train_new(asked: NewRun) -> Run:
         create_manifest(asked.folder, task, asked.flagfiles)
         run = Run.of(asked.folder, trainer)
         with recorded_failure(asked.folder):
-            received = _train_to_end(run, 0.0)
+            received = _train_to_end(run, 0.0, profile=_profile(run, window))
     raise_again(received)
     return run
+
+
+def _profile(run: Run, window: Window | None) -> Profile | None:
+    """Return the profile of the updates of `window`; raise UserError if they are done."""
+    return Profile(run.trainer, window, run.folder) if window else None
 
 
 def _report_decay(run: Run, old_end: int) -> None:
@@ -64,18 +72,20 @@ def _report_decay(run: Run, old_end: int) -> None:
         )
 
 
-def resume_stored(stored: StoredRun, old_end: int) -> tuple[Run, int]:
+def resume_stored(stored: StoredRun, old_end: int, window: Window | None = None) -> tuple[Run, int]:
     """Continue a run whose folder this process has locked; see `requests.resume`.
 
     Args:
       stored: the run, with the end in env steps that is asked for.
       old_end: the end in env steps that it had before.
+      window: the updates to profile, None for none.
 
     Returns:
       the run; and the signal that stopped it, 0 for none.
     """
     trainer = open_stored_trainer(stored)
     run, newest, end = Run.of(stored.folder, trainer), stored.newest, stored.config.env_steps
+    profile = _profile(run, window)
     if end != old_end:
         if run.env_steps > end:
             raise UserError(
@@ -89,6 +99,8 @@ def resume_stored(stored: StoredRun, old_end: int) -> tuple[Run, int]:
     _announce(trainer.task, run.folder, folders.flagfiles_of(run.folder))
     if finished:
         show("this run is finished; a greater --env_steps continues it")
+        if profile:
+            profile.close()
         return run, 0
     if newest and not run.config.checkpoint_replay:
         show("the checkpoint has no replay: episodes are collected before learning continues")
@@ -97,7 +109,7 @@ def resume_stored(stored: StoredRun, old_end: int) -> tuple[Run, int]:
     # Rows after the checkpoint are written again.
     _cut_logs(run.folder, run.env_steps if reported is None else reported)
     with recorded_failure(run.folder):
-        return run, _train_to_end(run, seconds, reported)
+        return run, _train_to_end(run, seconds, reported, profile)
 
 
 def _cut_logs(folder: Path, env_steps: int) -> None:
@@ -176,13 +188,16 @@ def _announce(task: Task, folder: Path, flagfiles: Sequence[str] = ()) -> None:
     show(f"flagfiles: {', '.join(text.clean(name, 200) for name in flagfiles) or 'none'}")
 
 
-def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
+def _train_to_end(
+    run: Run, seconds: float, reported: int | None = None, profile: Profile | None = None
+) -> int:
     """Train `run` until its end or a signal; at its end, export it and mark it as finished.
 
     Args:
       run: the run.
       seconds: time spent on it by earlier starts.
       reported: env steps at its last row of metrics, None for its present env steps.
+      profile: measures some updates, None for none; it is closed.
 
     Returns:
       the signal that stopped it, 0 for none.
@@ -193,7 +208,8 @@ def _train_to_end(run: Run, seconds: float, reported: int | None = None) -> int:
     """
     try:
         with stop_on_signal(STOPPING) as stop:
-            session = Session(run.trainer, run.folder, seconds, stop, reported)
+            describe(run.folder, run.trainer)
+            session = Session(run.trainer, run.folder, seconds, stop, reported, profile)
             with contextlib.closing(session):
                 try:
                     run.stopped = not session.run()

@@ -16,6 +16,7 @@ from tfmix import algos, envs
 from tfmix.config import resolve
 from tfmix.config.resolve import Resolved
 from tfmix.config.schema import Config
+from tfmix.config.values import Window, read_window
 from tfmix.config.wording import WHICH, in_python
 from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
@@ -189,6 +190,7 @@ def train(
     env_steps: int | None = None,
     run_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    profile: str | None = None,
     **settings: Any,
 ) -> Run:
     """Train a team in a new run folder.
@@ -206,6 +208,8 @@ def train(
       run_dir: the run folder; None for runs/<env>/<algo>/<seed and time>.
       progress: print the device, the flagfiles, the folder, the progress and warnings;
         False prints nothing.
+      profile: updates to profile, as `100:200`: it prints where their time went, and writes
+        a trace for TensorBoard's profiler. None for none.
       **settings: settings of docs/settings.md by name.
 
     Returns:
@@ -220,16 +224,25 @@ def train(
     """
     _refuse_swapped(env, algo)
     named = {"algo": algo, "seed": seed, "env_steps": env_steps, "run_dir": run_dir}
-    return start(new_run(env, {**named, **settings}), progress)
+    window = _window(profile)
+    return start(new_run(env, {**named, **settings}), progress, window)
 
 
-def start(asked: NewRun, progress: bool) -> Run:
+def _window(profile: str | None) -> Window | None:
+    """Read the argument `profile`; raise UserError if it is no FIRST:LAST."""
+    try:
+        return None if profile is None else read_window(str(profile))
+    except ValueError as error:
+        raise UserError(f"--profile={text.clean(repr(profile), 60)}: {error}") from error
+
+
+def start(asked: NewRun, progress: bool, window: Window | None = None) -> Run:
     """Train what `new_run` has read; as `train`."""
     quiet_import("tensorflow")
     from tfmix.runs import lifecycle
 
     with text.printing(progress):
-        return lifecycle.train_new(asked)
+        return lifecycle.train_new(asked, window)
 
 
 def _refuse_swapped(env: Any, algo: Any) -> None:
@@ -251,6 +264,7 @@ def resume(
     *,
     env_steps: int | None = None,
     progress: bool = True,
+    profile: str | None = None,
 ) -> Run:
     """Continue a run from its newest checkpoint, or from its start if it has none.
 
@@ -265,12 +279,14 @@ def resume(
         it rises from 0 again.
       progress: print the device, the flagfiles, the folder, the progress and warnings;
         False prints nothing.
+      profile: as in `train`.
 
     Raises:
       UserError: no run is there, one with links, pipes or devices in it, or one
         whose checkpoint does not fit.
       RunFailedError, KeyboardInterrupt: as `train`.
     """
+    window = _window(profile)
     run_dir = folders.expand(run_dir)
     folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
     folders.refuse_links(Path(run_dir), to_write=True)
@@ -286,7 +302,7 @@ def resume(
         from tfmix.runs import lifecycle
 
         with text.printing(progress):
-            run, heard = lifecycle.resume_stored(stored, old_end)
+            run, heard = lifecycle.resume_stored(stored, old_end, window)
     raise_again(heard)
     return run
 

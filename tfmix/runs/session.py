@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tfmix.monitoring.metrics_csv import COLUMNS, EVALUATIONS, LENGTHS, SPREAD, 
 from tfmix.monitoring.progress import Progress
 from tfmix.monitoring.tensorboard import TensorBoard
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.profile import Profile
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.playing import Scores, summarize
@@ -24,6 +27,22 @@ SAVING_SHARE = 0.02
 REPORTED = "reported_env_steps"
 
 
+def columns_of(trainer: Trainer) -> list[str]:
+    """Return the columns of a run's metrics.csv."""
+    return [
+        *COLUMNS,
+        *SPREAD,
+        *LENGTHS,
+        "epsilon",
+        "learning_rate",
+        "buffer_episodes",
+        *([] if trainer.collector.compiled else ["worker_restarts"]),
+        *trainer.metric_names,
+        *(f"train_{name}" for name in trainer.collector.metric_names),
+        *(f"greedy_{name}" for name in trainer.collector.metric_names),
+    ]
+
+
 class Session:
     """Training that writes into a run folder.
 
@@ -33,6 +52,7 @@ class Session:
       seconds: time spent by earlier starts of this run.
       should_stop: called between calls of the trainer; True ends the training early.
       reported: env steps at the run's last row of metrics, None for its present env steps.
+      profile: measures the time of some updates; it is closed at the end. None for none.
     """
 
     def __init__(
@@ -42,23 +62,13 @@ class Session:
         seconds: float,
         should_stop: Callable[[], bool],
         reported: int | None = None,
+        profile: Profile | None = None,
     ):
+        self.profile = profile
         self.trainer, self.folder, self.should_stop = trainer, folder, should_stop
         self.config = trainer.config
-        columns = [
-            *COLUMNS,
-            *SPREAD,
-            *LENGTHS,
-            "epsilon",
-            "learning_rate",
-            "buffer_episodes",
-            *([] if trainer.collector.compiled else ["worker_restarts"]),
-            *trainer.metric_names,
-            *(f"train_{name}" for name in trainer.collector.metric_names),
-            *(f"greedy_{name}" for name in trainer.collector.metric_names),
-        ]
         self.folder_guard = folders.FolderGuard(folder)
-        self.metrics = MetricsFile(folder / "metrics.csv", columns)
+        self.metrics = MetricsFile(folder / "metrics.csv", columns_of(trainer))
         self.evaluations = MetricsFile(
             folder / "evaluations.csv",
             [*EVALUATIONS.first, *trainer.collector.metric_names],
@@ -110,7 +120,8 @@ class Session:
                 if row is None:
                     break
                 progress.update(done, row)
-        self.save()
+        with self.timing("save"):
+            self.save()
         return self.reported >= config.env_steps
 
     def train_until(self, env_steps: int) -> bool:
@@ -128,7 +139,8 @@ class Session:
             if self.should_stop():
                 return False
             if self.saving_is_due():
-                self.save()
+                with self.timing("save"):
+                    self.save()
             owes = self.show_advance(env_steps)
         return True
 
@@ -210,15 +222,26 @@ class Session:
         )
         if not trainer.collector.compiled:
             row["worker_restarts"] = trainer.collector.restarts
+        with self.timing("log"):
+            self._write(row, played)
+        self.reported, self.speed_since = done, (done, time.monotonic())
+        return {**row, "greedy_return": self.greedy_return}
+
+    def timing(self, name: str) -> AbstractContextManager[None]:
+        """Return a context that adds the time inside of it to the profile, if there is one."""
+        return self.profile.timing(name) if self.profile else contextlib.nullcontext()
+
+    def _write(self, row: dict[str, Any], played: Scores | None) -> None:
+        """Write a row and the episodes of its evaluation, and keep the team if it is the best."""
+        trainer, done = self.trainer, row["env_steps"]
         self.folder_guard.check_unchanged()
         if played is not None:
             self.evaluations.write_all(self._episodes(done, played))
         self.metrics.write(row)
         if played is not None:
             trainer.best.offer(trainer.algorithm.live, row["greedy_return"], done)
+            row["best_greedy_return"] = float(trainer.best.greedy_return)
         self.tensorboard.write(done, row)
-        self.reported, self.speed_since = done, (done, time.monotonic())
-        return {**row, "greedy_return": self.greedy_return}
 
     def _episodes(self, env_steps: int, played: Scores) -> Iterator[dict[str, Any]]:
         """Yield the rows of evaluations.csv of an evaluation."""
@@ -233,7 +256,8 @@ class Session:
 
     def show_evaluate(self) -> Scores | None:
         """Do `evaluate` and report it; the first one compiles."""
-        with self.progress.waiting("evaluating", once=not self.evaluated):
+        waiting = self.progress.waiting("evaluating", once=not self.evaluated)
+        with waiting, self.timing("evaluate"):
             played = self.evaluate()
         self.evaluated = True
         return played
@@ -289,8 +313,10 @@ class Session:
         self.save_seconds = self.saved_at - began
 
     def close(self) -> None:
-        """Close metrics.csv, evaluations.csv, TensorBoard's file and the folder."""
+        """Close metrics.csv, evaluations.csv, TensorBoard's file, the profile and the folder."""
         self.metrics.close()
         self.evaluations.close()
         self.tensorboard.close()
+        if self.profile:
+            self.profile.close()
         self.folder_guard.close()

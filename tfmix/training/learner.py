@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -121,6 +121,25 @@ class Learner(tf.Module):
         shards = zip(*(tf.split(x, self.shards) for x in batch), strict=True)  # copies nothing
         learned = [self._learn(Episode(*shard)) for shard in shards]
         return self._apply(learned, updates, learning_rate)
+
+    def parts(self, batch: Episode) -> tuple[Any, Any]:
+        """Return the functions that an update consists of, traced.
+
+        Args:
+          batch: a `TensorSpec` of each field of a batch.
+
+        Returns:
+          the `ConcreteFunction` that learns from a shard, and that of the optimiser step.
+        """
+
+        def spec(x: Any, *first: int) -> tf.TensorSpec:
+            return tf.TensorSpec([*first, *x.shape[len(first) :]], x.dtype)
+
+        size = self.config.batch_episodes // self.shards
+        learn = self._learn.get_concrete_function(Episode(*(spec(x, size) for x in batch)))
+        shard = tf.nest.map_structure(spec, learn.structured_outputs)
+        numbers = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
+        return learn, self._apply.get_concrete_function([shard] * self.shards, *numbers)
 
     def _learn_from(self, batch: Episode) -> Shard:
         """Compute the gradient and the metrics of a shard of a batch."""

@@ -88,14 +88,15 @@ class Trainer:
 
     def _trace_update(self) -> list[str]:
         """Trace the update once and return the names of the metrics that it reports."""
-        batch = tf.nest.map_structure(
-            lambda s: tf.TensorSpec([self.config.batch_episodes, *s.shape], s.dtype),
-            episode_spec(self.spec),
-        )
         update = self.learner.update.get_concrete_function(
-            batch, tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
+            self.batch_spec(), tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
         )
         return sorted(update.structured_outputs.metrics)
+
+    def batch_spec(self) -> Episode[Any]:
+        """Return a `TensorSpec` of each field of a batch."""
+        size, fields = self.config.batch_episodes, episode_spec(self.spec)
+        return Episode(*(tf.TensorSpec([size, *x.shape], x.dtype) for x in fields))
 
     def restart(self, seed: int) -> None:
         """Start over from `seed`, with new weights and an empty replay; compiled code is kept."""
@@ -124,7 +125,7 @@ class Trainer:
           whether all numbers are finite, [] bool; the updates that are left, [] int64.
         """
         last = self.counters.updates + updates
-        ok, due = tf.constant(True), self._updates_due()
+        ok, due = tf.constant(True), self.updates_due()
         if due > 0:
             ok, due = self._compiled_store_and_learn(last)
         collected = 0
@@ -153,11 +154,11 @@ class Trainer:
           metrics of an update that is not finite are added to the accumulator.
         """
         counters, accumulator = self.counters, self.accumulator
-        ok = tf.constant(True) if played is None else self._store(*played)
-        due = tf.minimum(self._updates_due(), last - counters.updates)
+        ok = tf.constant(True) if played is None else self.store(*played)
+        due = tf.minimum(self.updates_due(), last - counters.updates)
         for _ in tf.range(tf.where(ok, due, 0)):
             result = self.learner.update(
-                self._next_batch(), counters.updates.value(), self.learning_rate()
+                self.next_batch(), counters.updates.value(), self.learning_rate()
             )
             metrics = tf.stack([result.metrics[name] for name in self.metric_names])
             accumulator.metrics.assign_add(metrics)
@@ -166,10 +167,10 @@ class Trainer:
                 break
             accumulator.updates.assign_add(1)
             counters.updates.assign_add(1)
-        return ok, self._updates_due()
+        return ok, self.updates_due()
 
     @_no_autograph
-    def _store(self, episode: Episode, metrics: tf.Tensor) -> tf.Tensor:
+    def store(self, episode: Episode, metrics: tf.Tensor) -> tf.Tensor:
         """Add episodes to the replay and count them; return whether it can hold them, [] bool."""
         counters, accumulator = self.counters, self.accumulator
         self.replay.add_batch(episode)
@@ -183,7 +184,7 @@ class Trainer:
         return self.replay.can_hold(episode)
 
     @_no_autograph
-    def _next_batch(self) -> Episode:
+    def next_batch(self) -> Episode:
         """Sample the batch of the next update; it is the same until that update is counted."""
         seed = tf.random.experimental.stateless_fold_in(
             tf.stack([self.seed, Stream.REPLAY]), self.counters.updates.value()
@@ -191,7 +192,7 @@ class Trainer:
         return self.replay.sample(seed, self.config.batch_episodes)
 
     @_no_autograph
-    def _updates_due(self) -> tf.Tensor:
+    def updates_due(self) -> tf.Tensor:
         """Return how many updates are due before more is collected, [] int64."""
         due = updates_owed(self.config, self.counters.episodes, self.counters.updates)
         if not self.config.checkpoint_replay:  # a resumed run first fills its replay with a batch
@@ -226,7 +227,7 @@ class Trainer:
             stored_as = f" as {self.config.buffer_type}" if "reward" not in non_finite else ""
             text = f"the environment's {', '.join(non_finite)} became NaN or infinite{stored_as}"
             return NotFiniteError(f"{text} {moment}", newest)
-        batch = self._next_batch()
+        batch = self.next_batch()
         metrics = zip(self.metric_names, self.accumulator.metrics.numpy(), strict=True)
         bad_metrics = ", ".join(name for name, x in metrics if not math.isfinite(x))
         update = f"in update {int(self.counters.updates):,} {moment}"
@@ -267,7 +268,7 @@ class Trainer:
 
     def owes_updates(self) -> bool:
         """Return whether updates are due for collected episodes; `advance` begins with them."""
-        return int(self._updates_due()) > 0
+        return int(self.updates_due()) > 0
 
     def advance(self, env_steps: int) -> bool:
         """Train for about `CALL_SECONDS`, and stop after the collection that reaches `env_steps`.
