@@ -10,27 +10,13 @@ from typing import Any
 from absl import flags
 
 from tfmix.config import parsing
+from tfmix.config.aliases import MODES_MEANT
 from tfmix.config.parsing import StrayWordError
 from tfmix.config.schema import MODES
 from tfmix.config.values import read_whole
 from tfmix.config.wording import WHICH
 from tfmix.errors import UserError
 from tfmix.utils.command import command
-
-# Other names of modes.
-_MODES = {
-    **dict.fromkeys(("eval", "test", "play", "score"), "evaluate"),
-    **dict.fromkeys(("fit", "learn", "run", "start"), "train"),
-    **dict.fromkeys(("continue", "restart", "load"), "resume"),
-    **dict.fromkeys(("sweep", "grid", "bench", "compare"), "benchmark"),
-    **dict.fromkeys(("check", "doctor", "validate", "env"), "check_env"),
-    **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
-    **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
-    **dict.fromkeys(("view", "animate", "render", "visualize", "visualise"), "watch"),
-    **dict.fromkeys(("draw", "figure", "figures", "curves"), "plot"),
-    **dict.fromkeys(("table", "status", "ps"), "runs"),
-    **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
-}
 
 
 class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
@@ -41,8 +27,8 @@ class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
         if argument in MODES:
             return argument
         folded = argument.lower().replace("-", "_")
-        close = difflib.get_close_matches(folded, [*MODES, *_MODES], 1, 0.6)
-        mode = _MODES.get(close[0], close[0]) if close else ""
+        close = difflib.get_close_matches(folded, [*MODES, *MODES_MEANT], 1, 0.6)
+        mode = MODES_MEANT.get(close[0], close[0]) if close else ""
         hint = f"did you mean --mode={mode}? " if mode else ""
         raise ValueError(f"{hint}there are {', '.join(MODES)}")
 
@@ -176,10 +162,12 @@ def _meant(word: str, arguments: list[str]) -> str:
     from tfmix.envs import GRAPH, PYTHON
 
     folded = word.lower().replace("-", "_")
-    if (mode := _MODES.get(folded, folded)) in MODES:
+    if (mode := MODES_MEANT.get(folded, folded)) in MODES:
         if mode == "train":
             return "training is the default; leave the word out"
         return f"write --mode={mode}"
+    if folded in ("help", "version"):
+        return f"write --{folded}"
     if folded in REGISTRY:
         return f"write --algo={folded}"
     if word in GRAPH or word.partition("/")[0] in PYTHON:
