@@ -21,7 +21,7 @@ def check_graph(name: str, config: Config) -> dict[str, Any]:
       the arguments that --env_arg gives.
 
     Raises:
-      UserError: an argument is unknown or missing, or a payoff is no table.
+      UserError: an argument is unknown or missing, or a payoff is not a table.
     """
     _, _, fixed = GRAPH[name]
     parameters = {n: x for n, x in _parameters(name).items() if n not in fixed}

@@ -52,10 +52,10 @@ REGISTERING = {"Foraging": "lbforaging", "rware": "rware"}
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` or more for a name that is no environment, else nothing.
+    """Return `; did you mean 'x'?` or more for a name that is not an environment, else nothing.
 
     Args:
-      name: what was asked for.
+      name: the name that does not exist.
       known: the names and prefixes of tfmix's own environments.
     """
     if own := _own_module(name):
@@ -71,7 +71,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {close!r}?"
     if re.search(r"-v\d+$", name):  # of a package that is not known or not installed
         return f"; did you mean {f'gymnasium/{name}'!r}?"
-    return "; --mode=list prints those of tfmix, and one of yours is module:Class"
+    return "; --mode=list prints those of tfmix, and your own is module:Class"
 
 
 def _nearest(name: str, names: Mapping[str, str]) -> str:
@@ -148,7 +148,7 @@ def pettingzoo_modules() -> list[str]:
 
 
 def check_target(name: str) -> None:
-    """Check the module and the attribute that a name gives, as far as files alone tell.
+    """Check the module and the attribute that a name gives, from files alone.
 
     Args:
       name: `pettingzoo/<module>`, `<module>:<attribute>` or another name.
@@ -179,7 +179,7 @@ def _missing(name: str, module: str, close: str) -> str:
 
 
 def _exists(module: str) -> bool:
-    """Return whether a module is installed or in the current directory, as far as files tell."""
+    """Return whether a module is installed or in the current directory, judged by its files."""
     top, *rest = module.split(".")
     if os.path.isdir(top) or os.path.isfile(f"{top}.py"):
         return True
@@ -233,7 +233,7 @@ def _environments_of(tree: ast.Module) -> list[str]:
 
 
 def _names_in(path: Path) -> set[str] | None:
-    """Return the names that a module defines, None if its text does not tell."""
+    """Return the names that a module defines, None if its text does not show them."""
     tree = _read(path)
     if tree is None:
         return None
@@ -252,7 +252,7 @@ def _names_in(path: Path) -> set[str] | None:
 
 
 def _read(path: Path) -> ast.Module | None:
-    """Return the syntax tree of a module, None if it is no file or cannot be read."""
+    """Return the syntax tree of a module, None if it is not a file or cannot be read."""
     try:
         if not os.path.isfile(path) or path.stat().st_size > MOST_FILE:
             return None

@@ -158,7 +158,7 @@ def _left(seconds: float | None) -> str:
 def progress_bar() -> Any:
     """Make rich's bar with share done, description and time, on standard error.
 
-    If that is no terminal, or nothing is to be printed, it is disabled and shows nothing. What
+    If that is not a terminal, or nothing is to be printed, it is disabled and shows nothing. What
     cannot be written is dropped, also by `console.print`, and everything if nothing is to be
     printed.
     """
