@@ -126,7 +126,7 @@ def main() -> int:
         check(asked)
         for tree in asked.checkouts:
             if not (tree / "tfmix" / "learner.py").is_file():
-                raise UserError(f"{tree} is no checkout of tfmix")
+                raise UserError(f"{tree} is not a checkout of tfmix")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -98,7 +98,7 @@ def _check_provenance(table: Table) -> None:
     for row in table.rows:
         commit, date, machine = row[-3:]
         if not re.fullmatch(r"[0-9a-f]{7,40}( [0-9a-f]{7,40})*", commit):
-            raise BookError(f"{table.name}.csv: {commit!r} is no commit, in {row}")
+            raise BookError(f"{table.name}.csv: {commit!r} is not a commit, in {row}")
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", date) or machine not in known:
             raise BookError(f"{table.name}.csv: no date, or no machine of machines.csv, in {row}")
 

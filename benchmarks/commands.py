@@ -25,7 +25,7 @@ INLINE = re.compile(r"(?<!`)`((?:python|make|tfmix(?= --)|\.venv/bin/python) [^`
 STARTS = ("python ", ".venv/bin/python ", "make ", "tfmix --")
 # A command with one of these is a form to fill in.
 PLACEHOLDERS = ("...", "<", "$", "PATH", "NAME")
-# Games that no machine of ours has.
+# Games that are not installed.
 NOT_INSTALLED = ("smac/", "smacv2/", "football/")
 SMALL = [
     "--env_steps=120",

@@ -11,7 +11,7 @@ greedy episode of a run on simple_spread. The runs of the picture in README come
   python main.py --flagfile=flags/preset/quick_mpe.flags --algo=vdn --env=mpe/simple_spread \
     --run_dir=runs/spread
 
-`payoff` trains VDN, QMIX and QTRAN-base on 8/-12/0, seed 0, and draws what they learn beside
+`payoff` trains VDN, QMIX and QTRAN-base on 8/-12/0, seed 0, and draws what they learn next to
 the payoff. It takes some minutes.
 """
 

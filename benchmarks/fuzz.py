@@ -237,7 +237,7 @@ def fault_in(out: str, err: str, code: int) -> str:
     if "Traceback" in err:
         return f"traceback: {lines[-1]}"
     if code == 0 or (code == command_line.RUN_FAILED and out and not lines):  # what check_env found
-        return "" if not lines else f"output beside success: {lines[0]}"
+        return "" if not lines else f"output besides success: {lines[0]}"
     if code not in (command_line.RUN_FAILED, command_line.WRONG_REQUEST):
         return f"exit code {code}"
     if len(lines) != 1 or not lines[0].startswith("tfmix: "):
@@ -564,7 +564,7 @@ def fuzz(kind: str, cases: int, seed: str) -> list[tuple[Any, str]]:
 
 
 def main() -> None:
-    """Prints a row a kind."""
+    """Prints one row per kind."""
     kinds = [*CASES, *FILES]
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -61,7 +61,7 @@ def settled(path: list[tuple[int, float]], best: float) -> int | None:
 
 
 def draw(pictures: dict[str, dict[int, tuple]], file: Path) -> None:
-    """Writes the figure: a row each of Q_jt and Q' for each variant, a column a moment."""
+    """Writes the figure: for each variant one row of Q_jt and one of Q', one column per moment."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -87,7 +87,7 @@ def draw(pictures: dict[str, dict[int, tuple]], file: Path) -> None:
 
 
 def main() -> None:
-    """Prints a row a variant, and draws."""
+    """Prints one row per variant, and draws."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -83,7 +83,7 @@ def trainer_of(flagfile: str) -> Trainer:
 
 
 def train(trainer: Trainer, seed: int) -> float:
-    """Trains anew from `seed`; returns the greedy return."""
+    """Trains again from `seed`; returns the greedy return."""
     trainer.restart(seed)
     trainer.train_until(trainer.config.env_steps)
     return float(trainer.evaluate(1).returns[0])
@@ -187,7 +187,7 @@ def errors_of(trainer: Trainer, game: Game) -> Errors:
 
 
 def main() -> None:
-    """Prints a row a game."""
+    """Prints one row per game."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -256,7 +256,7 @@ class Found(NamedTuple):
 
 
 def compare(side: Ours, batch: Episode, answer: dict[str, np.ndarray]) -> Found:
-    """Our loss and gradients beside the peer's.
+    """Compares our loss and gradients with the peer's.
 
     A weight's gradients differ by their largest difference over their largest entry. A bias
     counts as a row of its kernel: alone, it can be a sum that comes to almost nothing.
@@ -347,7 +347,7 @@ def main() -> int:
         for peer in ("pymarl", "wqmix"):
             checkout = getattr(asked, peer)
             if not (checkout / "src" / "learners").is_dir():
-                raise UserError(f"--{peer}={checkout} is no checkout: it has no src/learners")
+                raise UserError(f"--{peer}={checkout} is not a checkout: it has no src/learners")
             cases = [case for case in CASES if case.peer == peer]
             well &= compare_all(cases, asked.peer_python, checkout, asked.seeds)
     except UserError as error:

@@ -138,7 +138,7 @@ def main() -> None:
     """Answers every question in the folder."""
     checkout, folder = map(Path, sys.argv[1:])
     sys.path.insert(0, str(checkout / "src"))
-    # WQMIX's QTRAN learner, imported beside the others, asks for a module that is not there.
+    # WQMIX's QTRAN learner, imported with the others, asks for a module that is not there.
     missing = ModuleType("modules.mixers.qmix_ablations")
     missing.__getattr__ = lambda name: None
     sys.modules[missing.__name__] = missing

@@ -27,7 +27,7 @@ peers' interpreters and times the code of the checkouts.
            JaxMARL's configuration, to the end of the first update.
   reach    Seconds, start included, until three evaluations in a row are above -45. An evaluation
            plays 200 episodes every 100,000 env steps and sums rewards over agents. JaxMARL runs
-           its shipped configuration at 2M env steps; its 26 rewards an episode count as 25. A
+           its shipped configuration at 2M env steps; its 26 rewards per episode count as 25. A
            repeat is a seed. tfmix runs with JaxMARL's configuration, with that of
            `python main.py` (`reach-default`), and with flags/preset/quick_mpe.flags
            (`reach-quick`), whose runs are shorter and evaluate every 25,000 env steps. A run
@@ -302,7 +302,7 @@ TRAIN = {
 
 
 def train_cases(peers: dict[str, Peer]) -> Iterator[Case]:
-    """Training beside JaxMARL."""
+    """Compares training with JaxMARL."""
     for name, (algo, n_envs, updates, steps) in TRAIN.items():
         if "jaxmarl" not in peers:
             return
@@ -551,7 +551,7 @@ def print_rows(name: str, row: dict[str, Any]) -> None:
 
 
 def open_peers(asked: argparse.Namespace) -> dict[str, Peer]:
-    """The peers that were given; raises UserError where one is no checkout."""
+    """The peers that were given; raises UserError where one is not a checkout."""
     found = {}
     for name, part in NEEDED.items():
         checkout, python = getattr(asked, name), getattr(asked, f"{name}_python")
@@ -560,7 +560,7 @@ def open_peers(asked: argparse.Namespace) -> dict[str, Peer]:
         if checkout is None or python is None:
             raise UserError(f"--{name} and --{name}_python go together")
         if not (checkout / part).exists():
-            raise UserError(f"--{name}={checkout} is no checkout of it: it has no {part}")
+            raise UserError(f"--{name}={checkout} is not a checkout of it: it has no {part}")
         found[name] = Peer(name, checkout.resolve(), python)
     return found
 

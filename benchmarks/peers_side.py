@@ -193,7 +193,7 @@ class Jaxmarl:
 
         for warm in (in_loop, per_call):
             warm()
-            warm()  # the state that comes back may be compiled for anew
+            warm()  # the state that comes back may need another compilation
         return lambda: {
             "in_loop": seconds_of(in_loop) / count,
             "per_call": seconds_of(per_call) / count,

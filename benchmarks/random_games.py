@@ -51,8 +51,8 @@ SHAPES = ("3x3", "4x4", "3x3x1", "4x4x4", "2x2x2x2x2")
 KINDS = ("ordinary", "lone")
 PENALTY = -12.0
 CLOSE = 1e-3  # a return this near to the best is the best
-# Small networks for tables of at most 64 numbers, and as many updates as these need. Whatever a
-# game of one step has in flags/env and flags/algo counts beside it.
+# Small networks for tables of at most 64 numbers, and as many updates as these need. The
+# flagfiles of one-step games in flags/env and flags/algo apply too.
 QUICK: dict[str, Any] = {
     "env": "matrix/custom",
     "gamma": 1.0,
@@ -223,7 +223,7 @@ def trainer_of(cell: Cell, settings: Iterable[str] = ()) -> Trainer:
 
 
 def play(trainer: Trainer, payoff: np.ndarray, seed: int) -> tuple[float, float]:
-    """Trains anew on a game.
+    """Trains again on a game.
 
     Returns:
       the greedy return, and the critic's root mean square TD error over the last
@@ -318,7 +318,7 @@ def found(row: dict[str, str], goal: str = "best") -> bool:
 
 
 def print_table(asked: argparse.Namespace) -> None:
-    """Prints optima found, a row an algorithm and a column a shape and kind, beside theory."""
+    """Prints the optima found, by algorithm, shape and kind, next to what theory says."""
     rows = [row for row in rows_of(asked.out) if row["settings"] == " ".join(asked.settings)]
     for steps in asked.steps:
         columns = [(shape, kind) for shape in asked.shape for kind in asked.kind]

@@ -15,7 +15,7 @@ with 32 episodes, GRU 64, mixer 32, hypernetworks 64, and each algorithm's flagf
 
 FLOPs are counted by hand from the layers' sizes, two for each multiply-add. A layer [n, m] over r
 rows counts r n m for the forward pass; if it learns, as much again for its kernel's gradient and
-as much again for its input's gradient, unless its input is data. Unrolls have N (T + 1) rows an
+as much again for its input's gradient, unless its input is data. Unrolls have N (T + 1) rows per
 episode, mixers and joint networks T. A computation that need not be repeated counts once: of
 QTRAN's joint network at the greedy actions only what depends on actions, and a sum of linear maps
 as the map of the sum. One-hot inputs are look-ups and count nothing, and neither do biases,
@@ -203,7 +203,7 @@ def gemm_rate(size: int = 2048) -> Callable[[], float]:
 
 
 def settings(algo: str, episodes: int = BATCH) -> Config:
-    """The algorithm's flagfile; of a name of the user's own kind no environment's is read."""
+    """The algorithm's settings, without the flagfile of an environment."""
     return resolve({"algo": algo, "env": "benchmark:size", "batch_episodes": episodes})
 
 
@@ -286,7 +286,7 @@ def text(values: list[float], digits: int = 1) -> str:
 
 
 def about() -> dict[str, Any]:
-    """What the numbers depend on, beside the machine."""
+    """What the numbers depend on in addition to the machine."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),

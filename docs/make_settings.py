@@ -8,8 +8,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from absl import flags
 
 from tfmix import cli
+from tfmix.cli.words import help_of
 from tfmix.config.describe import bounds
 from tfmix.config.schema import FIELDS, MODES
+from tfmix.config.wording import MODES_OF
 
 HEAD = """# Settings
 
@@ -18,7 +20,7 @@ and an argument of `tfmix.train` and `tfmix.benchmark`.
 
 A run uses the default of a setting unless a flagfile or you set it. The order is: default, then
 the flagfiles of the environment and the algorithm in `flags/`, then `--flagfile`, then what you
-type; see [Command line](command_line.md#which-settings-count). For example, `flags/env/mpe.flags`
+type; see [Command line](command_line.md#which-settings-apply). For example, `flags/env/mpe.flags`
 sets a learning rate of 3e-3 and a discount factor of 0.9 for the particle environments.
 `--mode=settings` prints the settings that a run would use; `run.json` in the run folder holds those
 that it used.
@@ -30,13 +32,16 @@ EPyMARL and PyMARL2.
 
 
 def command() -> list[str]:
-    """The flags that belong to `main.py` alone."""
+    """The flags of the command line that are not settings of a run."""
     values = cli.define(flags.FlagValues())
-    lines = ["## main.py alone", "", "| flag | what |", "|---|---|"]
+    lines = ["## Flags that are not settings", "", "| flag | what |", "|---|---|"]
     lines.append(f"| `--mode` | What to do: {', '.join(MODES)}. |")
-    names = ("seeds", "jobs", "episodes", "epsilon", "which", "profile", "compile_cache", "debug")
-    lines += [f"| `--{name}` | {values[name].help} |" for name in names]
-    return [*lines, "| `--flagfile` | Settings from a file, one --name=value a line. |"]
+    lines += [
+        f"| `--{name}` | {help_of(values[name])} |"
+        for name in (*MODES_OF, "compile_cache", "debug")
+    ]
+    lines.append("| `--flagfile` | Settings from a file, one --name=value per line. |")
+    return [*lines, "| `--help`, `--version` | Print all flags, or the versions. |"]
 
 
 def page() -> str:
@@ -48,7 +53,8 @@ def page() -> str:
             group = meta["group"]
             lines += ["", f"## {group}", "", "| setting | default | unit | what |"]
             lines += ["|---|---|---|---|"]
-        default = f"`{field.default}`" if field.default not in ("", ()) else ""
+        value = str(field.default).lower() if field.type == "bool" else field.default
+        default = f"`{value}`" if value not in ("", ()) else ""
         what = meta["help"] + bounds(field)
         lines.append(f"| `--{name}` | {default} | {meta['unit']} | {what} |")
     return "\n".join(lines) + "\n"

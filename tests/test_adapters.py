@@ -654,8 +654,8 @@ def test_names_are_checked_before_anything_is_imported():
     for name, word in (
         ("my-module:make", "write module:function"),
         ("module:", "write module:function"),
-        ("gymnasum/Foraging-8x8-2p-2f-coop-v3", "did you mean 'gymnasium'"),
-        ("pymarll/module:Class", "did you mean 'pymarl'"),
+        ("gymnasum/Foraging-8x8-2p-2f-coop-v3", "mean 'gymnasium/Foraging-8x8-2p-2f-coop-v3'"),
+        ("pymarll/module:Class", "did you mean 'pymarl/module:Class'"),
         ("smac", "write smac/<map>"),
     ):
         with pytest.raises(UserError, match=word):

@@ -27,7 +27,7 @@ def test_an_argument_that_is_no_pair_is_refused():
 def test_misspelt_environments_are_told_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'mpe/simple_spread'"):
         envs.is_graph("mpe/simple_spred")
-    with pytest.raises(UserError, match="did you mean 'pettingzoo'"):
+    with pytest.raises(UserError, match=f"did you mean '{TWIN}'"):
         envs.is_graph("petingzoo/pettingzoo.mpe.simple_spread_v3")
     with pytest.raises(UserError, match="pettingzoo/<module"):
         envs.is_graph("pettingzoo")

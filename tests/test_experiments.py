@@ -332,6 +332,13 @@ def test_each_run_has_a_line_now_and_then_if_there_is_no_terminal(tmp_path, caps
     assert capsys.readouterr().err.count("running") == 1  # those that work
 
 
+def test_without_progress_a_benchmark_prints_nothing(tmp_path, faked, capfd):
+    rows = benchmark(tmp_path, progress=False)
+    assert len(rows) == 4 and capfd.readouterr() == ("", "")
+    benchmark(tmp_path, seeds="0:3")
+    assert "start     two_step vdn seed 2" in capfd.readouterr().err
+
+
 def test_ctrl_c_stops_each_run_once_starts_no_more_and_keeps_what_there_is(tmp_path, capsys):
     cells = make(tmp_path).cells
 

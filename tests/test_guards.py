@@ -416,7 +416,7 @@ def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
         (["--seed=\x1b[2J"], r"--seed=\x1b[2J: "),
         (["--mode=benchmark", "--algo=vdn", "--jobs=100000"], "to 10,000 at a time"),
         (["--env=two_step", "--algo=qmix", "--updates_per_episode=1e300"], "updates_per_episode"),
-        (["--flagfile={chain}"], "more than 100 flagfiles in one another"),
+        (["--flagfile={chain}"], "flagfiles are nested more than 100 deep"),
         (["--flagfile=x\0y"], r"cannot read a flagfile, 'x\x00y'"),
         (["--flagfile=~nobody-of-that-name/x"], "cannot read a flagfile"),
         (["--run_dir=x\0y"], r"--run_dir='x\x00y': there is a NUL character in it"),

@@ -41,6 +41,18 @@ INSTEAD = {
     r"\b(no longer|used to be|any ?more|ha(s|ve) since)\b": "what it does",
     r"(?<![-\w])now\b": "what it does",
     r"\bso far\b": "what it does",
+    r"(?<!there )\b(is|are) no\b(?! longer)": "is not a",
+    r"\bof (yours|theirs)\b|\bof the user's\b": "your own, the user's",
+    r"\bone a (core|line|run|row)\b": "one per core",
+    r"\b(times|rows?|steps|actions?|columns?|lines?) an? (episode|agent|run|core|row|game)\b": (
+        "per episode"
+    ),
+    r"\banew\b": "again",
+    r"\bof equal ones\b": "if several are equal",
+    r"\bby way of\b": "through",
+    r"\bor alike\b": "such as",
+    r"\bsettings? (that )?count(s|ed)?\b|\bflagfiles that counted\b": "applies, was read",
+    r"\bwhat (is|was) asked for\b": "the request",
 }
 # Between these two lines a page may show words that are not to be used.
 QUOTED = re.compile(r"<!-- language: off -->.*?<!-- language: on -->", re.DOTALL)

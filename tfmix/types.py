@@ -171,7 +171,7 @@ class RehearsingEnv(PythonEnv, Protocol):
     """A Python environment that can play an episode before a training, as adapted ones can."""
 
     def rehearse(self) -> Sequence[str]:
-        """Play an episode and return what a user should know, a sentence each.
+        """Play an episode and return what a user should know, one sentence per entry.
 
         Raises:
           UserError: it cannot be played.

@@ -15,10 +15,11 @@ from tfmix.types import Episode
 class CounterfactualQ(tf_keras.layers.Layer):
     """QTRAN-alt's Q_jt(s, tau, (., u_-i)): every own action in one pass.
 
-    Agent i's network reads h_V,i, a code of the agent's hidden state, and the sum
-    of the OTHERS' h_Q,j, in which hidden state and action are encoded together
-    so that it matters who does what; beside them, as QTRAN-base's here, the
-    state, and its id. It answers with one value for each of the agent's A actions.
+    Agent i's network reads h_V,i, a code of the agent's hidden state, and the sum of
+    h_Q,j over the OTHER agents. h_Q,j encodes hidden state and action together, so that
+    the sum depends on which agent takes which action. It also reads the state, as
+    QTRAN-base's network does here, and the agent's id. Its output is one value for each
+    of the agent's A actions.
 
     Args:
       n_agents: N.

@@ -31,7 +31,7 @@ IN_TRAINING = {"episodes": "env_steps", "epsilon": "epsilon_start and --epsilon_
 
 
 def answer(lines: str) -> None:
-    """Print an answer; a pipe that its reader has closed is no error.
+    """Print an answer; a pipe that its reader has closed is not an error.
 
     Raises:
       RunFailedError: it cannot be written, to a full disk for instance.
@@ -92,7 +92,7 @@ def refuse_flags(given: parsing.Given, mode: str) -> None:
 
 
 def dispatch(mode: str, given: parsing.Given) -> int:
-    """Do what was asked for and return the exit code."""
+    """Do what a request says and return the exit code."""
     settings = {name: value for name, value in given.values.items() if name in FIELDS}
     refuse_flags(given, mode)
     if mode == "list":
@@ -253,7 +253,7 @@ def main(arguments: list[str]) -> int:
     except SystemExit as error:
         left = RunFailedError(
             f"sys.exit({text.clean(error.code, 100)}) was called by the environment's code or a "
-            "library, and what was asked for is not done; --debug shows where"
+            "library, and the request is not done; --debug shows where"
         )
         return complain(left.with_traceback(error.__traceback__), RUN_FAILED, values)
     except Exception as error:
@@ -305,7 +305,7 @@ def show_traceback(error: BaseException) -> None:
 def open_streams() -> None:
     """Open the null device as each standard stream that is closed.
 
-    Else the next file that is opened becomes standard output, and gets what
+    Otherwise the next file that is opened becomes standard output, and gets what
     libraries print there.
     """
     for fd in range(3):

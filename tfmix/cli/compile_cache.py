@@ -35,7 +35,7 @@ def keep_compiled(folder: str) -> None:
         raise UserError(f"--compile_cache={folder}: {error.strerror}") from error
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise UserError(
-            f"--compile_cache={folder}: others can write to {path}, and what lies there is run; "
+            f"--compile_cache={folder}: others can write to {path}, and code in it is executed; "
             "choose a folder that only you can write to"
         )
     # Read when TensorFlow compiles for the first time, in the processes of a benchmark too.

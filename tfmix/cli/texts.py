@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from absl import flags
 
+from tfmix.cli.words import help_of
 from tfmix.config.describe import describe
 from tfmix.config.resolve import DEFAULT, Resolved
 from tfmix.config.schema import FIELDS, MODES
@@ -24,7 +25,7 @@ _EXAMPLES = (
         "Train VDN on a team of four.",
     ),
     ("--env=gymnasium/Foraging-8x8-2p-2f-coop-v3", "Train on an environment of another package."),
-    ("--env=my_module:MyEnv --mode=check_env", "Examine an environment of yours."),
+    ("--env=my_module:MyEnv --mode=check_env", "Examine your own environment."),
     (
         "--flagfile=flags/preset/pymarl.flags --algo=qmix --env=two_step",
         "Train with PyMARL's settings.",
@@ -62,8 +63,8 @@ def help_text(values: flags.FlagValues) -> str:
         lines += [f"  {run} {words}", f"      {text}"]
     lines += ["", "Whole numbers may be written as 200k, 2M or 1e6.", "", "flags"]
     own = {
-        "flagfile=FILE": "Settings from a file, one --name=value a line. Flags that are typed win.",
-        **{name: str(values[name].help) for name in (*MODES_OF, "compile_cache", "debug")},
+        "flagfile=FILE": "Settings from a file, one --name=value per line. Typed flags win.",
+        **{name: help_of(values[name]) for name in (*MODES_OF, "compile_cache", "debug")},
         "version": "Print the version.",
     }
     for name, text in own.items():
@@ -104,7 +105,7 @@ def names_text(part: str = "", algo: str = "") -> str:
     if part or not algo:
         lines += ["environments (--env)", *(f"  {name}" for name in environments)]
     if not (part or algo):
-        lines.append("  <module>:<class or function> of yours, in any of these interfaces")
+        lines.append("  <module>:<class or function>, your own, in any of these interfaces")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Flags of the command line, and answers to what is no flag."""
+"""Flags of the command line, and answers to what is not a flag."""
 
 from __future__ import annotations
 
@@ -10,27 +10,13 @@ from typing import Any
 from absl import flags
 
 from tfmix.config import parsing
+from tfmix.config.aliases import MODES_MEANT
 from tfmix.config.parsing import StrayWordError
 from tfmix.config.schema import MODES
 from tfmix.config.values import Window, read_whole, read_window
 from tfmix.config.wording import WHICH
 from tfmix.errors import UserError
 from tfmix.utils.command import command
-
-# Other names of modes.
-_MODES = {
-    **dict.fromkeys(("eval", "test", "play", "score"), "evaluate"),
-    **dict.fromkeys(("fit", "learn", "run", "start"), "train"),
-    **dict.fromkeys(("continue", "restart", "load"), "resume"),
-    **dict.fromkeys(("sweep", "grid", "bench", "compare"), "benchmark"),
-    **dict.fromkeys(("check", "doctor", "validate", "env"), "check_env"),
-    **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
-    **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
-    **dict.fromkeys(("view", "animate", "render", "visualize", "visualise"), "watch"),
-    **dict.fromkeys(("draw", "figure", "figures", "curves"), "plot"),
-    **dict.fromkeys(("table", "status", "ps"), "runs"),
-    **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
-}
 
 
 class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
@@ -41,8 +27,8 @@ class _ModeParser(flags.ArgumentParser):  # type: ignore[misc]
         if argument in MODES:
             return argument
         folded = argument.lower().replace("-", "_")
-        close = difflib.get_close_matches(folded, [*MODES, *_MODES], 1, 0.6)
-        mode = _MODES.get(close[0], close[0]) if close else ""
+        close = difflib.get_close_matches(folded, [*MODES, *MODES_MEANT], 1, 0.6)
+        mode = MODES_MEANT.get(close[0], close[0]) if close else ""
         hint = f"did you mean --mode={mode}? " if mode else ""
         raise ValueError(f"{hint}there are {', '.join(MODES)}")
 
@@ -76,27 +62,27 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         "seeds",
         None,
         "Seeds of --mode=benchmark: first:last (the last is left out) or a list such as 0,3,7. "
-        "Without it --seed alone.",
+        "Default: --seed alone.",
         flag_values=values,
     )
     flags.DEFINE(
         _CountParser(),
         "jobs",
         None,
-        "Number of runs of --mode=benchmark at a time, each on one core. Without it one a core.",
+        "Number of runs of --mode=benchmark at a time, each on one core. Default: one per core.",
         flag_values=values,
     )
     flags.DEFINE(
         _CountParser(),
         "episodes",
         None,
-        "Number of episodes of --mode=watch. Without it three.",
+        "Number of episodes of --mode=watch. Default: three.",
         flag_values=values,
     )
     flags.DEFINE_float(
         "epsilon",
         None,
-        "Probability of a random action in --mode=watch. Without it 0, the greedy team.",
+        "Probability of a random action in --mode=watch. Default: 0, the greedy team.",
         lower_bound=0.0,
         upper_bound=1.0,
         flag_values=values,
@@ -129,6 +115,15 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
     return parsing.define_flags(values)
 
 
+def help_of(flag: Any) -> str:
+    """Return the help text of a flag, without what absl adds to it."""
+    text = str(flag.help).partition(";\n")[0]  # of a flag that can be repeated
+    choices = getattr(flag.parser, "enum_values", None)
+    if choices:
+        text = text.removeprefix(f"<{'|'.join(choices)}>: ") + f" One of {', '.join(choices)}."
+    return text
+
+
 def _define_plot(values: flags.FlagValues) -> None:
     """Make the flags of --mode=plot and --mode=runs in `values`."""
     flags.DEFINE_multi_string(
@@ -141,19 +136,19 @@ def _define_plot(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "metric",
         None,
-        "Column of metrics.csv that --mode=plot draws. Without it greedy_return.",
+        "Column of metrics.csv that --mode=plot draws. Default: greedy_return.",
         flag_values=values,
     )
     flags.DEFINE_string(
         "x",
         None,
-        "Axis of --mode=plot: env_steps, updates or seconds. Without it env_steps.",
+        "Axis of --mode=plot: env_steps, updates or seconds. Default: env_steps.",
         flag_values=values,
     )
     flags.DEFINE_string(
         "out",
         None,
-        "Folder for the files of --mode=plot. Without it plots, in the runs' common folder.",
+        "Folder for the files of --mode=plot. Default: plots, in the runs' common folder.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -187,15 +182,17 @@ def read(arguments: Iterable[str], values: flags.FlagValues) -> parsing.Given:
 
 
 def _meant(word: str, arguments: list[str]) -> str:
-    """Return what a word that is no flag may mean, as a flag."""
+    """Return what a word that is not a flag may mean, as a flag."""
     from tfmix.algos import REGISTRY
     from tfmix.envs import GRAPH, PYTHON
 
     folded = word.lower().replace("-", "_")
-    if (mode := _MODES.get(folded, folded)) in MODES:
+    if (mode := MODES_MEANT.get(folded, folded)) in MODES:
         if mode == "train":
             return "training is the default; leave the word out"
         return f"write --mode={mode}"
+    if folded in ("help", "version"):
+        return f"write --{folded}"
     if folded in REGISTRY:
         return f"write --algo={folded}"
     if word in GRAPH or word.partition("/")[0] in PYTHON:

@@ -1,1 +1,1 @@
-"""Settings: what they are (schema), how they are given (parsing) and what counts (resolve)."""
+"""Settings: `schema` declares them, `parsing` reads them, `resolve` chooses their values."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from tfmix.config.schema import MODES
+
 # What a setting is: the names that it has elsewhere. A sentence reads "the learning rate is
 # --learning_rate".
 _NAMES: dict[str, tuple[str, str]] = {
@@ -21,7 +23,7 @@ _NAMES: dict[str, tuple[str, str]] = {
         "the run folder, for everything that a run reads and writes,",
         "logdir log_dir save_dir save_path output output_dir outdir out_dir dir folder "
         "results_dir local_results_path model_dir checkpoint checkpoint_dir checkpoint_path "
-        "load load_dir load_path resume save name exp_name run_name experiment tag",
+        "load_dir load_path name exp_name run_name experiment tag",
     ),
     "env_steps": (
         "the length of a training, in env steps,",
@@ -118,15 +120,29 @@ _NAMES: dict[str, tuple[str, str]] = {
 _DEVICE = "a GPU is used if TensorFlow sees one, and CUDA_VISIBLE_DEVICES= hides it"
 _RECORDS = "every run writes metrics.csv and TensorBoard's files into its run folder, --run_dir"
 _SILENCE = "a run prints its progress on standard error; --debug shows the traceback of an error"
-_DRAWS = "nothing is drawn; from Python, run.rollout(1) returns an episode as data"
+_DRAWS = "--mode=watch writes episodes of a run as pages, SVG and GIF"
 _TEAM = "the number of agents is the environment's, often set by --env_arg=name=value"
 _ANSWERS = {
     **dict.fromkeys(("gpu", "device", "cuda", "use_cuda", "use_gpu", "gpus", "cpu"), _DEVICE),
     **dict.fromkeys(("wandb", "use_wandb", "wandb_project", "track", "tensorboard"), _RECORDS),
     **dict.fromkeys(("verbose", "quiet", "silent", "v", "log_level"), _SILENCE),
-    **dict.fromkeys(("render", "watch", "render_mode", "video"), _DRAWS),
-    **dict.fromkeys(("plot", "draw", "figure"), "--mode=plot draws the runs that --runs names"),
+    **dict.fromkeys(("render", "render_mode", "video", "gif", "html", "svg"), _DRAWS),
     **dict.fromkeys(("n_agents", "num_agents", "agents"), _TEAM),
+    "h": "--help lists every setting, with examples",
+}
+# Other names of modes.
+MODES_MEANT = {
+    **dict.fromkeys(("eval", "test", "play", "score"), "evaluate"),
+    **dict.fromkeys(("fit", "learn", "run", "start"), "train"),
+    **dict.fromkeys(("continue", "restart", "load"), "resume"),
+    **dict.fromkeys(("sweep", "grid", "bench", "compare"), "benchmark"),
+    **dict.fromkeys(("check", "doctor", "validate", "env"), "check_env"),
+    **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
+    **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
+    **dict.fromkeys(("view", "animate", "render", "visualize", "visualise"), "watch"),
+    **dict.fromkeys(("draw", "figure", "figures", "curves"), "plot"),
+    **dict.fromkeys(("table", "status", "ps"), "runs"),
+    **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
 }
 # The setting that each other name means.
 ALIASES = {name: setting for setting, (_, names) in _NAMES.items() for name in names.split()}
@@ -143,11 +159,15 @@ def answer(name: str, known: Iterable[str]) -> str:
     folded = name.lower().replace("-", "_")
     if folded in known:
         return f"there is no --{name}: write --{folded}"
+    if folded in MODES:
+        return f"there is no --{name}: write --mode={folded}"
     if folded in _ANSWERS:
         return f"there is no --{name}: {_ANSWERS[folded]}"
     if ALIASES.get(folded) in [*known, "flagfile"]:
         setting = ALIASES[folded]
         return f"there is no --{name}: {_NAMES[setting][0]} is --{setting}"
+    if folded in MODES_MEANT:
+        return f"there is no --{name}: write --mode={MODES_MEANT[folded]}"
     close = difflib.get_close_matches(folded, [*known, *ALIASES], 1, 0.6)
     if close:
         return f"there is no --{name}; did you mean --{ALIASES.get(close[0], close[0])}?"

@@ -23,7 +23,7 @@ COMMAND_LINE = "command line"
 
 
 class StrayWordError(UserError):
-    """A word of a command line that is no setting; `word` is the word."""
+    """A word of a command line that is not a setting; `word` is the word."""
 
     def __init__(self, word: str):
         super().__init__(f"stray word {word!r}: settings look like --name=value")
@@ -120,10 +120,10 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[tuple[str, s
     try:
         path = find_flagfile(name)
         if path in outer:
-            raise UserError(f"{name!r}: a flagfile includes itself, by way of others or not")
+            raise UserError(f"{name!r}: a flagfile includes itself, directly or through others")
         if len(outer) >= MOST_FLAGFILES:
             raise UserError(
-                f"{str(outer[0])!r}: more than {MOST_FLAGFILES} flagfiles in one another"
+                f"{str(outer[0])!r}: flagfiles are nested more than {MOST_FLAGFILES} deep"
             )
         lines = [line.strip() for line in path.read_text().split("\n")]
     except (OSError, ValueError, RuntimeError) as error:  # no text, NUL in a name, ~nobody
@@ -184,7 +184,7 @@ def read(arguments: Iterable[str], values: flags.FlagValues | None = None) -> Gi
 
     Args:
       arguments: texts such as `--algo=vdn` or `--flagfile=flags/paper/x.flags`.
-      values: flags of the caller beside the settings, `define_flags` done.
+      values: the caller's flags in addition to the settings, `define_flags` done.
 
     Raises:
       UserError: an unknown flag, a stray word, a value of the wrong type or

@@ -1,4 +1,4 @@
-"""Resolves what was asked for to a full configuration: flagfiles, rules, run.json."""
+"""Makes a full configuration from the settings of a request: flagfiles, rules, run.json."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Resolved(NamedTuple):
       config: all settings.
       sources: where each setting that has no default value was given: the name of a
         flagfile, the command line, or `argument` for one of a Python function.
-      flagfiles: names of the flagfiles that counted, in order.
+      flagfiles: names of the flagfiles that were read, in order.
     """
 
     config: Config
@@ -68,7 +68,7 @@ def flagfiles_for(algo: str, env: str) -> list[Path]:
     `mpe/simple_spread` and its PettingZoo twin, `penalty` all penalty games), then
     the algorithm in flags/algo, then the two together
     (flags/env/simple_spread.qtran_alt.flags), the later ones winning. No flagfile was
-    written for an environment of the user's.
+    written for a user's environment.
     """
     parts = _entry(env)
     names = [*(f"env/{x}" for x in parts), f"algo/{algo}", *(f"env/{x}.{algo}" for x in parts)]

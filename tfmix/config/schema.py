@@ -57,7 +57,7 @@ class Config:
     n_envs: int = _setting(8, "Environments stepped in parallel.", "collection", low=1)
     env_workers: int = _setting(
         -1,
-        "Worker processes that step Python environments, at most n_envs. -1: one a core. 0: "
+        "Worker processes that step Python environments, at most n_envs. -1: one per core. 0: "
         "none, the training process steps them (for debugging).",
         "collection",
         "processes",
@@ -140,7 +140,7 @@ class Config:
     update_shards: int = _setting(
         0,
         "Split each batch into this many parts and compute their gradients in parallel, one "
-        "CPU core each. 0: automatic, one a core, fewer if the parts would be small.",
+        "CPU core each. 0: automatic, one per core, fewer if the parts would be small.",
         "learning",
         "parts",
         low=0,
@@ -210,9 +210,9 @@ class Config:
     )
     standardise_rewards: bool = _setting(
         False,
-        "Shift and scale rewards by the mean and standard deviation of all collected ones; "
-        "the result is at most 10 while few rewards differ from the others. The shift changes "
-        "the task if the team's actions decide how long an episode is.",
+        "Subtract the mean of all collected rewards and divide by their standard deviation. The "
+        "divisor is larger, so that no reward is above 10, while few rewards differ from the "
+        "others. The shift changes the task if the team's actions decide how long an episode is.",
         "learning",
     )
 
@@ -279,7 +279,7 @@ class Config:
     )
     wqmix_alpha: float = _setting(
         0.1,
-        "Weight of a joint action that CW-QMIX and OW-QMIX do not count fully.",
+        "Weight of the joint actions that CW-QMIX and OW-QMIX down-weight. All others have 1.",
         "networks",
         low=0.0,
         high=1.0,
@@ -305,8 +305,8 @@ class Config:
     )
     qtran_slack: float = _setting(
         0.001,
-        "Share of L_nopt-min in which it counts that Q' lies above Q_jt at all of an agent's own "
-        "actions (QTRAN-alt): 1 is the paper's condition (7), 0 leaves condition (4b) alone.",
+        "Weight in L_nopt-min of an agent whose Q' + V_jt is above Q_jt at all of its own actions "
+        "(QTRAN-alt). 1: the paper's condition (7). 0: condition (4b) alone.",
         "networks",
         low=0.0,
         high=1.0,
@@ -343,7 +343,7 @@ class Config:
     checkpoint_replay: bool = _setting(
         True,
         "Keep the replay in checkpoints. Without it checkpoints are small, and a resumed run "
-        "fills its replay anew: it is not the run that an uninterrupted one would be.",
+        "starts with an empty replay, so that its result is not that of an uninterrupted run.",
         "output",
     )
 

@@ -102,14 +102,14 @@ def check(name: str, value: Any) -> Any:
     """Return a value from Python as the type of the setting `name`.
 
     NumPy's numbers serve, and a float that is a whole number serves as an int. Text is
-    no number.
+    not a number.
 
     Raises:
       ValueError: it has another type, or is out of bounds.
     """
     try:
         found = _typed(name, value)
-    except (TypeError, OverflowError):  # infinity is no int
+    except (TypeError, OverflowError):  # infinity is not an int
         raise ValueError(f"it takes {wanted(name)}") from None
     meta = FIELDS[name].metadata
     if isinstance(found, int | float) and not isinstance(found, bool):

@@ -25,7 +25,7 @@ _MODES = {
     "plot": "tfmix.plot",
     "runs": "tfmix.list_runs",
 }
-# Flags that are no settings of a run: the modes that read them.
+# Flags that are not settings of a run: the modes that read them.
 MODES_OF: dict[str, tuple[str, ...]] = {
     "seeds": ("benchmark",),
     "jobs": ("benchmark",),

@@ -21,7 +21,7 @@ def check_graph(name: str, config: Config) -> dict[str, Any]:
       the arguments that --env_arg gives.
 
     Raises:
-      UserError: an argument is unknown or missing, or a payoff is no table.
+      UserError: an argument is unknown or missing, or a payoff is not a table.
     """
     _, _, fixed = GRAPH[name]
     parameters = {n: x for n, x in _parameters(name).items() if n not in fixed}
@@ -30,7 +30,7 @@ def check_graph(name: str, config: Config) -> dict[str, Any]:
         if argument not in parameters:
             takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
             raise UserError(
-                f"{name} has no argument {argument!r}{nearest(argument, parameters)}; {takes}"
+                f"{name} has no argument {argument!r}; {takes}{nearest(argument, parameters)}"
             )
     for parameter, needed in parameters.items():
         if needed and parameter not in arguments:

@@ -16,7 +16,7 @@ class Kind(enum.Enum):
     """Kinds of environments; the protocols are in `tfmix.types`."""
 
     BUILT_IN = "a graph environment of tfmix, which needs no AutoGraph"
-    GRAPH = "a graph environment of the user's, which may need AutoGraph"
+    GRAPH = "a user's graph environment, which may need AutoGraph"
     PYTHON = "a Python environment with the interface of tfmix"
     ADAPTED = "a Python environment that an adapter checks and can rehearse"
 

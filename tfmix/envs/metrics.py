@@ -30,7 +30,7 @@ def check_names(names: Any) -> tuple[str, ...]:
     """Return names of metrics.
 
     Raises:
-      ValueError: they are no list or tuple of at most `MOST_METRICS` different names.
+      ValueError: they are not a list or tuple of at most `MOST_METRICS` different names.
     """
     if not isinstance(names, list | tuple) or len(names) > MOST_METRICS:
         raise ValueError(f"it is not a list of at most {MOST_METRICS} names")
@@ -57,7 +57,7 @@ def declared(layers: Iterable[Any], name: str) -> tuple[str, ...] | None:
       the first that is there, or None.
 
     Raises:
-      UserError: they are no names of metrics, see `check_names`.
+      UserError: they are not names of metrics, see `check_names`.
     """
     found = (getattr(layer, "metric_names", None) for layer in layers)
     names = next((one for one in found if one is not None), None)
@@ -98,7 +98,7 @@ def read_metrics(info: Any, agents: Sequence[Any]) -> dict[str, float]:
         that have them.
 
     Returns:
-      numbers by name, NaN for those that are not finite or beyond float32. What is no number
+      numbers by name, NaN for those that are not finite or beyond float32. What is not a number
       is left out; so is all of an info that cannot be read.
     """
     by_name: dict[str, list[float]] = {}

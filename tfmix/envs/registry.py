@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any
 
@@ -107,5 +108,11 @@ def is_graph(name: str) -> bool:
     close = nearest(name, family)
     if family and not close:
         raise UserError(f"there is no environment {name!r}; there are {', '.join(family)}")
-    close = close or (nearest(prefix, PYTHON) if rest else "") or suggest(name, [*GRAPH, *PYTHON])
+    close = close or _with_prefix(prefix, rest) or suggest(name, [*GRAPH, *PYTHON])
     raise UserError(f"there is no environment {name!r}{close}")
+
+
+def _with_prefix(prefix: str, rest: str) -> str:
+    """Return `; did you mean 'smac/3m'?` for `SMAC/3m` or `smack/3m`, else nothing."""
+    close = difflib.get_close_matches(prefix.lower(), PYTHON, 1, 0.6) if rest else []
+    return f"; did you mean {f'{close[0]}/{rest}'!r}?" if close else ""

@@ -33,6 +33,8 @@ def benchmark(
     seeds: str | Iterable[int],
     run_dir: str | os.PathLike[str] = RUN_DIR,
     jobs: int | None = None,
+    *,
+    progress: bool = True,
     **settings: Any,
 ) -> list[Row]:
     """Train every algorithm on every environment with every seed, except finished runs.
@@ -48,6 +50,8 @@ def benchmark(
       run_dir: the benchmark's folder. Runs are in `<env>/<algo>/seed<k>` below it, the table
         of all runs in the folder is in table.csv, table.md and table.tex.
       jobs: number of runs at a time, each on one core; None for one per core.
+      progress: print when runs start and end, the progress and warnings; False prints
+        nothing.
       **settings: settings of docs/settings.md by name, for every run.
 
     Returns:
@@ -56,7 +60,9 @@ def benchmark(
     Raises:
       UserError: a name, setting or folder is wrong; no run was started.
     """
-    return _benchmark(grid.make(algos, envs, seeds, folders.expand(run_dir), settings, jobs))
+    asked = grid.make(algos, envs, seeds, folders.expand(run_dir), settings, jobs)
+    with text.printing(progress):
+        return _benchmark(asked)
 
 
 def _benchmark(asked: grid.RunGrid) -> list[Row]:

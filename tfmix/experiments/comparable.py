@@ -32,7 +32,7 @@ _EQUAL: dict[str, Callable[[RunCurves], Any]] = {
 
 
 def differences(tasks: Tasks, x: str) -> list[str]:
-    """Return what makes the curves of each task incomparable, a text each; often none.
+    """Return what makes the curves of each task incomparable, one text per reason; often none.
 
     An environment's version also says how the environment defines its metrics.
 

@@ -222,7 +222,7 @@ def _learning(config: Config) -> dict[str, Any]:
 
 
 def _key(run: RunCurves, varied: dict[str, list[str]]) -> Key:
-    """Return the algorithm of a run and the settings that tell its group from others."""
+    """Return the algorithm of a run and the settings that distinguish its group from others."""
     settings = _learning(run.config)
     names = [name for name in varied.get(run.config.algo, ()) if name in settings]
     return run.config.algo, tuple(f"{name}={_shown(settings[name])}" for name in names)

@@ -70,7 +70,9 @@ def _below(folder: Path, seen: set[Path], depth: int) -> Iterator[Path]:
         return
     seen.add(folder)
     if len(seen) > MOST_SCANNED:
-        raise UserError(f"there are more than {MOST_SCANNED:,} folders; name one with fewer")
+        raise UserError(
+            f"there are more than {MOST_SCANNED:,} folders below it; name one with fewer"
+        )
     if os.path.lexists(folder / "run.json"):
         yield folder
     elif depth:

@@ -1,4 +1,4 @@
-"""The runs of a benchmark: what was asked for, and which ones are finished."""
+"""The runs of a benchmark: which ones a request names, and which are finished."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class RunGrid:
 def names_of(asked: str | Iterable[str]) -> list[str]:
     """Return the names of `a,b` or of a list, each once."""
     if not isinstance(asked, str | Iterable):
-        raise UserError(f"{asked!r} is no list of names")
+        raise UserError(f"{asked!r} is not a list of names")
     names = asked.split(",") if isinstance(asked, str) else asked
     return list(dict.fromkeys(name.strip() for name in names))
 
@@ -89,7 +89,7 @@ def seeds_of(asked: str | Iterable[int]) -> list[int]:
     if len(found) > MOST:
         raise UserError(f"--seeds={asked} holds more than {MOST:,} seeds")
     if not found:
-        raise UserError(f"--seeds={asked} holds no seed: of first:last the last is left out")
+        raise UserError(f"--seeds={asked} holds no seed: first:last leaves the last out")
     return list(dict.fromkeys(found))
 
 
@@ -128,7 +128,7 @@ def make(
     """
     for name in ("algo", "env", "seed"):
         if name in settings:
-            raise UserError(f"a benchmark takes {name}s, each a list, and no {name}")
+            raise UserError(f"a benchmark takes lists, named {name}s, and no {name}")
     algo_names, env_names, seeds = names_of(algo_names), names_of(env_names), seeds_of(seeds)
     if all(name in algos.REGISTRY for name in env_names) and env_names:
         raise UserError(
@@ -139,7 +139,7 @@ def make(
     for env in env_names:
         requests.check_env_name(env)
     if jobs is not None and not 1 <= jobs <= MOST:
-        raise UserError(f"--jobs={jobs}: from one run to {MOST:,} at a time")
+        raise UserError(f"--jobs={jobs}: it takes a whole number from 1 to {MOST:,}")
     if not (algo_names and env_names and seeds):
         raise UserError("a benchmark needs an algorithm, an environment and a seed at least")
     read = _settings_read(algo_names, env_names, settings, sources or {})

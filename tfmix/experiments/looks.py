@@ -10,7 +10,7 @@ from tfmix.experiments.curves import Key
 DPI = 200
 GREY = "#757575"
 # The muted scheme of Paul Tol, "Colour schemes" (SRON/EPS/TN/09-002, issue 3.2, 2021), figure 3,
-# which people with a colour-vision deficiency can tell apart. Algorithms are in the registry's
+# which people with a colour-vision deficiency can distinguish. Algorithms are in the registry's
 # order; each has its own marker too.
 COLORS = {
     "iql": ("#44AA99", "s"),

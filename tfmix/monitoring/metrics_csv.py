@@ -49,7 +49,7 @@ class MetricsFile:
       layout: how the header begins.
 
     Raises:
-      OSError: it is no regular file, is a hard link, or cannot be written.
+      OSError: it is not a regular file, is a hard link, or cannot be written.
     """
 
     def __init__(self, path: Path, columns: list[str], layout: Layout = METRICS):
@@ -79,17 +79,17 @@ class MetricsFile:
 
 
 class NotMetricsError(ValueError):
-    """Says that a file is no metrics.csv."""
+    """Says that a file is not a metrics.csv."""
 
 
 def metrics_rows(path: Path, layout: Layout = METRICS) -> Generator[list[str], None, None]:
     """Yield the header of a file of rows, then its complete rows, one in memory at a time.
 
-    Lines that are no row, such as an incomplete last line, are skipped.
+    Lines that are not rows, such as an incomplete last line, are skipped.
 
     Raises:
       NotMetricsError: it has no header, or a line of more than `MOST_LINE` characters.
-      OSError: it cannot be read, or is no regular file.
+      OSError: it cannot be read, or is not a regular file.
     """
     with files.open_regular(path) as raw:
         file = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline="")
@@ -113,7 +113,7 @@ def read_columns(path: Path, layout: Layout = METRICS) -> dict[str, np.ndarray]:
 
     Raises:
       NotMetricsError: it has no header, or a line that is too long.
-      OSError: it cannot be read, or is no regular file.
+      OSError: it cannot be read, or is not a regular file.
     """
     header, *rows = metrics_rows(path, layout)
     columns = zip(*rows, strict=True) if rows else [()] * len(header)
@@ -146,13 +146,13 @@ def _is_row(cells: list[str], whole_columns: int) -> bool:
 
 
 def cut_metrics(path: Path, env_steps: int, layout: Layout = METRICS) -> None:
-    """Drop the rows of a file after `env_steps`, and lines that are no row.
+    """Drop the rows of a file after `env_steps`, and lines that are not rows.
 
     A file without its header is renamed, metrics.csv to metrics.damaged.csv, and a message
     says so.
 
     Raises:
-      OSError: it is no regular file, or cannot be written.
+      OSError: it is not a regular file, or cannot be written.
     """
     try:
         found = os.lstat(path)

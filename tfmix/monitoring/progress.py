@@ -158,8 +158,9 @@ def _left(seconds: float | None) -> str:
 def progress_bar() -> Any:
     """Make rich's bar with share done, description and time, on standard error.
 
-    If that is no terminal, or nothing is to be printed, it is disabled and shows nothing. What
-    cannot be written is dropped, also by `console.print`.
+    If that is not a terminal, or nothing is to be printed, it is disabled and shows nothing. What
+    cannot be written is dropped, also by `console.print`, and everything if nothing is to be
+    printed.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -167,7 +168,7 @@ def progress_bar() -> Any:
     from rich.table import Column
 
     shrinking = Column(ratio=1, no_wrap=True, overflow="ellipsis")
-    console = Console(file=cast(IO[str], Lossy(sys.stderr)))
+    console = Console(file=cast(IO[str], Lossy(sys.stderr)), quiet=is_muted())
     return Progress(
         BarColumn(12),
         TaskProgressColumn(),

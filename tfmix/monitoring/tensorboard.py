@@ -79,7 +79,7 @@ def cut_events(folder: Path, env_steps: int) -> None:
     """Drop the events after `env_steps`, and broken ends, from TensorBoard's files in `folder`.
 
     Raises:
-      OSError: a file is no regular one, or cannot be written.
+      OSError: a file is not a regular one, or cannot be written.
     """
     import tensorflow as tf
     from google.protobuf.message import DecodeError
@@ -96,7 +96,7 @@ def cut_events(folder: Path, env_steps: int) -> None:
             # The error means the incomplete end of a file whose process was killed.
             for record in records:
                 found = record.numpy()
-                with contextlib.suppress(DecodeError):  # a record that is no event
+                with contextlib.suppress(DecodeError):  # a record that is not an event
                     if tf.compat.v1.Event.FromString(found).step <= env_steps:
                         writer.write(found)
         spare.replace(path)

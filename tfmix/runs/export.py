@@ -204,5 +204,5 @@ def compare_with_live(algorithm: Algorithm, signatures: Any, batch: int = 4) -> 
                     f"the export's {name} does not act like the live policy and was not written: "
                     "this is a fault of tfmix, please report it"
                 )
-        # The export continues from the live policy's state, so that a different action is no fault.
+        # The export continues from the live policy's state, so that it may act otherwise.
         hidden, hidden_by_agent = policy_state, [policy_state[:, i] for i in range(spec.n_agents)]

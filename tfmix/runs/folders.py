@@ -54,7 +54,7 @@ def metric_names_of(folder: Path) -> tuple[str, ...]:
     """Return the names of the environment's metrics in a run.json; older ones have none.
 
     Raises:
-      UserError: as `read`, or they are no names.
+      UserError: as `read`, or they are not names.
     """
     try:
         return check_names(read(folder).about.get("metrics", []))

@@ -69,7 +69,7 @@ def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> 
     Args:
       folder: the run folder.
       task: what is trained on.
-      flagfiles: names of the flagfiles that counted, in order.
+      flagfiles: names of the flagfiles that were read, in order.
 
     Raises:
       UserError: the folder cannot be written.

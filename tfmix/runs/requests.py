@@ -1,4 +1,4 @@
-"""What is asked of runs: train, resume, load.
+"""Reads requests to train, resume and load runs, and starts them.
 
 Wrong requests are answered here, before the seconds that TensorFlow's import takes.
 """
@@ -39,9 +39,9 @@ class NewRun(NamedTuple):
     Attributes:
       folder: its run folder, which does not hold anything yet.
       config: its settings.
-      env: an environment or a factory of the user's, None for the one that
+      env: the user's environment or factory, None for the one that
         `config` names.
-      flagfiles: names of the flagfiles that counted, in order.
+      flagfiles: names of the flagfiles that were read, in order.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class StoredRun(NamedTuple):
       folder: the run folder.
       config: its settings.
       spec: its task's shape.
-      env: the environment or factory that was given beside it, or None.
+      env: the environment or factory that was given with it, or None.
       newest: its newest whole checkpoint, or None.
       metric_names: names of its environment's metrics of an episode.
     """
@@ -76,7 +76,7 @@ def new_run(
     sources: Mapping[str, str] | None = None,
     flagfiles: Sequence[str] = (),
 ) -> NewRun:
-    """Read what `train` was asked for.
+    """Read the request of a training.
 
     Args:
       env: the environment; None for the setting `env`.
@@ -136,7 +136,7 @@ def check_request(
 
 
 def check_env_name(name: str) -> None:
-    """Raise UserError if there is no environment of that name, as far as files alone tell."""
+    """Raise UserError if files show that no environment has that name."""
     if "," in name and name not in envs.GRAPH:
         raise UserError(f"--env={name} names several: --mode=benchmark trains on each of them")
     envs.is_graph(name)
@@ -201,7 +201,7 @@ def train(
     is then raised again: a script that does not handle it ends there.
 
     Args:
-      env: a name of `--mode=list`, or an environment or a factory of yours.
+      env: a name of `--mode=list`, or your own environment or factory.
       algo: a name of `--mode=list`.
       seed: seed of all random numbers.
       env_steps: the length of the training; None for the environment's own.
@@ -272,8 +272,8 @@ def resume(
 
     Args:
       run_dir: the run folder.
-      env: the environment or factory if the run was given one, or the run's
-        name of code of yours, which a run folder alone does not import.
+      env: the environment or factory if the run was given one, or the
+        name of your code, which a run folder alone does not import.
       env_steps: a new end, None for the run's own. A linear decay of the learning
         rate reaches 0 there, which is reported on standard error: at a finished run
         it rises from 0 again.
@@ -288,7 +288,7 @@ def resume(
     """
     window = _window(profile)
     run_dir = folders.expand(run_dir)
-    folders.read(run_dir)  # before the lock: a folder that is no run stays as it is
+    folders.read(run_dir)  # before the lock: a folder that is not a run stays as it is
     folders.refuse_links(Path(run_dir), to_write=True)
     if env_steps is not None:
         env_steps = resolve.resolve({"env_steps": env_steps}).env_steps  # is it in bounds?
@@ -313,10 +313,10 @@ def load(run_dir: str | os.PathLike[str], env: Any = None, *, which: str = "last
 
     Args:
       run_dir: the run folder.
-      env: the environment or factory if the run was given one, or the run's
-        name of code of yours, which a run folder alone does not import.
+      env: the environment or factory if the run was given one, or the
+        name of your code, which a run folder alone does not import.
       which: `last` for the team as it was trained last, `best` for the team of the evaluation
-        with the highest greedy return (of equal ones the later).
+        with the highest greedy return (the last one if several are equal).
 
     Raises:
       UserError: no run is there, one with symbolic links, pipes or devices in it,

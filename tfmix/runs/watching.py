@@ -39,7 +39,7 @@ class Watched:
 
     Attributes:
       records: what was recorded, one record an episode.
-      pages: paths of the HTML files, one an episode.
+      pages: paths of the HTML files, one per episode.
       svgs: paths of the animated SVG files.
       gifs: paths of the animated GIF files.
       agreement: a sentence that compares the loaded team's return with the logged one.
@@ -56,7 +56,7 @@ class Watched:
     notes: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        """Return the animations as HTML, each a picture that needs no other file."""
+        """Return the animations as HTML that needs no other file."""
         shown = []
         for one, path in zip(self.records, self.svgs, strict=True):
             data = base64.b64encode(files.read_text(path, 1 << 28).encode()).decode()
@@ -68,7 +68,7 @@ class Watched:
         lines = [self.table, *self.notes, self.agreement]
         for one, *paths in zip(self.records, self.pages, self.svgs, self.gifs, strict=True):
             total = number(one.returns[-1])
-            shown = f"{paths[0]} ({', '.join(path.suffix[1:] for path in paths[1:])} beside it)"
+            shown = f"{paths[0]} ({', '.join(path.suffix[1:] for path in paths[1:])} next to it)"
             lines.append(f"episode {one.number}   return {total} in {one.steps} steps   {shown}")
         return "\n".join(lines)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class BestTeam(tf.Module):
-    """The weights with the highest greedy return of all evaluations; of equal ones the later.
+    """The weights with the highest greedy return of all evaluations, of the later one if equal.
 
     Checkpoints hold it, so that a run which is stopped and resumed has the same best team
     as an uninterrupted run.

@@ -119,7 +119,7 @@ class Trainer:
 
         Args:
           iterations: [] int, the most collections.
-          updates: [] int64, the most updates.
+          updates: [] int64, the largest number of updates.
 
         Returns:
           whether all numbers are finite, [] bool; the updates that are left, [] int64.

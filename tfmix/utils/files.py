@@ -88,7 +88,7 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
       a file descriptor.
 
     Raises:
-      OSError: it is no regular file, or has a second name (a hard link), through
+      OSError: it is not a regular file, or has a second name (a hard link), through
         which a file elsewhere would be written.
     """
     handle = _open(path, flags | os.O_CREAT)
@@ -132,7 +132,7 @@ def read_json(text: str) -> Any:
     """Return what JSON text holds.
 
     Raises:
-      ValueError: it is no JSON, has a name twice in one object, a number that
+      ValueError: it is not JSON, has a name twice in one object, a number that
         is not finite, or is nested too deeply.
     """
     try:

@@ -53,7 +53,7 @@ def _of_groups(root: Path) -> Iterator[int]:
         # The limits of the enclosing groups apply too; a container may see only the top one.
         for group in (inside, *inside.parents):
             limit, used = (_read(group / name).strip() for name in files)
-            if limit.isdecimal() and used.isdecimal():  # `max` is no limit
+            if limit.isdecimal() and used.isdecimal():  # `max` is not a limit
                 yield int(limit) - int(used) + _reclaimable(group)
             if group == top:
                 break

@@ -54,7 +54,7 @@ def _draw(canvas: Any, draw: Any, shape: Shape) -> None:
 
 
 def write(scene: Scene, file: IO[bytes], milliseconds: int) -> None:
-    """Write an animation with one frame a moment; the last one is shown four times as long."""
+    """Write an animation with one frame per moment; the last one is shown four times as long."""
     frames = [image(scene, moment) for moment in range(len(scene.moments))]
     times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     frames = [frame.quantize(128) for frame in frames]

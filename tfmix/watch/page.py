@@ -46,7 +46,7 @@ def page(record: Record, scene: Scene, names: list[list[str]], notes: tuple[str,
       record: the episode.
       scene: its drawing.
       names: of each agent's actions.
-      notes: sentences beside those of the scene.
+      notes: sentences in addition to those of the scene.
     """
     title = f"{record.algo} on {text.clean(record.env, 100)}"
     choice = "greedy" if not record.epsilon else f"epsilon {record.epsilon:g}"

@@ -14,7 +14,7 @@ from tfmix.utils import text
 
 INK, GREY, PALE, PAPER = "#1b1f24", "#57606a", "#d0d7de", "#ffffff"
 GOOD, BAD = "#0b6e4f", "#a3262a"
-# Okabe and Ito's colours, which the colour-blind can tell apart, without the palest ones.
+# Okabe and Ito's colours, which the colour-blind can distinguish, without the palest ones.
 COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#aa4499", "#8c6d00", "#56b4e9", "#444444", "#882255")
 FONT = "font-family='DejaVu Sans,Verdana,Helvetica,Arial,sans-serif'"
 

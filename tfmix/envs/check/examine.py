@@ -36,7 +36,7 @@ def check_here(
     say: Callable[[Report], None] = lambda report: None,
     is_ours: bool = True,
 ) -> Report:
-    """Make an environment, examines it and close it.
+    """Make an environment, examine it and close it.
 
     Args:
       factory: makes the environment.

@@ -43,7 +43,7 @@ class SourceObserver:
         team.validator.observer, team.validator.on_fault = self, findings.add
 
     def detach(self) -> None:
-        """Detaches the observer; the team refuses broken rules again."""
+        """Detach the observer; the team refuses broken rules again."""
         self._team.validator.observer, self._team.validator.on_fault = None, self._refuse
 
     def see(self, agent: Any, space: Any, value: Any, where: str) -> None:

@@ -200,7 +200,7 @@ class EpisodeRunner:
         return array
 
     def _has_ended(self, episode: PlayedEpisode) -> bool:
-        """Whether the environment itself has ended the episode, and not tfmix's time limit."""
+        """Return whether the environment has ended the episode, and not tfmix's time limit."""
         return self.env.ended if isinstance(self.env, TeamEnv) else bool(episode.over)
 
     def _play_on(self, episode: PlayedEpisode, frame: Any) -> None:

@@ -17,7 +17,7 @@ class Range:
         self.low, self.high = np.inf, -np.inf
 
     def take(self, values: Any) -> None:
-        """Includes numbers; those that are not finite are left out."""
+        """Include numbers; those that are not finite are left out."""
         values = np.asarray(values, np.float64)
         values = values[np.isfinite(values)]
         if values.size:

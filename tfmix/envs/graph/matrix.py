@@ -38,7 +38,7 @@ class MatrixGame:
 
     Raises:
       UserError: the table is not full, not finite or for fewer than two agents,
-        or `max_cycles` is no whole number from 1.
+        or `max_cycles` is not a whole number of at least 1.
     """
 
     metric_names = ("optimal_share",)

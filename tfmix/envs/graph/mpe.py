@@ -108,7 +108,7 @@ class ParticleTask(abc.ABC):
       version: the version of the task's source.
 
     Raises:
-      UserError: `max_cycles` is no whole number from 1, or `team_reward` is `one`
+      UserError: `max_cycles` is not a whole number of at least 1, or `team_reward` is `one`
         and agents receive different rewards.
     """
 

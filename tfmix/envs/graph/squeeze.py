@@ -29,7 +29,7 @@ class GaussianSqueeze:
       n: agents.
 
     Raises:
-      UserError: `n` is no whole number from 1.
+      UserError: `n` is not a whole number of at least 1.
     """
 
     HIGHEST_ACTION = 10
@@ -65,12 +65,12 @@ class GaussianSqueeze:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Draws s, [B, N]."""
+        """Draw s, [B, N]."""
         state = tf.random.stateless_uniform([batch, self.spec.n_agents], seed, 0.0, 2.0)
         return state, self._make_step(state, tf.zeros([batch]), tf.zeros([batch]), False)
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Pays the team and ends the episode."""
+        """Pay the team and end the episode."""
         amount = tf.reduce_mean(tf.cast(action, tf.float32) * state, -1)  # [B]
         shares = [tf.exp(-tf.square((amount - mean) / width)) for mean, width in self.peaks]
         return state, self._make_step(state, amount * tf.add_n(shares), amount, True)

@@ -38,7 +38,7 @@ def time_step_spec(spec: EnvSpec) -> Any:
 
 
 def action_spec(spec: EnvSpec) -> Any:
-    """Return the spec of one action an agent, [N] int32 from 0 to A - 1."""
+    """Return the spec of one action per agent, [N] int32 from 0 to A - 1."""
     return _tensor_spec.BoundedTensorSpec(
         [spec.n_agents], tf.int32, 0, spec.n_actions - 1, "action"
     )

@@ -225,7 +225,7 @@ def two_step(record: Record, env: Any, states: list[Any]) -> Scene:
         moments.append(shapes)
     total = number(record.returns[-1])
     best = number(env.PAYOFF.max())
-    notes = (f"The team gets {total}; the best is {best}, by way of 2B.",)
+    notes = (f"The team gets {total}; the best is {best}, reached through 2B.",)
     return Scene(width, height, _key(12, height - 16), moments, notes)
 
 

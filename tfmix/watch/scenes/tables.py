@@ -26,7 +26,7 @@ MOST_SIDE = 480
 
 
 def observations(record: Record, note: str = "") -> Scene:
-    """Draw the agents' observations, one column an agent; large ones are cut."""
+    """Draw the agents' observations, one column per agent; large ones are cut."""
     seen = record.episode.obs  # [T+1, N, O]
     n, size = seen.shape[1:]
     columns, rows = min(n, MOST_COLUMNS), min(size, MOST_ROWS)

@@ -95,7 +95,7 @@ class SeededGlobalRandom:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Seeds both generators."""
+        """Seed both generators."""
         # Swapping the generator is free; copying its state takes 50 us each way.
         self._inner: tuple[Any, Any] = random.Random(seed).getstate(), np.random.MT19937(seed)
 

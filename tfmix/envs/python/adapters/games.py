@@ -210,7 +210,7 @@ def football(
     n_agents = given.pop("n_agents", ACADEMY.get(target))
     if type(n_agents) is not int or n_agents < 2:
         raise UserError(
-            f"{name} needs the number of agents, 2 or more: --env_arg=n_agents=3 or alike"
+            f"{name} needs the number of agents, 2 or more, such as --env_arg=n_agents=3"
         )
     given["number_of_left_players_agent_controls"] = n_agents
     env = build(name, create, env_name=target, **given)

@@ -11,11 +11,10 @@ import numpy as np
 from tfmix.envs.python.adapters import reading
 from tfmix.envs.python.adapters.common import build, find_limit, load_module, version_of
 from tfmix.envs.python.adapters.team import TeamEnv
+from tfmix.envs.suggest import REGISTERING
 from tfmix.errors import UserError
 from tfmix.utils.text import nearest
 
-# The package that registers the ids with this prefix.
-PACKAGES = {"Foraging": "lbforaging", "rware": "rware"}
 # Packages that report their time limit as a termination, and the attribute that holds it.
 LIMIT_ATTRIBUTES = {"lbforaging": "_max_episode_steps", "rware": "max_steps"}
 
@@ -225,14 +224,14 @@ def make_env(
     import gymnasium
 
     module, colon, rest = target.rpartition(":")
-    known = [package for start, package in PACKAGES.items() if rest.startswith(start)]
+    known = [package for start, package in REGISTERING.items() if rest.startswith(start)]
     for package in [module] if colon else known:
         load_module(name, package)
     try:
         env = build(name, gymnasium.make, rest, disable_env_checker=True, **arguments)
     except UserError as error:
         if isinstance(error.__cause__, gymnasium.error.UnregisteredEnv):
-            for package in PACKAGES.values():  # so that their ids are among the suggestions
+            for package in REGISTERING.values():  # so that their ids are among the suggestions
                 with contextlib.suppress(UserError):
                     load_module(name, package)
             raise UserError(

@@ -131,7 +131,7 @@ class PymarlTeam:
         return {agent: np.ravel(rows[agent]) for agent in self.possible_agents}, infos
 
     def _seed(self, seed: int) -> None:
-        """Seeds an environment whose reset takes no seed."""
+        """Seed an environment whose reset takes no seed."""
         self._random.seed(seed)
         method: Any = getattr(self.env, "seed", None)
         if _parameters(method):  # PyMARL's method takes no argument and returns the seed

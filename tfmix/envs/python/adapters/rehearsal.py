@@ -23,7 +23,7 @@ def rehearse(team: TeamEnv) -> list[str]:
     """Start three episodes and play one, so that a broken environment is found early.
 
     Returns:
-      what a user should know before a training, a sentence each.
+      what a user should know before a training, one sentence per entry.
 
     Raises:
       UserError: the source breaks a rule of `rules.TRAINING_RULES`.

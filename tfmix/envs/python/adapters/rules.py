@@ -68,7 +68,7 @@ TRAINING_RULES = {
         "give every agent that acted a reward, 0 if there is none",
     ),
     "unknown": (
-        "the rewards have an entry for {who}, which is no agent",
+        "the rewards have an entry for {who}, which is not an agent",
         "name the agents in the rewards as in possible_agents",
     ),
     "unlike": (

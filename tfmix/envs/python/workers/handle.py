@@ -199,7 +199,7 @@ def pickled(factory: Callable[..., Any]) -> bytes | None:
     """Return the pickled factory for another process, or None if it cannot be unpickled there."""
     try:
         found = bytes(ForkingPickler.dumps(factory))
-    except Exception:  # any exception of the user's objects
+    except Exception:  # the user's objects may raise any exception
         return None
     # A function typed into an interpreter pickles by name, and no other process has that name.
     typed = not hasattr(sys.modules["__main__"], "__file__")

@@ -37,7 +37,7 @@ class Stepper:
       metric_names: names of the metrics of an episode.
 
     Attributes:
-      late: names of numbers that infos had and that are no metrics, unless the environment
+      late: names of numbers that infos had and that are not metrics, unless the environment
         says which are; the caller empties it.
     """
 
@@ -207,7 +207,7 @@ class InProcess:
 
 
 def report_late(name: str, late: Iterable[str], reported: set[str]) -> None:
-    """Print once which numbers of an info are no metrics, because they came too late.
+    """Print once which numbers of an info are not metrics, because they came too late.
 
     Args:
       name: the environment's name.

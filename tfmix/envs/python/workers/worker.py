@@ -31,7 +31,7 @@ class About(NamedTuple):
     Attributes:
       spec: the shape of the task; None for a graph environment.
       agents: names of the agents.
-      notices: what a user should know before a training, a sentence each.
+      notices: what a user should know before a training, one sentence per entry.
       metric_names: names of the metrics of an episode.
     """
 
@@ -126,7 +126,7 @@ def build_env(make: Callable[[], Any], name: str, reporter: Progress) -> Any:
 
 
 def describe_env(env: Any, name: str, reporter: Progress) -> About:
-    """Rehearses the first environment, if its adapter can, and describes it.
+    """Rehearse the first environment, if its adapter can, and describe it.
 
     Raises:
       UserError: it cannot be played.
