@@ -127,12 +127,14 @@ def dispatch(mode: str, given: parsing.Given) -> int:
 def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
     """Resume, evaluate, watch or export a run folder, and return the exit code."""
     from tfmix.runs import requests
+    from tfmix.runs.formats import SAVED_MODEL, TITLES, read_formats
 
     readers = {"resume": ("env_steps",), "evaluate": ("eval_episodes",), "watch": ("seed",)}
     also = readers.get(mode, ())
     folder = folder_of(settings, mode, also)
     if mode == "resume":
         return finish(requests.resume(folder, env_steps=settings.get("env_steps")))
+    formats = read_formats(values.get("format", SAVED_MODEL))  # before TensorFlow is imported
     run = requests.load(folder, which=values.get("which", "last"))
     if mode == "evaluate":
         text.tell("evaluating ...")
@@ -142,7 +144,8 @@ def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
         asked = {name: values[name] for name in ("episodes", "seed", "epsilon") if name in values}
         answer(str(run.watch(**asked)))
     else:
-        answer(f"SavedModel   {run.export()}, compared with the live policy")
+        made = " and ".join(TITLES[name] for name in formats)
+        answer(f"{made:<12} {run.export(formats)}, compared with the live policy")
     return DONE
 
 

@@ -101,6 +101,13 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         "evaluation with the highest greedy return.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "format",
+        "saved_model",
+        "Formats of --mode=export with commas between them: saved_model, tflite, onnx. The "
+        "SavedModel is written in any case.",
+        flag_values=values,
+    )
     _define_plot(values)
     flags.DEFINE_string(
         "compile_cache",
