@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import serving_envs
+import serving_tools
 import tensorflow as tf
 
 import tfmix
@@ -15,8 +16,11 @@ from tfmix.monitoring.metrics_csv import EVALUATIONS, read_columns
 from tfmix.runs import export, folders, formats
 from tfmix.serving.contract import FILES, NO_ACTION, Contract
 from tfmix.serving.runtimes import open_signatures
+from tfmix.training.collect_python import env_seed
+from tfmix.training.seeds import Stream
 
 STEPS, B = 25, 4
+ENV = "serving_envs:Relay"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +28,7 @@ def relay(tmp_path_factory):
     """A trained team of unequal agents with masks; its export holds every format possible here."""
     folder = tmp_path_factory.mktemp("runs") / "relay"
     run = tfmix.train(
-        serving_envs.Relay,
+        ENV,
         "qmix",
         run_dir=folder,
         seed=4,
@@ -52,7 +56,7 @@ def there(run, name):
 def test_the_contract_says_what_the_export_holds(relay):
     folder = relay.folder / "export"
     about = json.loads((folder / "contract.json").read_text())
-    assert about["algorithm"] == "qmix" and about["environment"] == "custom/Relay"
+    assert about["algorithm"] == "qmix" and about["environment"] == ENV
     assert about["seed"] == 4 and about["env_steps"] == relay.env_steps == 240
     assert about["tfmix"] == tfmix.__version__ and about["no_action"] == NO_ACTION
     assert about["agents"] == [
@@ -302,3 +306,42 @@ def test_every_runtime_acts_alike_in_a_process_without_tfmix(relay, recorded, ru
     done = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines()[-1] == f"equal {STEPS}"
+
+
+# A service.
+
+
+def play_through(client, seed):
+    """Plays an episode through a REST server and returns its return."""
+    env = serving_envs.Relay()
+    observations, infos = env.reset(seed=seed)
+    total, first = 0.0, True
+    while env.agents:
+        obs, legal = np.zeros([1, 2, 3], np.float32), np.zeros([1, 2, 4], bool)
+        for i, agent in enumerate(env.possible_agents):
+            obs[0, i, : env.sizes[agent]] = observations[agent]
+            legal[0, i, : env.counts[agent]] = infos[agent]["action_mask"]
+        status, out = client.act(
+            "act", {"obs": obs, "legal": legal}, sequence_id=f"game {seed}", sequence_start=first
+        )
+        assert status == 200, out
+        first, action = False, out["action"][0]
+        chosen = {agent: int(action[i]) for i, agent in enumerate(env.possible_agents)}
+        observations, rewards, _, _, infos = env.step(chosen)
+        total += sum(rewards.values())
+    return total
+
+
+def test_the_return_through_a_server_is_that_of_evaluate(relay, main_py):
+    episodes = 6
+    wanted = relay.evaluate(episodes)
+    seeds = [
+        env_seed(np.random.SeedSequence([relay.config.seed, Stream.SUMMARY, i]))
+        for i in range(episodes)
+    ]
+    with serving_tools.rest(relay.folder / "export") as client:
+        found = [play_through(client, seed) for seed in seeds]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    words = ["--mode=evaluate", f"--run_dir={relay.folder}", f"--env={ENV}"]
+    shown = main_py(*words, f"--eval_episodes={episodes}").stdout
+    assert f"greedy return {np.mean(found):.2f} over {episodes} episodes" in shown

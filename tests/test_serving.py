@@ -1,17 +1,17 @@
 """Serving an export: `Policy`, and the two servers of examples/serve in processes."""
 
 import concurrent.futures
-import contextlib
 import http.client
 import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import serving_tools
+from serving_tools import tensor
 
 import tfmix
 from tfmix.config.schema import Config
@@ -277,82 +277,9 @@ def test_policy_needs_no_training_code(policy, folder, tmp_path):
 # The servers.
 
 
-@contextlib.contextmanager
-def serving(module, folder, *words):
-    """Yields the port of a server in a process; module is of examples/serve."""
-    command = [sys.executable, "-m", f"examples.serve.{module}", str(folder), *words]
-    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    try:
-        assert started.stdout.readline().startswith("serving ")
-        yield started
-    finally:
-        started.terminate()
-        started.wait(20)
-        started.stdout.close()
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class Rest:
-    """A client of the REST server; it knows names, shapes and types, and nothing of tfmix."""
-
-    def __init__(self, port):
-        self.port = port
-
-    def call(self, path, body=None, method=None):
-        """Returns status and answer."""
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        link.request(method or ("GET" if data is None else "POST"), path, data)
-        found = link.getresponse()
-        answer = json.loads(found.read())
-        link.close()
-        return found.status, answer
-
-    def act(self, model, inputs, **parameters):
-        """Returns status and outputs by name, or the error."""
-        body = {"inputs": [tensor(name, x) for name, x in inputs.items()]}
-        if parameters:
-            body["parameters"] = parameters
-        status, answer = self.call(f"/v2/models/{model}/infer", body)
-        if status != 200:
-            return status, answer["error"]
-        return status, {
-            one["name"]: np.reshape(one["data"], one["shape"]) for one in answer["outputs"]
-        }
-
-
-def tensor(name, x):
-    """A tensor of the Open Inference Protocol."""
-    x = np.asarray(x)
-    kinds = {"f": "FP32", "b": "BOOL", "i": "INT32", "U": "BYTES"}
-    return {
-        "name": name,
-        "shape": list(x.shape),
-        "datatype": kinds[x.dtype.kind],
-        "data": x.ravel().tolist(),
-    }
-
-
 @pytest.fixture(scope="module")
 def rest(folder):
-    for name in ("starlette", "uvicorn"):
-        pytest.importorskip(name, reason=f"{name} is not installed (requirements-serve.txt)")
-    port = free_port()
-    with serving("rest_server", folder, f"--port={port}", "--clients=50") as process:
-        client = Rest(port)
-        client.process = process
-        for _ in range(100):  # the line is printed a moment before the port is open
-            with contextlib.suppress(ConnectionRefusedError):
-                client.call("/v2/health/live")
-                break
-            time.sleep(0.1)
+    with serving_tools.rest(folder, "--clients=50") as client:
         yield client
 
 
@@ -464,12 +391,6 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
     assert rest.act("act", good)[0] == 200 and rest.process.poll() is None
 
 
-def memory_of(process):
-    """Resident memory of a process in MB."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
-
-
 @pytest.mark.slow
 def test_rest_keeps_its_memory_over_ten_thousand_requests(rest):
     body = json.dumps(
@@ -485,7 +406,7 @@ def test_rest_keeps_its_memory_over_ten_thousand_requests(rest):
         found = link.getresponse()
         assert found.status == 200 and found.read()
         if i % 1000 == 999:
-            seen.append(memory_of(rest.process))
+            seen.append(serving_tools.memory_of(rest.process))
     link.close()
     assert seen[-1] - seen[1] < 5, seen
 
@@ -556,8 +477,8 @@ def test_grpc_stubs_of_tensorflow_serving_act_alike(folder, policy, tmp_path):
         for key, x in (*given.items(), ("action", out["action"]), ("q", out["q"])):
             kept[key].append(x)
     np.savez(tmp_path / "x.npz", **kept)
-    port = free_port()
-    with serving("grpc_server", folder, f"--port={port}"):
+    port = serving_tools.free_port()
+    with serving_tools.serving("grpc_server", folder, f"--port={port}"):
         command = [sys.executable, "-c", GRPC_CLIENT, f"127.0.0.1:{port}", tmp_path / "x.npz"]
         done = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
