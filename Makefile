@@ -64,7 +64,7 @@ $(VENV)/.run: $(BIN)/python requirements.txt
 	@$(call INSTALL,requirements.txt)
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python requirements.txt requirements-dev.txt
+$(VENV)/.dev: $(BIN)/python requirements.txt requirements-dev.txt requirements-serve.txt requirements-export.txt
 	@echo "installing requirements-dev.txt into $(VENV), about 2 GB"
 	@$(call INSTALL,requirements-dev.txt)
 	@touch $@ $(VENV)/.run

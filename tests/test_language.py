@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Patterns, relative to the repository.
 PAGES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md"]
 FLAGFILES = ["flags/*/*.flags"]
-CODE = ["benchmarks/*.py", "tfmix/**/*.py"]
+CODE = ["benchmarks/*.py", "examples/**/*.py", "tfmix/**/*.py"]
 # What is found by a pattern, and what to write for it.
 INSTEAD = {
     r"\bbehind\b": "after, below",

@@ -34,7 +34,7 @@ def test_dependencies_are_those_of_the_requirements_files():
         file = f"requirements-{extra}.txt"
         if (ROOT / file).exists():
             assert sorted(found) == sorted(requirements(file)), extra
-    assert {"gpu", "dev", "docs"} <= set(PROJECT["optional-dependencies"])
+    assert {"gpu", "dev", "docs", "serve", "export"} <= set(PROJECT["optional-dependencies"])
 
 
 def test_there_is_one_version():

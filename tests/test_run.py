@@ -331,7 +331,9 @@ def test_an_export_that_acts_otherwise_is_refused(trained, tmp_path):
     from tfmix.runs import export
 
     weight = trained.algorithm.live.agent.networks[0].head_bias
-    other = tf.saved_model.load(str(export.export(trained.algorithm, tmp_path / "x"))).signatures
+    contract = export.describe(trained.algorithm, trained.folder, trained.env_steps)
+    written = export.export(trained.algorithm, tmp_path / "x", contract)
+    other = tf.saved_model.load(str(written)).signatures
     kept = weight.numpy()
     try:
         weight.assign_add(tf.range(5, dtype=tf.float32))

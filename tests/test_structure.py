@@ -11,6 +11,7 @@ FLOORS = [
     ["errors", "types"],
     ["utils"],
     ["config"],
+    ["serving"],
     ["ops"],
     ["networks"],
     ["envs", "monitoring"],

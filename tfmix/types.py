@@ -65,6 +65,18 @@ class EnvSpec:
         return np.arange(self.n_actions) < np.asarray(self.agent_n_actions)[:, None]
 
 
+class AgentShape(NamedTuple):
+    """An agent as its environment knows it.
+
+    Attributes:
+      name: printable, and different from the other agents' names.
+      obs_size: the size of its observation; the entries from there to O are zeros.
+    """
+
+    name: str
+    obs_size: int
+
+
 class Step(NamedTuple):
     """What a graph environment returns, one row for each environment.
 

@@ -127,6 +127,7 @@ def dispatch(mode: str, given: parsing.Given) -> int:
 def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
     """Resume, evaluate, watch or export a run folder, and return the exit code."""
     from tfmix.runs import requests
+    from tfmix.runs.formats import SAVED_MODEL, TITLES, read_formats
 
     readers = {"resume": ("env_steps",), "evaluate": ("eval_episodes",), "watch": ("seed",)}
     also = readers.get(mode, ())
@@ -134,6 +135,7 @@ def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
     if mode == "resume":
         end, window = settings.get("env_steps"), values.get("profile")
         return finish(requests.resume(folder, env_steps=end, profile=window))
+    formats = read_formats(values.get("format", SAVED_MODEL))  # before TensorFlow is imported
     run = requests.load(folder, which=values.get("which", "last"))
     if mode == "evaluate":
         text.tell("evaluating ...")
@@ -143,7 +145,8 @@ def use_run(mode: str, settings: dict[str, Any], values: dict[str, Any]) -> int:
         asked = {name: values[name] for name in ("episodes", "seed", "epsilon") if name in values}
         answer(str(run.watch(**asked)))
     else:
-        answer(f"SavedModel   {run.export()}, compared with the live policy")
+        made = " and ".join(TITLES[name] for name in formats)
+        answer(f"{made:<12} {run.export(formats)}, compared with the live policy")
     return DONE
 
 

@@ -103,6 +103,13 @@ def define(values: flags.FlagValues) -> flags.FlagValues:
         "a trace for TensorBoard's profiler.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "format",
+        "saved_model",
+        "Formats of --mode=export with commas between them: saved_model, tflite, onnx. The "
+        "SavedModel is written in any case.",
+        flag_values=values,
+    )
     _define_plot(values)
     flags.DEFINE_string(
         "compile_cache",

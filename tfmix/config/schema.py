@@ -16,7 +16,7 @@ MODES = {
     "resume": "Continues the run in --run_dir, with --env_steps to a new end.",
     "evaluate": "Plays greedy episodes of the run in --run_dir, and a random team's.",
     "watch": "Writes episodes of the run in --run_dir as HTML, SVG and GIF, to look at.",
-    "export": "Writes the policy of the run in --run_dir as a SavedModel.",
+    "export": "Writes the policy of the run in --run_dir as SavedModel, TensorFlow Lite or ONNX.",
     "benchmark": "Trains algorithms on environments with several seeds, and writes a table.",
     "plot": "Draws curves and scores of the runs in --runs, with intervals over seeds.",
     "runs": "Prints a table of the runs in --runs: state, progress, returns, time.",

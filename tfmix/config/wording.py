@@ -33,6 +33,7 @@ MODES_OF: dict[str, tuple[str, ...]] = {
     "epsilon": ("watch",),
     "profile": ("train", "resume"),
     "which": ("evaluate", "watch", "export"),
+    "format": ("export",),
     "runs": ("plot", "runs"),
     "metric": ("plot",),
     "x": ("plot",),
@@ -81,7 +82,7 @@ def _as_argument(match: re.Match[str]) -> str:
     if name == "env_arg":
         key, equals, text = value.partition("=")
         return f"env_arg={{{key!r}: {text or '...'}}}" if equals else f"env_arg={value}"
-    is_text = (TYPES.get(name) is str or name == "which") and value[0] not in "'\"."
+    is_text = (TYPES.get(name) is str or name in ("which", "format")) and value[0] not in "'\"."
     return f"{name}={value!r}" if is_text else f"{name}={value}"
 
 

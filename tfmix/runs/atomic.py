@@ -32,8 +32,8 @@ def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
       final: its name afterwards.
 
     Raises:
-      OSError: the folder cannot be written (TensorFlow's errors included). `spare` is
-        removed then, and `final` is unchanged.
+      OSError: the folder cannot be written (TensorFlow's errors included). After this and any
+        other exception `spare` is removed, and `final` is unchanged.
     """
     import tensorflow as tf  # here, because looking for checkpoints needs no TensorFlow
 
@@ -50,10 +50,10 @@ def whole_or_nothing(spare: Path, final: Path) -> Iterator[None]:
         spare.rename(final)
         _flush(final.parent)
         shutil.rmtree(replaced, ignore_errors=True)
-    except (OSError, tf.errors.OpError) as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             files.remove(spare)  # frees the disk for what is still to be written
-        if isinstance(error, OSError):
+        if not isinstance(error, tf.errors.OpError):
             raise
         line = str(error.message).partition("\n")[0]
         raise OSError(None, line.rpartition("; ")[2]) from error  # the reason, not the file's name

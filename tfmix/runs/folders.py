@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from tfmix.config import resolve
 from tfmix.config.schema import Config
+from tfmix.envs.agents import default_shapes
 from tfmix.envs.metrics import check_names
 from tfmix.errors import RunFailedError, UserError
 from tfmix.runs import checkpoint
-from tfmix.types import TEAM_REWARD, EnvSpec
+from tfmix.types import TEAM_REWARD, AgentShape, EnvSpec
 from tfmix.utils import files, text
 
 FORMAT = 1  # of run.json
@@ -62,6 +63,33 @@ def metric_names_of(folder: Path) -> tuple[str, ...]:
         raise UserError(
             f"{folder / 'run.json'} is damaged: metrics: {text.clean(error, 200)}"
         ) from error
+
+
+def agents_of(folder: Path) -> tuple[AgentShape, ...]:
+    """Return the agents that a run's run.json lists; older ones list none and get default names.
+
+    Raises:
+      UserError: as `read`, or they do not fit the task.
+    """
+    found = read(folder)
+    spec, listed = found.spec, found.about.get("agents")
+    if not listed:
+        return default_shapes(spec.n_agents, spec.obs_size)
+    try:
+        agents = tuple(AgentShape(**agent) for agent in listed)
+        names = {agent.name for agent in agents if type(agent.name) is str}
+        sizes = [agent.obs_size for agent in agents]
+        if not len(names) == len(agents) == spec.n_agents:
+            raise ValueError(f"they are not {spec.n_agents} agents with different names")
+        if not all(type(size) is int and 0 <= size <= spec.obs_size for size in sizes):
+            raise ValueError("the size of an observation does not fit the task")
+        for name in names:
+            _check_name("agent", name)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'run.json'} is damaged: agents: {text.clean(error, 200)}"
+        ) from error
+    return agents
 
 
 class RunFile(NamedTuple):

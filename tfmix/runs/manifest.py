@@ -39,8 +39,8 @@ def device_line() -> str:
     return line
 
 
-def _git_commit() -> str:
-    """Return the source's commit, with a + if files have changed; empty without git."""
+def git_commit() -> str:
+    """Return the source code's commit, with a + if files have changed; empty without git."""
     here = Path(__file__).parent
     if not (here.parents[1] / "main.py").is_file():
         return ""  # an installed package, perhaps in the repository of something else
@@ -83,9 +83,10 @@ def create_manifest(folder: Path, task: Task, flagfiles: Sequence[str] = ()) -> 
             "flagfiles": list(flagfiles),
             "spec": dataclasses.asdict(task.spec),
             "metrics": list(task.metric_names),
+            "agents": [agent._asdict() for agent in task.agents],
             "seed": settings.seed,
             "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "versions": _versions(),
             "finished": 0,  # env steps at which it finished, see folders.is_finished
             "hardware": {

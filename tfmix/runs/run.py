@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from tfmix.algos.base import Algorithm
 from tfmix.config.wording import in_python
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
-from tfmix.runs.export import copy_export, export
+from tfmix.runs.export import copy_export, describe, export
+from tfmix.runs.formats import SAVED_MODEL, read_formats
 from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
 from tfmix.runs.texts import report_text, summary_text
 from tfmix.training.playing import (
@@ -297,20 +298,25 @@ class Run:
         return importlib.import_module("pandas").DataFrame(columns)
 
     @in_python
-    def export(self) -> Path:
-        """Write the SavedModel into the folder and compare it with this policy.
+    def export(self, format: str | Sequence[str] = SAVED_MODEL) -> Path:  # noqa: A002
+        """Write the policy into the folder and compare each format with this policy.
 
-        Its folder is `export`, or `export_best` for the best team.
+        Its folder is `export`, or `export_best` for the best team. It is replaced as a whole,
+        so that all of its files hold the same team.
+
+        Args:
+          format: `saved_model`, `tflite`, `onnx`, several of them as a list or with commas.
+            The SavedModel is written in any case.
 
         Returns:
           the folder of the export.
 
         Raises:
+          UserError: there is no such format, or it needs a package that is missing.
           RunFailedError: it cannot be written, or does not act like this policy.
         """
-        name = "export" if self._best_at is None else "export_best"
-        with self._writing_export():
-            return export(self.algorithm, self.folder / name)
+        name, made = "export" if self._best_at is None else "export_best", read_formats(format)
+        return self._write_export(self.algorithm, name, self.team_env_steps, made)
 
     def export_best(self) -> Path | None:
         """Write the trainer's best team into the folder's `export_best`; see `export`.
@@ -321,12 +327,27 @@ class Run:
         best, place = self.trainer.best, self.folder / "export_best"
         if not best.exists:
             return None
-        with self._writing_export():
-            if int(best.env_steps) == self.env_steps:  # the last team is the best
+        if int(best.env_steps) == self.env_steps:  # the last team is the best
+            with self._writing_export():
                 return copy_export(self.folder / "export", place)
-            algorithm = self.trainer.algorithm
-            with best.in_place_of(algorithm.live):
-                return export(algorithm, place)
+        algorithm = self.trainer.algorithm
+        with best.in_place_of(algorithm.live):
+            return self._write_export(algorithm, place.name, int(best.env_steps), (SAVED_MODEL,))
+
+    def _write_export(
+        self, algorithm: Algorithm, name: str, env_steps: int, made: Sequence[str]
+    ) -> Path:
+        """Write a live team as an export.
+
+        Args:
+          algorithm: holds the team.
+          name: of the folder.
+          env_steps: env steps after which the team had its weights.
+          made: the formats.
+        """
+        contract = describe(algorithm, self.folder, env_steps, made)
+        with self._writing_export():
+            return export(algorithm, self.folder / name, contract)
 
     @contextlib.contextmanager
     def _writing_export(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import Any
 from tfmix import envs
 from tfmix.algos.base import Algorithm
 from tfmix.config.schema import Config
+from tfmix.envs.agents import agent_shapes
 from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.metrics import names_of
 from tfmix.envs.python.adapters import custom
@@ -23,7 +24,7 @@ from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.collect_python import PythonCollector
 from tfmix.training.playing import check_playing_memory
 from tfmix.training.replay_size import ReplayPlan, plan_replay
-from tfmix.types import Collector, EnvSpec, Episode, Played, VectorEnv
+from tfmix.types import AgentShape, Collector, EnvSpec, Episode, Played, VectorEnv
 from tfmix.utils.text import clean, tell
 
 
@@ -36,6 +37,7 @@ class Task:
       spec: the environment's shape.
       replay: the replay's capacity and device; None for a task that is only played.
       metric_names: names of the environment's metrics of an episode.
+      agents: names and observation sizes of the agents; empty if they are not known.
       make_collector: (algorithm) -> the `GraphCollector` or `PythonCollector` that
         plays episodes with it.
     """
@@ -45,6 +47,7 @@ class Task:
     replay: ReplayPlan | None
     make_collector: Callable[[Algorithm], Collector]
     metric_names: Sequence[str] = ()
+    agents: Sequence[AgentShape] = ()
 
 
 def open_task(
@@ -92,7 +95,8 @@ def open_task(
         workers.close()
         raise
     make_collector = _python_collector_of(workers, factory)
-    return Task(config, workers.spec, replay, make_collector, workers.metric_names)
+    shapes = workers.about.shapes
+    return Task(config, workers.spec, replay, make_collector, workers.metric_names, shapes)
 
 
 def _open_in_process(
@@ -135,6 +139,7 @@ def _open_in_process(
                 names,
             ),
             names,
+            agent_shapes(first_env),
         )
     if kind_of(first_env) is Kind.ADAPTED:
         _report_notices(first_env.spec, reporter.call(RESET, first_env.rehearse))
@@ -148,7 +153,8 @@ def _open_in_process(
     in_process = pool.in_process([first_env, *others], config, names)
     one_more = one_more or (lambda: given)
     make_collector = _python_collector_of(in_process, one_more)
-    return Task(config, first_env.spec, replay, make_collector, names)
+    shapes = agent_shapes(first_env)
+    return Task(config, first_env.spec, replay, make_collector, names, shapes)
 
 
 def _plan_memory(config: Config, spec: EnvSpec, to_train: bool) -> ReplayPlan | None:

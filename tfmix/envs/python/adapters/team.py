@@ -123,6 +123,11 @@ class TeamEnv:
         return self._env
 
     @property
+    def agent_obs_sizes(self) -> list[int]:
+        """The size of each agent's observation without padding."""
+        return self.spaces.sizes
+
+    @property
     def has_state(self) -> bool:
         """Whether the source has a state, not only observations."""
         return self._state_size >= 0

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from tfmix.envs.agents import agent_shapes
 from tfmix.envs.kinds import Kind, kind_of
 from tfmix.envs.metrics import MOST_METRICS, names_of
 from tfmix.envs.python import EnvError
@@ -19,7 +20,7 @@ from tfmix.envs.python.workers.stepper import Stepper, agent_names, close_envs
 from tfmix.errors import UserError
 from tfmix.networks.agent_spec import AgentSpec
 from tfmix.networks.in_numpy import NumpyTeam
-from tfmix.types import EnvSpec
+from tfmix.types import AgentShape, EnvSpec
 from tfmix.utils.text import clean
 
 PLAY, READY = range(2)  # messages to and from the parent
@@ -33,12 +34,14 @@ class About(NamedTuple):
       agents: names of the agents.
       notices: what a user should know before a training, one sentence per entry.
       metric_names: names of the metrics of an episode.
+      shapes: the agents' names and observation sizes, for run.json.
     """
 
     spec: EnvSpec | None
     agents: Sequence[Any] = ()
     notices: Sequence[str] = ()
     metric_names: Sequence[str] = ()
+    shapes: Sequence[AgentShape] = ()
 
 
 class Job(NamedTuple):
@@ -141,7 +144,7 @@ def describe_env(env: Any, name: str, reporter: Progress) -> About:
         reporter.refuse_copies(name)
         reporter.begin(BUILD)
     agents = [_printable(agent) for agent in agent_names(env)]
-    return About(as_env_spec(env.spec), agents, notices, names_of(env))
+    return About(as_env_spec(env.spec), agents, notices, names_of(env), agent_shapes(env))
 
 
 def as_env_spec(spec: EnvSpec) -> EnvSpec:
