@@ -28,7 +28,7 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
-from tfmix.runs import lifecycle, opening  # noqa: E402
+from tfmix.runs import lifecycle, opening, run  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
@@ -143,6 +143,25 @@ def collected_garbage():
     yield
     if time.process_time() - began > 2.0:
         gc.collect()
+
+
+def write_no_policy(algorithm, folder, contract):
+    """Stands in for an export: a folder that holds the contract alone."""
+    folder.mkdir(exist_ok=True)
+    (folder / "contract.json").write_text(contract.as_json())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def light_runs(request, monkeypatch):
+    """A run writes neither its SavedModels nor its description for TensorBoard.
+
+    They take most of the time of a short run. A test or file marked `whole_run` has them, and so
+    has `make test-all`.
+    """
+    if os.environ["XLA_FLAGS"] and not request.node.get_closest_marker("whole_run"):
+        monkeypatch.setattr(run, "export", write_no_policy)
+        monkeypatch.setattr(lifecycle, "describe", lambda folder, trainer: None)
 
 
 @pytest.fixture(scope="module")

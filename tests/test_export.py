@@ -19,6 +19,8 @@ from tfmix.serving.runtimes import open_signatures
 from tfmix.training.collect_python import env_seed
 from tfmix.training.seeds import Stream
 
+pytestmark = pytest.mark.whole_run
+
 STEPS, B = 25, 4
 ENV = "serving_envs:Relay"
 

@@ -337,6 +337,7 @@ def test_a_run_folder_imports_and_calls_nothing_by_its_own_word(trained, tmp_pat
         assert envs.may_import(known)
 
 
+@pytest.mark.whole_run
 def test_a_team_is_loaded_and_exported_without_its_game_and_its_replay(
     trained, tmp_path, monkeypatch
 ):

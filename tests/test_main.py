@@ -16,6 +16,8 @@ from tfmix import cli
 from tfmix.errors import STOPPED
 from tfmix.runs import folders
 
+pytestmark = pytest.mark.whole_run
+
 
 @pytest.mark.parametrize(
     "words,message",

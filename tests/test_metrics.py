@@ -124,6 +124,7 @@ def test_the_best_team_is_that_of_the_highest_return_and_of_equal_ones_the_later
     assert not best.exists
 
 
+@pytest.mark.whole_run
 def test_the_best_team_is_exact_across_a_resume_is_exported_and_loaded(
     tmp_path, monkeypatch, builds, main_py
 ):

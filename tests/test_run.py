@@ -21,6 +21,8 @@ from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.export import ExportedPolicy
 
+pytestmark = pytest.mark.whole_run
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"hidden_size": 8, "batch_episodes": 8}
 MIXER = {"mixer_embed": 4, "hypernet_embed": 4}

@@ -22,6 +22,8 @@ from tfmix.serving.contract import Agent
 from tfmix.training.team import make_algorithm
 from tfmix.types import EnvSpec
 
+pytestmark = pytest.mark.whole_run
+
 ROOT = Path(__file__).resolve().parent.parent
 OBS = {"scout": [1.0, 2.0, 3.0], "carrier": [0.5, -0.5]}
 LEGAL = {"scout": [1, 1], "carrier": [True, False, True, False]}

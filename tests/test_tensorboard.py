@@ -21,6 +21,8 @@ from tfmix.monitoring.layout import layout
 from tfmix.runs import about
 from tfmix.runs.profile import PHASES, Calls
 
+pytestmark = pytest.mark.whole_run
+
 TEXTS = {"about/command", "about/settings", "about/versions", "about/environment"}
 TWO_STEP = {"algo": "qmix", "env": "two_step", "env_steps": 240, **PAIR, **MIXER}
 ONE = {**TWO_STEP, "n_envs": 1, "eval_episodes": 1, "env_steps": 123}

@@ -26,6 +26,7 @@ from tfmix.training.trainer import Trainer
     ],
     ids=str,
 )
+@pytest.mark.whole_run
 def test_every_kind_of_agent_trains_exports_and_is_loaded(kind, tmp_path):
     settings = {**PAIR, "algo": "vdn", "env_steps": 64}
     run = tfmix.train("two_step", run_dir=tmp_path / "run", **settings, **kind)
@@ -59,6 +60,7 @@ def test_a_call_does_no_more_updates_than_it_may_and_the_rest_is_the_same_run():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.whole_run
 def test_an_environment_of_the_users_own_trains_through_the_same_loop(tmp_path):
     done = tfmix.train(
         env=lambda: PythonCountdown(3),
