@@ -229,7 +229,7 @@ def train(
 
 
 def _window(profile: str | None) -> Window | None:
-    """Read the argument `profile`; raise UserError if it is no FIRST:LAST."""
+    """Read the argument `profile`; raise UserError if it is not FIRST:LAST."""
     try:
         return None if profile is None else read_window(str(profile))
     except ValueError as error:
