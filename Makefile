@@ -1,7 +1,12 @@
-# make train [ARGS="--algo=qmix --env=two_step"] trains.
+# make train       trains; make train ARGS="--algo=qmix --env=two_step" trains what you name
 # make test        the tests but for those marked slow, with a compiler that is quick
 # make test-fast   those of parts that compile little, in a minute
 # make test-all    everything, compiled as for users
+# make check       formatter, linter, type checker and make test
+# make format      formats the code and fixes what the linter can fix
+# make docs        builds the site into site/; make docs-serve serves it
+# make gpu         adds the CUDA libraries for an NVIDIA GPU
+# make clean       removes the virtual environments and the site
 PYTHON ?= python3
 VENV ?= .venv
 DOCS_VENV ?= .venv-docs
@@ -18,7 +23,10 @@ INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))
 # Each name is a file of tests that takes seconds.
 FAST = text files signals structure config readme ops properties replay matrix_games quiet
 
-.PHONY: train test test-fast test-all check format docs docs-serve gpu clean
+.PHONY: help train test test-fast test-all check format docs docs-serve gpu clean
+
+help:
+	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
 
 train: $(VENV)/.run
 	$(BIN)/python main.py $(ARGS)

@@ -13,6 +13,8 @@ from tests.test_collect import PythonCountdown
 from tfmix.config import parsing, resolve, values, wording
 from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError
+from tfmix.runs import by_name
+from tfmix.types import AgentShape, EnvSpec
 
 SETTINGS = {"n_envs": 2, "hidden_size": 8, "batch_episodes": 8, "eval_episodes": 2}
 
@@ -254,3 +256,59 @@ def test_without_progress_nothing_is_printed_and_an_object_serves_twice(tmp_path
     longer = tfmix.resume(tmp_path / "2", env=env, env_steps=33, progress=False)
     assert longer.env_steps == 33
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_team_acts_by_agent_name_as_it_does_on_arrays(run):
+    obs = np.eye(3, dtype=np.float32)[[0, 1]]
+    named = dict(zip([agent.name for agent in run.agents], obs, strict=True))
+    assert list(named) == ["agent_0", "agent_1"]
+    run.reset()
+    wanted = [run.act(obs), run.act(obs, [[1, 0], [0, 1]])]
+    run.reset()
+    assert list(run.act(named).values()) == wanted[0].tolist()
+    values = run.q_values(named, {"agent_0": [1, 0]})
+    assert values["agent_0"][1] == -np.inf and np.isfinite(values["agent_1"]).all()
+    masks = {"agent_1": {"action_mask": [0, 1]}, "agent_0": [True, False]}
+    assert list(run.act(named, masks).values()) == wanted[1].tolist() == [0, 1]
+    run.reset()
+    with pytest.raises(UserError, match=r"there is no agent 'agent_3'; there are agent_0, agent_1"):
+        run.act({**named, "agent_3": obs[0]})
+
+
+SPEC = EnvSpec("port", 3, 5, 4, 7, 9, (5, 3, 3))
+AGENTS = [AgentShape("crane", 4), AgentShape("truck_a", 2), AgentShape("truck_b", 2)]
+
+
+def test_dicts_by_agent_are_padded_and_come_back_by_the_same_keys():
+    obs = {
+        "truck_b": {"observation": [5, 6], "action_mask": [0, 1, 0]},
+        "crane": np.ones([2, 2]),
+    }
+    given = by_name.read_team_input(SPEC, AGENTS, obs, None)
+    assert given.obs[0].tolist() == [[1, 1, 1, 1], [0, 0, 0, 0], [5, 6, 0, 0]]
+    assert given.legal[0].astype(int).tolist() == [[1] * 5, [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
+    assert given.give(np.array([[4, 0, 1]])) == {"crane": 4, "truck_b": 1}
+    values = given.give(np.arange(15.0).reshape(1, 3, 5), SPEC.agent_n_actions)
+    assert values["truck_b"].tolist() == [10, 11, 12]
+    by_index = by_name.read_team_input(SPEC, AGENTS, {0: np.ones(4), 1: None}, {0: [1, 0, 0, 0, 1]})
+    assert by_index.legal[0, 0].tolist() == [True, False, False, False, True]
+    assert by_index.give(np.array([[4, 0, 1]])) == {0: 4}
+
+
+@pytest.mark.parametrize(
+    "obs,legal,message",
+    [
+        ({"cran": np.ones(4)}, None, "there is no agent 'cran'; there are crane, .*mean 'crane'"),
+        ({"crane": np.ones(3)}, None, "obs of agent 'crane' has 3 numbers, and .* with 4"),
+        ({"crane": "text"}, None, "obs of agent 'crane' holds values of type"),
+        ({"crane": np.full(4, np.nan)}, None, "agent 0 has an observation that is NaN"),
+        ({"crane": np.ones(4)}, {"crane": [1, 0]}, "legal of agent 'crane' has 2 numbers"),
+        ({"crane": np.ones(4)}, {"crane": [0] * 5}, "none of its own actions is legal"),
+        ({"crane": np.ones(4)}, np.ones([3, 5]), "legal is ndarray: give a dict"),
+        ({3: np.ones(4)}, None, "there is no agent 3; there are crane, truck_a, truck_b"),
+        ({}, None, "obs holds no agent's observation"),
+    ],
+)
+def test_wrong_dicts_are_refused_with_the_agents_name(obs, legal, message):
+    with pytest.raises(UserError, match=message):
+        by_name.read_team_input(SPEC, AGENTS, obs, legal)

@@ -415,7 +415,7 @@ def test_damaged_files_are_one_line_or_are_read(kind, trained, tmp_path):
         (["\x1b[2Jstray"], r"stray word '\x1b[2Jstray'"),
         (["--flagfile=\x1b[2J"], r"'\x1b[2J'"),
         (["--seed=\x1b[2J"], r"--seed=\x1b[2J: "),
-        (["--mode=benchmark", "--algo=vdn", "--jobs=100000"], "to 10,000 at a time"),
+        (["--mode=benchmark", "--algo=vdn", "--jobs=100000"], "a whole number from 1 to 10,000"),
         (["--env=two_step", "--algo=qmix", "--updates_per_episode=1e300"], "updates_per_episode"),
         (["--flagfile={chain}"], "flagfiles are nested more than 100 deep"),
         (["--flagfile=x\0y"], r"cannot read a flagfile, 'x\x00y'"),

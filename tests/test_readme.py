@@ -37,3 +37,12 @@ def test_files_that_are_named_exist():
     assert named
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_make_alone_says_what_there_is_and_starts_nothing(tmp_path):
+    shown = subprocess.run(
+        ["make", "-C", str(ROOT)], capture_output=True, text=True, check=True
+    ).stdout
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert "make train" in shown and "pip" not in shown
+    assert targets - {"help"} == set(re.findall(r"make (\S+)", shown)) & targets

@@ -115,7 +115,7 @@ WRONG = [
     ({"obs": {**OBS, "carier": [1]}}, "there is no agent 'carier'; did you mean 'carrier'?"),
     ({"obs": {**OBS, "scout": [1, 2]}}, r"obs of agent 'scout' has shape \[2\], and it takes \[3"),
     ({"obs": {**OBS, "scout": "abc"}}, "obs of agent 'scout' holds values of type <U3"),
-    ({"obs": {**OBS, "scout": [[1], [1, 2]]}}, "obs of agent 'scout' is no array"),
+    ({"obs": {**OBS, "scout": [[1], [1, 2]]}}, "obs of agent 'scout' is not an array"),
     ({"obs": {**OBS, "scout": [1, 2, np.nan]}}, "agent 'scout' cannot act: its obs is NaN"),
     ({"obs": {**OBS, "carrier": [1, 1e300]}}, "agent 'carrier' cannot act: its obs is NaN, inf"),
     ({"obs": [1, 2, 3]}, "obs is list, and it takes a dict by agent name"),
@@ -362,10 +362,10 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
     one, two = tensor("obs", good["obs"]), tensor("legal", good["legal"])
     path = "/v2/models/act/infer"
     for body, message in (
-        (b"", "the body is no JSON"),
-        (b"\xff\xfe", "the body is no JSON"),
-        (b"[" * 100_000, "the body is no JSON"),
-        (b'{"inputs": [NaN]}', "NaN is no number"),
+        (b"", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b'{"inputs": [NaN]}', "NaN is not a number"),
         ([], "the body is a JSON object"),
         ({"inputs": 3}, "the body is a JSON object with a list of inputs"),
         ({"inputs": [3]}, "an input is a JSON object with name"),
@@ -373,7 +373,7 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
         ({"inputs": [{**one, "shape": [1, 2, 2]}]}, "obs has 6 values, and its shape [1, 2, 2]"),
         ({"inputs": [{**one, "shape": [-1]}]}, "obs needs its shape"),
         ({"inputs": [{**one, "shape": [10**30]}]}, "obs has 6 values"),
-        ({"inputs": [{**one, "data": [[1], [2, 3]]}]}, "the data of obs is no array"),
+        ({"inputs": [{**one, "data": [[1], [2, 3]]}]}, "the data of obs is not an array"),
         (
             {"inputs": [{**one, "data": ["a"] * 6}, two, tensor("hidden", good["hidden"])]},
             "obs holds values of type <U1",

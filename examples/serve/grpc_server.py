@@ -39,7 +39,9 @@ def read_array(name: str, tensor: Any) -> np.ndarray:
     try:
         found: np.ndarray = tf.make_ndarray(tensor)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{text.clean(name, 40)} is no tensor: {text.clean(error, 100)}") from error
+        raise UserError(
+            f"{text.clean(name, 40)} is not a tensor: {text.clean(error, 100)}"
+        ) from error
     return found
 
 

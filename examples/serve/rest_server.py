@@ -58,7 +58,7 @@ def read_array(given: Any, allowed: tuple[str, ...] | None) -> np.ndarray:
     try:
         data = np.asarray(given.get("data", [])).ravel()
     except (ValueError, OverflowError) as error:
-        raise UserError(f"the data of {name} is no array: {text.clean(error, 100)}") from error
+        raise UserError(f"the data of {name} is not an array: {text.clean(error, 100)}") from error
     if data.size != math.prod(shape):
         raise UserError(
             f"{name} has {data.size} values, and its shape {shape} is of {math.prod(shape)}"
@@ -101,12 +101,12 @@ def infer(policy: Policy, model: str, body: bytes) -> dict[str, Any]:
     """Answer a request; raise UserError if it is wrong."""
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
+        raise ValueError(f"{constant} is not a number")
 
     try:
         asked = json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"the body is no JSON: {text.clean(error, 200)}") from error
+        raise UserError(f"the body is not JSON: {text.clean(error, 200)}") from error
     inputs = read_inputs(policy, model, asked)
     client, start, end = read_sequence(asked)
     out = policy.infer(model, inputs, client, start)

@@ -51,7 +51,7 @@ class _WindowParser(flags.ArgumentParser):  # type: ignore[misc]
     """Read --profile."""
 
     def parse(self, argument: Any) -> Window:
-        """Return the updates, or raise ValueError if it is no FIRST:LAST."""
+        """Return the updates, or raise ValueError if it is not FIRST:LAST."""
         return read_window(str(argument))
 
 

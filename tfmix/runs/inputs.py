@@ -19,7 +19,7 @@ def refuse_agents(wrong: np.ndarray, fault: str) -> None:
         raise UserError(f"agent {agent}{place} {fault}")
 
 
-def _read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
+def read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
     """Return a caller's argument as an array.
 
     Args:
@@ -46,7 +46,7 @@ def read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
     Raises:
       UserError: they have another shape or are not finite numbers.
     """
-    found = _read_array("obs", obs, "biuf", "it takes numbers")
+    found = read_array("obs", obs, "biuf", "it takes numbers")
     with np.errstate(over="ignore"):  # too large numbers become infinite and are refused below
         found = found.astype(np.float32)
     found = found[None] if found.ndim == 2 else found
@@ -67,7 +67,7 @@ def read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
     """
     own, shape = np.asarray(spec.own_actions), (batch, spec.n_agents, spec.n_actions)
     wanted = "it takes true or false (or 1 or 0) for each action"
-    mask = own if legal is None else _read_array("legal", legal, "biuf", wanted)
+    mask = own if legal is None else read_array("legal", legal, "biuf", wanted)
     if mask.shape not in (shape, shape[1:]):
         raise UserError(f"legal has shape {list(mask.shape)}, not {list(shape)}")
     mask = np.broadcast_to(mask, shape)

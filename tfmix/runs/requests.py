@@ -205,7 +205,7 @@ def train(
       algo: a name of `--mode=list`.
       seed: seed of all random numbers.
       env_steps: the length of the training; None for the environment's own.
-      run_dir: the run folder; None for runs/<env>/<algo>/<seed and time>.
+      run_dir: the run folder; None for `runs/<env>/<algo>/<seed and time>`.
       progress: print the device, the flagfiles, the folder, the progress and warnings;
         False prints nothing.
       profile: updates to profile, as `100:200`: it prints where their time went, and writes
@@ -229,7 +229,7 @@ def train(
 
 
 def _window(profile: str | None) -> Window | None:
-    """Read the argument `profile`; raise UserError if it is no FIRST:LAST."""
+    """Read the argument `profile`; raise UserError if it is not FIRST:LAST."""
     try:
         return None if profile is None else read_window(str(profile))
     except ValueError as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,11 @@ from tfmix.algos.base import Algorithm
 from tfmix.config.wording import in_python
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
+from tfmix.runs import folders
+from tfmix.runs.by_name import read_team_input
 from tfmix.runs.export import copy_export, describe, export
 from tfmix.runs.formats import SAVED_MODEL, read_formats
-from tfmix.runs.inputs import read_legal, read_obs, refuse_agents
+from tfmix.runs.inputs import refuse_agents
 from tfmix.runs.texts import report_text, summary_text
 from tfmix.training.playing import (
     Scores,
@@ -29,7 +32,7 @@ from tfmix.training.playing import (
 from tfmix.training.seeds import stream_of
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
-from tfmix.types import Collector, Episode, Played
+from tfmix.types import AgentShape, Collector, Episode, Played
 from tfmix.utils import text
 
 if TYPE_CHECKING:
@@ -166,31 +169,39 @@ class Run:
         """Start new episodes for `act`: the agents' memory becomes zero."""
         self._policy_state = None
 
+    @functools.cached_property
+    def agents(self) -> tuple[AgentShape, ...]:
+        """Return the names and the observation sizes of the agents, in their order."""
+        return folders.agents_of(self.folder)
+
     @in_python
-    def act(self, obs: Any, legal: Any = None) -> np.ndarray:
+    def act(self, obs: Any, legal: Any = None) -> Any:
         """Return the team's greedy actions; the agents remember the episode until `reset`.
 
         An action that an agent does not have is never taken, even if `legal` allows it.
 
         Args:
-          obs: [N, O], or [B, N, O] for B episodes in parallel.
+          obs: [N, O], or [B, N, O] for B episodes in parallel. Or a dict by agent name, as
+            PettingZoo's environments return it for one episode: each agent's own
+            observation, perhaps with its mask. An agent that is missing or None has left.
           legal: [N, A] or [B, N, A], True or 1 for a legal action, False or 0 for an
-            illegal one; None if all actions that an agent has are legal.
+            illegal one; None if all actions that an agent has are legal. With a dict: by
+            agent name, a mask of its own actions, or an info that holds one.
 
         Returns:
-          [N] or [B, N] int32.
+          [N] or [B, N] int32, or by agent name the number of its action, counted from 0.
 
         Raises:
           UserError: a shape differs from the task's, an observation is not finite, the
-            mask has other values, or an agent has no legal action. The message names
-            the agent, and the agents' memory is unchanged.
+            mask has other values, a name fits no agent, or an agent has no legal action.
+            The message names the agent, and the agents' memory is unchanged.
         """
-        seen = read_obs(self.spec, obs)
-        action, _, self._policy_state = self._step(seen, read_legal(self.spec, legal, len(seen)))
-        return action[0] if np.ndim(obs) == 2 else action
+        given = read_team_input(self.spec, self._agents_for(obs), obs, legal)
+        action, _, self._policy_state = self._step(given.obs, given.legal)
+        return given.give(action)
 
     @in_python
-    def q_values(self, obs: Any, legal: Any = None) -> np.ndarray:
+    def q_values(self, obs: Any, legal: Any = None) -> Any:
         """Return the agents' values of their actions at this moment of the episode.
 
         The agents' memory is unchanged: `act` with the same observations takes the step.
@@ -200,15 +211,19 @@ class Run:
           legal: as in `act`.
 
         Returns:
-          [N, A] or [B, N, A] float32, minus infinity for actions that are not legal.
+          [N, A] or [B, N, A] float32, or by agent name the values of its own actions;
+          minus infinity for actions that are not legal.
 
         Raises:
           UserError: as in `act`.
         """
-        seen = read_obs(self.spec, obs)
-        mask = read_legal(self.spec, legal, len(seen))
-        q = np.where(mask, self._step(seen, mask)[1], np.float32(-np.inf))
-        return q[0] if np.ndim(obs) == 2 else q
+        given = read_team_input(self.spec, self._agents_for(obs), obs, legal)
+        q = np.where(given.legal, self._step(given.obs, given.legal)[1], np.float32(-np.inf))
+        return given.give(q, self.spec.agent_n_actions)
+
+    def _agents_for(self, obs: Any) -> tuple[AgentShape, ...]:
+        """Return the agents if observations are given by name; arrays need no names."""
+        return self.agents if isinstance(obs, Mapping) else ()
 
     def _step(self, seen: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
         """Return the actions [B, N], the values [B, N, A] and the next policy state."""

@@ -26,7 +26,7 @@ def read_inputs(
       signature: a name of `contract.signatures`.
       given: arrays, or what NumPy makes arrays of, by name. `legal` may hold 1 and 0, and
         `agent` names.
-      kept_hidden: whether the caller keeps `hidden`, which is no input then.
+      kept_hidden: whether the caller keeps `hidden`, which is not an input then.
 
     Raises:
       UserError: there is no such signature, an input is missing or not known, has another
@@ -100,7 +100,7 @@ def to_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
         found = np.asarray(given)
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(
-            f"{name} is no array, and it takes {wanted}: {text.clean(error, 100)}"
+            f"{name} is not an array, and it takes {wanted}: {text.clean(error, 100)}"
         ) from error
     if found.dtype.kind not in kinds:
         raise UserError(f"{name} holds values of type {found.dtype}, and it takes {wanted}")

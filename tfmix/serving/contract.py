@@ -172,7 +172,7 @@ class Contract:
             return cls._of(files.read_json(files.read_text(path)))
         except FileNotFoundError as error:
             raise UserError(
-                f"there is no {FILE} in {text.clean(folder)}: it is no export of tfmix, or an "
+                f"there is no {FILE} in {text.clean(folder)}: it is not an export of tfmix, or an "
                 "older one, which --mode=export writes again"
             ) from error
         except OSError as error:

@@ -39,7 +39,7 @@ class Policy:
       contract: what the export holds.
 
     Raises:
-      UserError: the folder is no export, the format is not in it or not known, its runtime is
+      UserError: the folder is not an export, the format is not in it or not known, its runtime is
         not installed, or a file is damaged.
     """
 
@@ -147,7 +147,7 @@ class Policy:
           signature: `act`, `serving_default`, `act_agent`, `initial_state` or
             `initial_state_agent`, as docs/serving.md describes them.
           inputs: arrays by name.
-          client: whose `hidden` this object keeps; `hidden` is no input and no output then.
+          client: whose `hidden` this object keeps; `hidden` is neither input nor output then.
             None if the caller keeps `hidden`, which is an input and an output.
           start: whether this is the first step of the client's episodes.
 
