@@ -10,6 +10,7 @@ from typing import Any
 CHARTS: dict[str, dict[str, str]] = {
     "return": {
         "greedy and training return (reward)": r"return/(train|greedy|greedy_best)$",
+        "standard deviation of the greedy return over episodes (reward)": r"return/greedy_std$",
     },
     "episodes": {
         "length of episodes (env steps)": r"episode/(train|greedy)_length$",
