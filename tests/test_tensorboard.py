@@ -81,7 +81,7 @@ def test_a_profiled_run_has_the_bits_and_the_rows_of_the_run(
 def test_a_profile_of_one_update_begins_with_its_collection(tmp_path, capsys, builds):
     run = tfmix.train(run_dir=tmp_path / "x", profile="20:20", **ONE)
     screen = capsys.readouterr().out
-    assert "profile of updates 20 to 20: 1 updates, 2 env steps" in screen
+    assert "profile of updates 20 to 20: 1 update, 2 env steps" in screen
     assert re.search(r"Called once, perhaps with compilation: collect, store, sample", screen)
     assert run.finished
     with pytest.raises(UserError, match=r"profile=20:20: the run has done 54 updates already"):
@@ -243,6 +243,15 @@ def test_runs_are_rows_of_the_table_of_hparams(resumed, tmp_path):
     ]
     assert sorted(row.hparams["seed"].number_value for row in rows) == [0, 1]
     assert all(value.value for row in rows for value in row.metric_values)
+
+
+def test_a_description_that_cannot_be_made_is_one_line(resumed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tensorboard, "layout", lambda tags: 1 / 0)
+    (tmp_path / "run.json").write_bytes((resumed.folder / "run.json").read_bytes())
+    about.describe(tmp_path, resumed.trainer)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("no description of the run: ZeroDivisionError: division by zero")
+    assert not tensorboard.is_described(tmp_path)
 
 
 def charts_of(arranged):

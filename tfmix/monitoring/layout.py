@@ -11,8 +11,9 @@ _I = "(inspect/)?"
 # inspector's tags have one number or two at their end: agent, or agent and action.
 CHARTS: dict[str, dict[str, str]] = {
     "return": {
-        "greedy and training return (reward)": r"return/(train|greedy|greedy_best)$",
-        "standard deviation of the greedy return over episodes (reward)": r"return/greedy_std$",
+        "greedy return, and the best so far (reward)": r"return/greedy(_best)?$",
+        "training return, with exploration (reward)": r"return/train$",
+        "standard deviation of the greedy return (reward)": r"return/greedy_std$",
     },
     "episodes": {
         "length of episodes (env steps)": r"episode/(train|greedy)_length$",
