@@ -292,24 +292,6 @@ def test_a_metric_of_the_environment_is_one_chart_of_both_values():
     ]
 
 
-@pytest.mark.parametrize("prefix", ["", "inspect/"])
-def test_the_inspectors_numbers_are_charts_by_team_agents_and_actions(prefix):
-    tags = [f"actions/{agent}/{action}" for agent in range(2) for action in range(3)]
-    tags += ["team/value", "team/return", "agents_greedy/slope/0", "agents_greedy/slope/1"]
-    tags += ["agents_greedy/slope_least/0", "igm/q_jt", "qtran/holds_4a"]
-    arranged = layout([f"{prefix}{tag}" for tag in tags])
-    charts = [(title, *chart.multiline.tag) for title, chart in charts_of(arranged)]
-    assert charts == [
-        ("inspector: team", "(inspect/)?team/(value|return)$"),
-        ("inspector: team", "(inspect/)?igm/"),
-        ("inspector: agents", "(inspect/)?agents_greedy/slope/"),
-        ("inspector: agents", "(inspect/)?agents_greedy/slope_least/"),
-        ("inspector: actions", "(inspect/)?actions/0/"),
-        ("inspector: actions", "(inspect/)?actions/1/"),
-        ("inspector: algorithm", "(inspect/)?qtran/holds_"),
-    ]
-
-
 def test_the_graph_is_of_one_update_and_has_no_large_constant(resumed):
     (event,) = (event for event in events_of(resumed.folder) if event.graph_def)
     graph = tf.compat.v1.GraphDef.FromString(event.graph_def)

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_I = "(inspect/)?"
-# A category's charts: their title with the unit, and what their tags match from the start. The
-# inspector's tags have one number or two at their end: agent, or agent and action.
+# A category's charts: their title with the unit, and what their tags match from the start.
 CHARTS: dict[str, dict[str, str]] = {
     "return": {
         "greedy return, and the best so far (reward)": r"return/greedy(_best)?$",
@@ -32,45 +30,18 @@ CHARTS: dict[str, dict[str, str]] = {
         "time of training (seconds)": r"run/seconds$",
         "workers that were replaced (count)": r"run/worker_restarts$",
     },
-    "inspector: team": {
-        "value, and the return that followed (discounted reward)": rf"{_I}team/(value|return)$",
-        "overestimation: value less return (discounted reward)": rf"{_I}team/overestimation$",
-        "greedy joint action is the best (share of steps)": rf"{_I}igm/",
-        "quantiles of the TD error (discounted reward)": rf"{_I}td_error/quantile/",
-        "mean size of the TD error (discounted reward)": rf"{_I}td_error/mean_size$",
-    },
-    "inspector: agents": {
-        "greedy: utility (discounted reward)": rf"{_I}agents_greedy/utility/",
-        "greedy: advantage of the action (discounted reward)": rf"{_I}agents_greedy/advantage/",
-        "greedy: dQ_tot/dQ_i, mean": rf"{_I}agents_greedy/slope/",
-        "greedy: dQ_tot/dQ_i, least": rf"{_I}agents_greedy/slope_least/",
-        "replay: utility of the action taken (discounted reward)": rf"{_I}agents_replay/chosen/",
-        "replay: greatest utility (discounted reward)": rf"{_I}agents_replay/greatest/",
-        "replay: advantage of the action (discounted reward)": rf"{_I}agents_replay/advantage/",
-    },
-    "inspector: actions": {},
-    "inspector: algorithm": {
-        "Qatten: weight of each head": rf"{_I}qatten/head_weight/",
-        "QPLEX: lambda of each agent, mean": rf"{_I}qplex/lambda/",
-        "QPLEX: least lambda of each agent": rf"{_I}qplex/lambda_least/",
-        "QPLEX: greatest lambda of each agent": rf"{_I}qplex/lambda_greatest/",
-        "QTRAN: losses (reward²)": rf"{_I}qtran/loss_",
-        "QTRAN: conditions that hold (share of steps)": rf"{_I}qtran/holds_",
-        "WQMIX: weights that are 1 (share of joint actions)": rf"{_I}wqmix/weight_is_1$",
-    },
 }
 QUARTILES = "quartiles of the greedy return over episodes (reward)"
 QUARTILE_TAGS = ("return/greedy_q50", "return/greedy_q25", "return/greedy_q75")
 _TRAIN_OR_GREEDY = re.compile(r"episode/(?:train|greedy)_(.+)")
-_ACTIONS = re.compile(rf"{_I}actions/(\d+)/")
 
 
 def layout(tags: Iterable[str]) -> Any:
     """Arrange tags as charts, by category.
 
     A chart that none of the tags fits is left out. A metric of the environment is one chart of
-    its training and its greedy value, the shares of an agent's actions are one chart, and any
-    other tag without a chart is a chart alone.
+    its training and its greedy value. Any other tag without a chart is a chart alone, in the
+    category that its first part names.
 
     Args:
       tags: TensorBoard's tags of a run's scalars.
@@ -112,12 +83,8 @@ def _alone(tag: str) -> tuple[str, str, str]:
     """Return category, title and pattern of a tag that no chart names."""
     if match := _TRAIN_OR_GREEDY.fullmatch(tag):
         return "episodes", match[1], f"episode/(train|greedy)_{re.escape(match[1])}$"
-    if match := _ACTIONS.match(tag):
-        title = f"actions of agent {match[2]} (share of steps)"
-        return "inspector: actions", title, f"{_I}actions/{match[2]}/"
     category, _, title = tag.partition("/")
-    category = {"episode": "episodes", "inspect": "inspector: algorithm"}.get(category, category)
-    return category, title, f"{re.escape(tag)}$"
+    return ("episodes" if category == "episode" else category), title, f"{re.escape(tag)}$"
 
 
 def _lines(layout_pb2: Any, title: str, pattern: str) -> Any:

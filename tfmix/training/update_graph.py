@@ -85,7 +85,7 @@ def _name(op: Any, part: str, root: str) -> str:
 def _groups(op: Any, root: str) -> list[str]:
     """Return the functions of tfmix below `root` that led to an operation.
 
-    A layer's `call` is named after its file.
+    A layer's `call` is named after its file. `terms` is left out: it is all of the loss.
     """
     found: list[str] = []
     inside = False
@@ -96,7 +96,7 @@ def _groups(op: Any, root: str) -> list[str]:
             inside = True
         elif inside and not frame.name.startswith("<"):
             name = Path(frame.filename).stem if frame.name == "call" else frame.name.strip("_")
-            if name not in found:
+            if name not in (*found, "terms"):
                 found.append(name)
     return found[:_DEEPEST]
 
