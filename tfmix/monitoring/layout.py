@@ -9,7 +9,9 @@ from typing import Any
 # A category's charts: their title with the unit, and what their tags match from the start.
 CHARTS: dict[str, dict[str, str]] = {
     "return": {
-        "greedy and training return (reward)": r"return/(train|greedy|greedy_best)$",
+        "greedy return, and the best so far (reward)": r"return/greedy(_best)?$",
+        "training return, with exploration (reward)": r"return/train$",
+        "standard deviation of the greedy return (reward)": r"return/greedy_std$",
     },
     "episodes": {
         "length of episodes (env steps)": r"episode/(train|greedy)_length$",

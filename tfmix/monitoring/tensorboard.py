@@ -133,12 +133,13 @@ def write_description(folder: Path, found: Description) -> None:
 
     # Runs with the same id would be one row, their mean.
     trial = f"{folder.name} in {folder.parent}"
+    protos = [summary.pb(layout(found.tags)), *_hparams(found.hparams, trial)]
     suffix = f".{secrets.token_hex(8)}{DESCRIPTION}"
     writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
     with contextlib.closing(writer), writer.as_default(step=0):
         for tag, text in found.texts.items():
             tf.summary.text(tag, text)
-        for proto in (summary.pb(layout(found.tags)), *_hparams(found.hparams, trial)):
+        for proto in protos:
             tf.summary.experimental.write_raw_pb(proto.SerializeToString())
         if (size := found.graph.ByteSize()) <= MOST_GRAPH:
             tf.summary.graph(found.graph)

@@ -21,7 +21,7 @@ from tfmix.training.trainer import Trainer
 from tfmix.training.update_graph import update_graph
 from tfmix.types import TEAM_REWARD, EnvSpec
 from tfmix.utils.command import command
-from tfmix.utils.text import clean
+from tfmix.utils.text import clean, of_error, tell
 
 # The settings by which TensorBoard's HParams compares runs.
 COMPARED = (
@@ -35,7 +35,8 @@ def describe(folder: Path, trainer: Trainer) -> None:
     """Write the description of a run for TensorBoard, unless its folder has one.
 
     TensorBoard reads the files of a folder in the order of their names. A run's scalars are
-    therefore in a file that is begun later.
+    therefore in a file that is begun later. If the description cannot be made, a line says why,
+    and the run trains without it.
 
     Args:
       folder: the run folder.
@@ -43,6 +44,14 @@ def describe(folder: Path, trainer: Trainer) -> None:
     """
     if is_described(folder):
         return
+    try:
+        write_description(folder, _description(folder, trainer))
+    except Exception as error:  # TensorBoard's plugins may change, and training needs none
+        tell(f"tfmix: TensorBoard shows no description of the run: {of_error(error, 200)}")
+
+
+def _description(folder: Path, trainer: Trainer) -> Description:
+    """Return the description of the run in a folder."""
     stored = folders.read(folder)
     texts = {
         "about/command": _command(stored.config, stored.about),
@@ -52,7 +61,7 @@ def describe(folder: Path, trainer: Trainer) -> None:
     }
     tags = tuple(map(tag_of, (*columns_of(trainer)[1:], *ONLY_HERE)))
     graph = update_graph(trainer.learner, trainer.batch_spec())
-    write_description(folder, Description(texts, _hparams(stored.config), graph, tags))
+    return Description(texts, _hparams(stored.config), graph, tags)
 
 
 def _hparams(config: Config) -> dict[str, Any]:

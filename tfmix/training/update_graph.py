@@ -20,9 +20,9 @@ _MOST_ATTRIBUTE = 1 << 10  # bytes
 def update_graph(learner: Learner, batch: Episode[Any]) -> Any:
     """Return the graph of one update, a `GraphDef` to look at.
 
-    Its group `learn` computes the gradient from a shard of the batch, and `apply` does the
-    optimiser step. Groups inside are functions of tfmix, which made the nodes in them. The
-    insides of loops and conditions are left out.
+    A group is a function of tfmix that made the nodes in it. `learn` returns the gradient from
+    a shard of the batch, and `apply` does the optimiser step. The insides of loops and
+    conditions are left out.
 
     Args:
       learner: the learner.
@@ -52,7 +52,7 @@ def _names(graph: Any, part: str, root: str, algorithm: Algorithm) -> dict[Any, 
       root: the name of the Python function that was traced.
       algorithm: its variables are named by their network.
     """
-    names = {op: "/".join([part, *_groups(op, root), op.name]) for op in graph.get_operations()}
+    names = {op: _name(op, part, root) for op in graph.get_operations()}
     variables = {
         id(variable.handle): f"{which}/{network}/{number}_{variable.name.partition(':')[0]}"
         for which, networks in (("live", algorithm.live), ("target", algorithm.target))
@@ -60,16 +60,32 @@ def _names(graph: Any, part: str, root: str, algorithm: Algorithm) -> dict[Any, 
         if isinstance(layer, tf.Module)
         for number, variable in enumerate(layer.variables)
     }
+    prefix = "apply/" if part == "apply" else ""
     for outside, inside in graph.captures:
         if name := variables.get(id(outside)):
-            names[inside.op] = f"{part}/weights/{name}"
+            names[inside.op] = f"{prefix}weights/{name}"
     return names
+
+
+def _name(op: Any, part: str, root: str) -> str:
+    """Return the drawn name of an operation, see `_names`.
+
+    Parts of the loss are groups beside one another, so that the first view shows the algorithm.
+    """
+    groups, (first, *rest) = _groups(op, root), op.name.split("/")
+    if part == "learn" and not groups and first == "gradient_tape" and rest:
+        groups = ["gradient"]
+    elif part == "learn" and len(groups) > 1 and groups[0] == "loss":
+        groups = groups[1:]
+    elif part == "apply" or not groups:
+        groups = [part, *groups]
+    return "/".join([*groups, op.name])
 
 
 def _groups(op: Any, root: str) -> list[str]:
     """Return the functions of tfmix below `root` that led to an operation.
 
-    A layer's `call` is named after its file.
+    A layer's `call` is named after its file. `terms` is left out: it is all of the loss.
     """
     found: list[str] = []
     inside = False
@@ -80,7 +96,7 @@ def _groups(op: Any, root: str) -> list[str]:
             inside = True
         elif inside and not frame.name.startswith("<"):
             name = Path(frame.filename).stem if frame.name == "call" else frame.name.strip("_")
-            if name not in found:
+            if name not in (*found, "terms"):
                 found.append(name)
     return found[:_DEEPEST]
 
