@@ -100,9 +100,9 @@ def test_qtran_alt_finds_the_optimum_beside_an_agent_of_one_action():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["qtran_alt", "qtran_base", "cw_qmix"])
+@pytest.mark.parametrize("algo", ["qtran_alt", "qtran_base", "cw_qmix", "qplex"])
 def test_three_agents_find_lone_optima(algo):
-    """Not with the paper's (7), with PyMARL's weight of L_nopt, or with alpha 0.1."""
+    """Not with the paper's (7), PyMARL's weight of L_nopt, alpha 0.1, or QPLEX's alpha 1."""
     games = [suite.draw(Cell(algo, "4x4x4", 1), "lone", number) for number in range(4)]
     found, _ = reached(algo, "4x4x4", [payoff for payoff, _ in games])
     assert sum(f > best - suite.CLOSE for f, (_, best) in zip(found, games, strict=True)) >= 3
