@@ -1,4 +1,4 @@
-"""QTRAN's conditions and WQMIX's weights if the critic is exact: are they enough?
+"""QTRAN's conditions, WQMIX's and QPLEX's weights if the critic is exact: are they enough?
 
   python benchmarks/exact_critic.py --games=40
   python benchmarks/exact_critic.py --shape=6x6x6 --form=alt:10:0.001,base:30
@@ -6,8 +6,9 @@
 Random payoffs, as in random_games.py. The payoff itself is the critic, every
 joint action counts equally often, and the agents' tables are fitted to the
 expected loss by Adam, whose learning rate goes linearly to 0. Prints the optima
-found. A form is base:<weight of L_nopt>, alt:<weight of L_nopt-min>:<slack>, or
-cw:<alpha> or ow:<alpha>, whose mixer has 16 units.
+found. A form is base:<weight of L_nopt>, alt:<weight of L_nopt-min>:<slack>,
+cw:<alpha> or ow:<alpha>, whose mixer has 16 units, or qplex:<alpha>, whose lambda is
+a number for each agent and joint action.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from benchmarks import random_games  # noqa: E402  (starts TensorFlow)
 tf = random_games.tf
 FORMS = (
     "base:0.1,base:1,base:10,base:30,alt:1:1,alt:10:1,alt:10:0.01,alt:10:0.001,"
-    "cw:0.1,cw:0.001,ow:0.1,ow:0.001"
+    "cw:0.1,cw:0.001,ow:0.1,ow:0.001,qplex:1,qplex:0.1,qplex:0.01"
 )
 UNITS = 16  # of the mixer
+RATES = {"base": 0.1, "alt": 0.1, "cw": 0.01, "ow": 0.01, "qplex": 0.03}
 
 
 class Tables(tf.Module):
@@ -37,11 +39,12 @@ class Tables(tf.Module):
 
     Args:
       payoff: [G, *shape].
-      mixes: a monotonic mixer, without a state; else a sum and V.
+      kind: `cw` and `ow` have a monotonic mixer without a state; the others a sum
+        and V, `qplex` lambda too.
       seed: draws what the fit starts from.
     """
 
-    def __init__(self, payoff: np.ndarray, mixes: bool, seed: int = 0):
+    def __init__(self, payoff: np.ndarray, kind: str, seed: int = 0):
         super().__init__()
         random = np.random.default_rng(seed)
         games, *shape = payoff.shape
@@ -49,19 +52,25 @@ class Tables(tf.Module):
         def drawn(*size: int) -> tf.Variable:
             return tf.Variable(0.1 * random.normal(size=(games, *size)), dtype=tf.float32)
 
-        self.shape, self.mixes = shape, mixes
+        self.shape, self.mixes = shape, kind in ("cw", "ow")
         self.joint = np.asarray(list(itertools.product(*map(range, shape))))  # [M, N]
         self.payoff = tf.constant(payoff.reshape(games, -1), tf.float32)  # [G, M]
         self.q = [drawn(size) for size in shape]
         self.value = drawn(1)
-        if mixes:
+        if self.mixes:
             self.first, self.bias = drawn(len(shape), UNITS), drawn(UNITS)
             self.last = drawn(UNITS)
+        if kind == "qplex":
+            self.weight = drawn(len(self.joint), len(shape))
+
+    def taken(self) -> tf.Tensor:
+        """Returns each agent's value of its action in every joint action, [G, M, N]."""
+        pairs = zip(self.q, self.joint.T, strict=True)
+        return tf.stack([tf.gather(q, action, axis=1) for q, action in pairs], -1)
 
     def at_all(self) -> tf.Tensor:
-        """Returns Q' + V, or Q_tot, at every joint action, [G, M]."""
-        pairs = zip(self.q, self.joint.T, strict=True)
-        own = tf.stack([tf.gather(q, action, axis=1) for q, action in pairs], -1)  # [G, M, N]
+        """Returns Q' + V, or Q_tot of a mixer, at every joint action, [G, M]."""
+        own = self.taken()
         if not self.mixes:
             return tf.reduce_sum(own, -1) + self.value
         code = tf.einsum("gmn,gnu->gmu", own, tf.abs(self.first)) + self.bias[:, None]
@@ -73,8 +82,22 @@ class Tables(tf.Module):
         return sum(a * int(np.prod(self.shape[i + 1 :])) for i, a in enumerate(best))
 
 
+def qplex_loss(tables: Tables, alpha: float) -> tf.Tensor:
+    """Computes QPLEX's expected loss with `duplex_alpha`, summed over games."""
+    best = tf.stack([tf.reduce_max(q, -1) for q in tables.q], -1)[:, None]  # [G, 1, N]
+    advantage = tf.stop_gradient(tables.taken() - best)
+    own = tables.at_all()
+    values = own + tf.reduce_sum((tf.abs(tables.weight) - 1.0) * advantage, -1)
+    bound = tf.reduce_max(own, -1, keepdims=True)
+    full = tf.reduce_all(advantage == 0, -1) | (tables.payoff > bound)
+    agents = (tf.where(full, 1.0, alpha) - 1.0) * (own - tf.stop_gradient(own))
+    return tf.reduce_sum(tf.reduce_mean((values + agents - tables.payoff) ** 2, -1))
+
+
 def loss_of(tables: Tables, kind: str, weight: float, slack: float = 0.0) -> tf.Tensor:
     """Computes the expected loss without L_td, summed over games."""
+    if kind == "qplex":
+        return qplex_loss(tables, weight)
     values, payoff, greedy = tables.at_all(), tables.payoff, tables.greedy()
     gap = values - payoff
     if kind in ("cw", "ow"):
@@ -97,8 +120,7 @@ def loss_of(tables: Tables, kind: str, weight: float, slack: float = 0.0) -> tf.
 def optima(payoff: np.ndarray, form: str, steps: int) -> int:
     """Fits all games; returns in how many the greedy joint action is the best."""
     kind, *numbers = form.split(":")
-    tables = Tables(payoff, kind in ("cw", "ow"))
-    rate = 0.01 if tables.mixes else 0.1
+    tables, rate = Tables(payoff, kind), RATES[kind]
     variables = tables.trainable_variables
     moments = [tf.Variable(tf.zeros_like(v)) for v in (*variables, *variables)]
 

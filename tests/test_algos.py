@@ -112,6 +112,35 @@ def test_mixing_loss_is_the_papers(name, double_q, spec, config, batch):
     np.testing.assert_allclose(algorithm.loss(batch)[0], np.mean(errors), rtol=1e-4)
 
 
+def test_qplex_alpha_weighs_the_agents_gradient_alone(spec, config, batch):
+    """Of Q'_i the shift's last bias has slope 1, so its gradient is the mean of 2 w (Q_tot - y)."""
+    plain, weighted = (build("qplex", spec, config, duplex_alpha=a) for a in (1.0, 0.3))
+    x, mixer = Numbers(weighted, batch), weighted.live.mixer
+    slopes, full = [], []
+    for b, t in real_steps(batch):
+        action = x.action[b, t]
+        taken = x.at(x.q, b, t, action)
+        mixed = x.mix(weighted.live, x.q, b, t, taken, action)
+        following = x.next_action(b, t + 1)
+        ahead = x.at(x.tq, b, t + 1, following)
+        goal = x.target(b, t, x.mix(weighted.target, x.tq, b, t + 1, ahead, following))
+        greedy = x.greedy(b, t)
+        here = batch.state[b : b + 1, t : t + 1]
+        highest = mixer.own(x.at(x.q, b, t, greedy)[None, None], here).numpy().sum()
+        full.append(list(action) == greedy or goal > highest)
+        slopes.append(2 * (mixed - goal) * (1.0 if full[-1] else 0.3))
+    assert 0 < sum(full) < len(full)
+    (loss, one), (same, other) = (next(gradients(a, batch)) for a in (plain, weighted))
+    np.testing.assert_allclose(loss, same, rtol=1e-6)
+    places = {v.ref(): i for i, v in enumerate(weighted.live.trainable_variables)}
+    bias = places[mixer.shift.linears[-1].bias.ref()]
+    np.testing.assert_allclose(other[bias], [np.mean(slopes)] * spec.n_agents, rtol=1e-3)
+    assert not np.allclose(one[bias], other[bias])
+    for part in (*mixer.keys, *mixer.agents, *mixer.actions):
+        for i in (places[v.ref()] for v in part.trainable_variables):
+            np.testing.assert_allclose(one[i], other[i], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["cw_qmix", "ow_qmix"])
 def test_wqmix_loss_is_the_papers(name, spec, config, batch):
     algorithm = build(name, spec, config, wqmix_alpha=0.3, central_embed=12)

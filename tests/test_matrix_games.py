@@ -163,6 +163,7 @@ def test_repeated_games_are_not_trained_with_the_settings_of_one_step_games(name
     assert found.time_limit == "terminal" and found.standardise_rewards
     assert found.learning_rate_decay == "none" and found.hypernet_layers == 2
     assert found.learning_rate == (1e-4 if algo == "vdn" else 3e-4)
+    assert found.duplex_alpha == 1
 
 
 # The Gaussian squeeze.

@@ -9,8 +9,10 @@ import itertools
 import numpy as np
 import pytest
 
+from benchmarks import exact_critic
 from benchmarks import random_games as suite
 from benchmarks.random_games import Cell
+from tfmix.config import resolve
 
 QTRAN_GAME = np.asarray([[8.0, -12.0, -12.0], [-12.0, 0.0, 0.0], [-12.0, 0.0, 0.0]])
 
@@ -100,9 +102,28 @@ def test_qtran_alt_finds_the_optimum_beside_an_agent_of_one_action():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algo", ["qtran_alt", "qtran_base", "cw_qmix"])
+@pytest.mark.parametrize("algo", ["qtran_alt", "qtran_base", "cw_qmix", "qplex"])
 def test_three_agents_find_lone_optima(algo):
-    """Not with the paper's (7), with PyMARL's weight of L_nopt, or with alpha 0.1."""
+    """Not with the paper's (7), PyMARL's weight of L_nopt, alpha 0.1, or QPLEX's alpha 1."""
     games = [suite.draw(Cell(algo, "4x4x4", 1), "lone", number) for number in range(4)]
     found, _ = reached(algo, "4x4x4", [payoff for payoff, _ in games])
     assert sum(f > best - suite.CLOSE for f, (_, best) in zip(found, games, strict=True)) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "algo,form,published",
+    [
+        ("qtran_alt", "alt:{0.nopt_min_loss}:{0.qtran_slack}", "alt:1:1"),
+        ("qtran_base", "base:{0.nopt_min_loss}", "base:0.1"),
+        ("cw_qmix", "cw:{0.wqmix_alpha}", "cw:0.1"),
+        ("qplex", "qplex:{0.duplex_alpha}", "qplex:1"),
+    ],
+)
+def test_defaults_find_lone_optima_that_published_weights_miss(algo, form, published):
+    """With an exact critic, so that nothing but the loss decides."""
+    random = np.random.default_rng(0)
+    payoff = np.stack([suite.table((4, 4, 4), True, random) for _ in range(20)])
+    default = form.format(resolve.resolve({"algo": algo, "env": "matrix/custom"}))
+    assert exact_critic.optima(payoff, default, steps=2000) >= 15
+    assert exact_critic.optima(payoff, published, steps=2000) <= 11

@@ -5,8 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
-from tfmix.algos.value_mixing import ValueMixing
+from tfmix import ops
+from tfmix.algos.value_mixing import MixedNetworks, ValueMixing
 from tfmix.networks.layers import Mlp
+from tfmix.types import Episode
 
 
 class DuplexMixer(tf_keras.layers.Layer):
@@ -52,6 +54,10 @@ class DuplexMixer(tf_keras.layers.Layer):
         self.actions = [Mlp([both, *inner, n_agents], f"actions_{k}") for k in names]
         self.built = True
 
+    def own(self, agent_q: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
+        """Return Q'_i = w_i Q_i + b_i, [B, T, N]."""
+        return (tf.abs(self.scale(state)) + self.TINY) * agent_q + self.shift(state)
+
     def call(
         self,
         agent_q: tf.Tensor,
@@ -62,9 +68,8 @@ class DuplexMixer(tf_keras.layers.Layer):
         **_: tf.Tensor,
     ) -> tf.Tensor:
         """Return q_tot, [B, T]."""
-        scale, shift = tf.abs(self.scale(state)) + self.TINY, self.shift(state)
-        own = scale * agent_q + shift  # [B, T, N]
-        advantage = tf.stop_gradient(own - (scale * agent_max_q + shift))
+        own = self.own(agent_q, state)  # [B, T, N]
+        advantage = tf.stop_gradient(own - self.own(agent_max_q, state))
         chosen = tf.one_hot(action, self.n_actions)  # [B, T, N, A]
         shape = tf.concat([tf.shape(state)[:-1], [chosen.shape[-2] * self.n_actions]], 0)
         both = tf.concat([state, tf.reshape(chosen, shape)], -1)
@@ -75,10 +80,50 @@ class DuplexMixer(tf_keras.layers.Layer):
         return tf.reduce_sum(own + (weight - 1.0) * advantage, -1)
 
 
+class DuplexNetworks(MixedNetworks):
+    """The agents and the duplex mixer."""
+
+    mixer: DuplexMixer
+
+
 class Qplex(ValueMixing):
     """QPLEX (Wang et al. 2021)."""
 
-    settings = ValueMixing.settings | {"hypernet_embed", "duplex_kernels", "duplex_layers"}
+    settings = ValueMixing.settings | {
+        "hypernet_embed",
+        "duplex_kernels",
+        "duplex_layers",
+        "duplex_alpha",
+    }
+    live: DuplexNetworks
+    target: DuplexNetworks
+
+    def build(self) -> DuplexNetworks:
+        """Make the agents' networks and the mixer."""
+        return DuplexNetworks(agent=self.new_agents(), mixer=self.new_mixer())
+
+    def squared_error(
+        self, q_tot: tf.Tensor, target: tf.Tensor, q: tf.Tensor, batch: Episode
+    ) -> tf.Tensor:
+        """Compute (q_tot - target)^2, [B, T], whose gradient to Q'_i counts `duplex_alpha`
+        where the advantage weights alone can remove the error.
+
+        They can if the joint action is not greedy and y is not above V = sum_i max Q'_i. The
+        agents then need not change. While lambda is not yet learned, their part of the
+        gradient pushes a rising action down again as it comes near an agent's best one,
+        because lambda A' is near 0 there. alpha = 1 is the published loss. alpha changes
+        no team whose errors are 0.
+        """
+        alpha = self.config.duplex_alpha
+        if alpha == 1:
+            return super().squared_error(q_tot, target, q, batch)
+        state, mixer = batch.state[:, :-1], self.live.mixer
+        best = ops.legal_max(q, batch.legal[:, :-1])
+        own = tf.reduce_sum(mixer.own(ops.gather_actions(q, batch.action), state), -1)
+        bound = tf.stop_gradient(tf.reduce_sum(mixer.own(best, state), -1))
+        full = (own >= bound) | (target > bound)
+        weight = tf.where(full, 1.0, alpha)
+        return tf.square(q_tot + (weight - 1.0) * (own - tf.stop_gradient(own)) - target)
 
     def new_mixer(self) -> DuplexMixer:
         """Make the duplex mixer."""

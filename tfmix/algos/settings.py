@@ -19,7 +19,9 @@ DECLARED: dict[str, frozenset[str]] = {
     "ow_qmix": _WQMIX,
     "qtran_base": _QTRAN,
     "qtran_alt": _QTRAN | {"qtran_slack"},
-    "qplex": frozenset({"double_q", "hypernet_embed", "duplex_kernels", "duplex_layers"}),
+    "qplex": frozenset(
+        {"double_q", "hypernet_embed", "duplex_kernels", "duplex_layers", "duplex_alpha"}
+    ),
 }
 
 

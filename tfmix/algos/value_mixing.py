@@ -80,12 +80,25 @@ class ValueMixing(Algorithm):
         mask = batch.mask
         if self.value_per_agent:
             mask = tf.broadcast_to(mask[:, :, None], tf.shape(q_tot))
-        loss = ops.masked_mean(tf.square(q_tot - target), mask)
+        loss = ops.masked_mean(self.squared_error(q_tot, target, q[:, now], batch), mask)
         return loss, {
             "loss": loss,
             "q_tot": ops.masked_mean(q_tot, mask),
             "target": ops.masked_mean(target, mask),
         }
+
+    def squared_error(
+        self, q_tot: tf.Tensor, target: tf.Tensor, q: tf.Tensor, batch: Episode
+    ) -> tf.Tensor:
+        """Compute (q_tot - target)^2.
+
+        Args:
+          q_tot: of the actions taken, [B, T], or [B, T, N] with `value_per_agent`.
+          target: y, as `q_tot`; constant to the gradient.
+          q: the live agents' values, [B, T, N, A].
+          batch: episodes.
+        """
+        return tf.square(q_tot - target)
 
     def mix(
         self, networks: MixedNetworks, q: tf.Tensor, batch: Episode, steps: slice, action: tf.Tensor

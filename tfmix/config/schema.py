@@ -290,6 +290,14 @@ class Config:
     duplex_layers: int = _setting(
         3, "Layers of each of QPLEX's kernels.", "networks", "layers", low=1, high=64
     )
+    duplex_alpha: float = _setting(
+        1.0,
+        "Weight of the agents' part of QPLEX's gradient where its advantage weights alone can "
+        "remove the error. 1 is the published loss.",
+        "networks",
+        low=0.0,
+        high=1.0,
+    )
     qtran_embed: int = _setting(
         64, "Hidden units of QTRAN's joint networks.", "networks", "units", low=1, high=MAX_UNITS
     )
