@@ -4,6 +4,7 @@ import concurrent.futures
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import serving_tools
+import tensorflow as tf
 from serving_tools import tensor
 
 import tfmix
@@ -485,3 +487,19 @@ def test_grpc_stubs_of_tensorflow_serving_act_alike(folder, policy, tmp_path):
         done = subprocess.run([*map(str, command)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == "equal 25"
+
+
+@pytest.mark.slow
+def test_the_cpp_example_compiles_and_acts_alike(folder, policy, tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    place = Path(tf.__file__).parent
+    words = ["g++", "-std=c++17", "-w", "examples/serve/act.cc", "-o", tmp_path / "act"]
+    words += [f"-I{place}/include", "-Wl,--no-as-needed", f"-L{place}"]
+    words += ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{place}"]
+    subprocess.run([*map(str, words)], cwd=ROOT, check=True)
+    done = subprocess.run([tmp_path / "act", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ones = {"obs": np.ones([1, 2, 3]), "legal": np.ones([1, 2, 4])}
+    steps = [policy.infer("act", ones, "cpp", t == 0)["action"][0].tolist() for t in range(3)]
+    assert [[*map(int, line.split())] for line in done.stdout.splitlines()] == steps
