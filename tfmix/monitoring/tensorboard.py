@@ -6,8 +6,11 @@ import contextlib
 import os
 import secrets
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from tfmix.monitoring.layout import layout
 from tfmix.utils import files
@@ -183,6 +186,30 @@ class TensorBoard:
             for name, value in row.items():
                 if name != "env_steps" and value is not None:
                     self._tf.summary.scalar(tag_of(name), value)
+
+    def write_inspection(
+        self,
+        env_steps: int,
+        scalars: Mapping[str, tuple[float, str]],
+        histograms: Mapping[str, tuple[np.ndarray, str]],
+        images: Mapping[str, tuple[np.ndarray, str]],
+    ) -> None:
+        """Add values with their descriptions, by tag.
+
+        Args:
+          env_steps: of the run.
+          scalars: numbers.
+          histograms: arrays; what is not finite is left out.
+          images: pictures [H, W, 3] uint8.
+        """
+        summary = self._tf.summary
+        with self._writer.as_default(step=env_steps):
+            for tag, (value, about) in scalars.items():
+                summary.scalar(tag, value, description=about)
+            for tag, (values, about) in histograms.items():
+                summary.histogram(tag, values[np.isfinite(values)], description=about)
+            for tag, (pixels, about) in images.items():
+                summary.image(tag, pixels[None], description=about)
 
     def close(self) -> None:
         """Flush and close the events file."""
