@@ -28,7 +28,7 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
-from tfmix.runs import lifecycle, opening  # noqa: E402
+from tfmix.runs import lifecycle, opening, session  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
@@ -143,6 +143,17 @@ def collected_garbage():
     yield
     if time.process_time() - began > 2.0:
         gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def inspector_where_it_is_tested(request):
+    """Looks at no team in other files, as it takes a second a run; `make test-all` always looks."""
+    if os.environ["XLA_FLAGS"] and request.path.name != "test_inspector.py":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session.Session, "inspect", lambda *_: None)
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="module")
