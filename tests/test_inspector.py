@@ -1,18 +1,27 @@
 """The inspector's numbers are those computed by hand, and it leaves no trace in training."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 import tfmix
 from tfmix import algos
 from tfmix.algos.joint_actions import greedy_is_best, single_deviations
 from tfmix.config.schema import Config
 from tfmix.envs.graph.matrix import MatrixGame, TwoStep
-from tfmix.training.inspection import TAGS, Inspection, add_batch, add_greedy, returns_to_come
+from tfmix.training.inspection import (
+    TAGS,
+    Inspection,
+    add_batch,
+    add_greedy,
+    returns_to_come,
+    scalar_tags,
+)
 from tfmix.training.inspector import Inspector, episodes_of
 from tfmix.training.learner import Learner
 from tfmix.training.replay import EpisodeReplay
@@ -366,6 +375,27 @@ def test_resumed_run_has_the_events_of_a_run_that_was_not_stopped(trained, tmp_p
         if kind != "scalars" or key[0] in ("run/seconds", "run/env_steps_per_second"):
             continue
         np.testing.assert_array_equal(found[key][1], content, str(key))
+
+
+def test_the_layout_has_a_chart_for_every_scalar_of_the_inspector(trained):
+    found, _ = events_of(trained[0] / "on")
+    content = found["custom_scalars__config__", 0][1].item()
+    charts = [c for part in layout_pb2.Layout.FromString(content).category for c in part.chart]
+    patterns = [x for chart in charts for x in chart.multiline.tag]
+    patterns += [x for c in charts for s in c.margin.series for x in (s.value, s.lower, s.upper)]
+    tags = {tag for (tag, _), (kind, _, _) in found.items() if kind == "scalars"}
+    assert not [tag for tag in tags if not any(re.match(p, tag) for p in patterns)]
+    assert not [p for p in patterns if not any(re.match(p, tag) for tag in tags)]
+
+
+@pytest.mark.parametrize("algo", algos.REGISTRY)
+def test_tags_of_the_layout_are_those_that_are_written(algo):
+    algorithm, _ = game_of(algo, [[4, 1, 1], [2, 0, -2]])
+    found, _ = scalars_of(algorithm)
+    first = {tag for tag in found if not re.search(r"/[1-9]$", tag)}
+    assert {tag for tag in scalar_tags(algorithm) if tag != "actions/0/0"} == first - {
+        *(f"actions/{i}/{a}" for i in (0, 1) for a in range(3))
+    }
 
 
 def test_every_tag_is_documented():

@@ -23,6 +23,7 @@ from tfmix.runs.profile import PHASES, Calls
 
 TEXTS = {"about/command", "about/settings", "about/versions", "about/environment"}
 TWO_STEP = {"algo": "qmix", "env": "two_step", "env_steps": 240, **PAIR, **MIXER}
+TWO_STEP |= {"inspect": False}  # tests/test_inspector.py tests what that adds
 ONE = {**TWO_STEP, "n_envs": 1, "eval_episodes": 1, "env_steps": 123}
 
 
@@ -295,8 +296,8 @@ def test_the_graph_is_of_one_update_and_has_no_large_constant(resumed):
         assert all(x.lstrip("^").partition(":")[0] in nodes for x in node.input)
         assert all(x.ByteSize() <= 1024 for x in node.attr.values())
     groups = {tuple(name.split("/")[:3]) for name in nodes}
-    assert {("batch", "obs"), ("learn", "loss", "mix"), ("learn", "weights", "live")} <= groups
-    assert any(name.startswith("learn/loss/mix/qmix/monotonic_mixer/") for name in nodes)
+    assert {("batch", "obs"), ("learn", "loss", "terms"), ("learn", "weights", "live")} <= groups
+    assert any(name.startswith("learn/loss/terms/mix/qmix/monotonic_mixer/") for name in nodes)
     assert any(x.startswith("learn/") for x in nodes["apply/shards"].input)
     learner = resumed.trainer.learner
     for function in (learner.update, learner._learn, learner._apply):

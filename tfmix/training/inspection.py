@@ -152,6 +152,20 @@ def add_batch(
         found.add(tag, about, own[tag])
 
 
+def scalar_tags(algorithm: Algorithm) -> list[str]:
+    """Return tags of scalars, those of the first agent, action and head alone."""
+    found = [f"igm/{tag_name(name)}" for name in algorithm.judges]
+    found += [f"td_error/quantile/{share * 100:02.0f}" for share in QUANTILES]
+    joint = algorithm.has_mixer and not algorithm.value_per_agent
+    for tag, about in {**TAGS, **algorithm.inspected}.items():
+        left_out = tag in ("igm/<value>", "td_error/quantile", "weights", "gradients")
+        left_out |= "slope" in tag and not joint
+        left_out |= len(about.axes) == 2 and tag != "actions"
+        if not left_out:
+            found.append(tag + "/0" * len(about.axes))
+    return found
+
+
 def returns_to_come(
     reward: np.ndarray,
     terminated: np.ndarray,
