@@ -50,7 +50,8 @@ def value_each(algorithm: Algorithm, views: Views, action: tf.Tensor) -> dict[st
       what `Algorithm.team_values` returns, [C, K] each.
     """
     cells = action.shape[0]
-    return algorithm.team_values(Views(*(tf.repeat(x, cells, axis=0) for x in views)), action)
+    repeated = Views(*(tf.tile(x, [cells] + [1] * (x.shape.rank - 1)) for x in views))
+    return algorithm.team_values(repeated, action)
 
 
 def greedy_is_best(algorithm: Algorithm, views: Views, enumerate_all: bool) -> dict[str, tf.Tensor]:
@@ -71,8 +72,7 @@ def greedy_is_best(algorithm: Algorithm, views: Views, enumerate_all: bool) -> d
     counts, steps = algorithm.spec.agent_n_actions, views.q.shape[1]
     greedy = ops.legal_argmax(views.q, views.legal)[0]  # [K, N]
     if enumerate_all:
-        joint = all_joint_actions(counts)
-        others = tf.repeat(joint[:, None], steps, axis=1)
+        others = tf.constant(np.repeat(all_joint_actions(counts)[:, None], steps, axis=1))
     else:
         others = single_deviations(greedy, counts)
     action = tf.concat([greedy[None], others], 0)  # [C + 1, K, N]

@@ -202,14 +202,20 @@ class TensorBoard:
           histograms: arrays; what is not finite is left out.
           images: pictures [H, W, 3] uint8.
         """
-        summary = self._tf.summary
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        # One event for all of them: `tf.summary.scalar` takes a millisecond for each.
+        joined = Summary()
+        for tag, (value, about) in scalars.items():
+            joined.value.extend(scalar_pb(tag, value, about).value)
+        for tag, (values, about) in histograms.items():
+            joined.value.extend(histogram_pb(tag, values[np.isfinite(values)], 30, about).value)
         with self._writer.as_default(step=env_steps):
-            for tag, (value, about) in scalars.items():
-                summary.scalar(tag, value, description=about)
-            for tag, (values, about) in histograms.items():
-                summary.histogram(tag, values[np.isfinite(values)], description=about)
+            self._tf.summary.experimental.write_raw_pb(joined.SerializeToString())
             for tag, (pixels, about) in images.items():
-                summary.image(tag, pixels[None], description=about)
+                self._tf.summary.image(tag, pixels[None], description=about)
 
     def close(self) -> None:
         """Flush and close the events file."""

@@ -114,17 +114,22 @@ class Inspection:
 
 def add_greedy(found: Inspection, algorithm: Algorithm, numbers: dict[str, np.ndarray]) -> None:
     """Add what the inspector's `of_greedy` found."""
-    for name in ("utility", "advantage", "slope", "slope_least"):
-        if name in numbers:
-            tag = f"agents_greedy/{name}"
-            found.add(tag, TAGS[tag], numbers[name])
-    for agent, shares in enumerate(numbers["actions"][:MOST_AGENTS]):
+    mask = numbers["mask"] > 0
+    _, greatest, advantage = (x[mask] for x in utilities(numbers))  # [steps, N]
+    series = {"utility": greatest.mean(0), "advantage": advantage.mean(0)}
+    if "slope" in numbers:
+        slope = numbers["slope"][mask]
+        series |= {"slope": slope.mean(0), "slope_least": slope.min(0)}
+    for name, value in series.items():
+        found.add(f"agents_greedy/{name}", TAGS[f"agents_greedy/{name}"], value)
+    for agent, taken in enumerate(numbers["action"][mask].T[:MOST_AGENTS]):
         own = algorithm.spec.agent_n_actions[agent]
+        shares = np.bincount(taken, minlength=own) / taken.size
         for action, share in enumerate(shares[: min(own, MOST_ACTIONS)]):
             found.add(f"actions/{agent}/{action}", TAGS["actions"], share)
     for name in algorithm.judges:
-        found.add(f"igm/{tag_name(name)}", TAGS["igm/<value>"], numbers[f"igm_{name}"])
-    value, mask = numbers["value"].astype(np.float64), numbers["mask"] > 0
+        found.add(f"igm/{tag_name(name)}", TAGS["igm/<value>"], numbers[f"igm_{name}"].mean())
+    value = numbers["value"].astype(np.float64)
     gamma, episodes = algorithm.config.gamma, (numbers["reward"], numbers["terminated"])
     plain = returns_to_come(*episodes, mask, np.zeros_like(value), gamma)
     whole = returns_to_come(*episodes, mask, value, gamma)
@@ -141,15 +146,34 @@ def add_batch(
     own: dict[str, np.ndarray],
 ) -> None:
     """Add what the inspector's `of_batch` found."""
-    for name in ("chosen", "greatest", "advantage"):
+    mask = numbers["mask"] > 0
+    for name, value in zip(("chosen", "greatest", "advantage"), utilities(numbers), strict=True):
         tag = f"agents_replay/{name}"
-        found.add(tag, TAGS[tag], numbers[name])
-    errors = numbers["td_error"][numbers["mask"] > 0].astype(np.float64)
+        found.add(tag, TAGS[tag], value[mask].mean(0))
+    errors = numbers["td_error"][mask].astype(np.float64)
     for share, value in zip(QUANTILES, np.quantile(errors, QUANTILES), strict=True):
         found.add(f"td_error/quantile/{share * 100:02.0f}", TAGS["td_error/quantile"], value)
     found.add("td_error/mean_size", TAGS["td_error/mean_size"], np.abs(errors).mean())
     for tag, about in algorithm.inspected.items():
         found.add(tag, about, own[tag])
+
+
+def utilities(numbers: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return utilities of the actions taken, the greatest legal ones, and advantages, [B, T, N].
+
+    The advantage is that of the action taken over the mean of the legal actions. All three are
+    0 if nothing is legal.
+
+    Args:
+      numbers: `q` and `legal` [B, T, N, A], `action` [B, T, N].
+    """
+    q, legal = numbers["q"].astype(np.float64), numbers["legal"]
+    some = legal.any(-1)
+    chosen = np.take_along_axis(q, numbers["action"][..., None], -1)[..., 0]
+    greatest = np.where(legal, q, -np.inf).max(-1)
+    mean = np.where(legal, q, 0.0).sum(-1) / np.maximum(legal.sum(-1), 1)
+    found = (np.where(some, x, 0.0) for x in (chosen, greatest, chosen - mean))
+    return next(found), next(found), next(found)
 
 
 def scalar_tags(algorithm: Algorithm) -> list[str]:

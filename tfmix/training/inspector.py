@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tfmix.types import EnvSpec, Episode
 # Most episodes that are looked at, and most agent steps in them.
 MOST_EPISODES, MOST_AGENT_STEPS = 32, 20_000
 # Of the joint values: most steps, joint actions at all steps, and numbers that are read.
-MOST_STEPS, MOST_CELLS, MOST_NUMBERS = 64, 16_384, 8_000_000
+MOST_STEPS, MOST_CELLS, MOST_NUMBERS = 32, 8_192, 8_000_000
 
 
 def episodes_of(spec: EnvSpec, most: int) -> int:
@@ -80,16 +80,17 @@ class Inspector:
         played = Episode(*(tf.convert_to_tensor(x) for x in greedy))
         add_greedy(found, self.algorithm, _numpy(self.of_greedy(played)))
         for name, weights in self.networks.items():
-            values = np.concatenate([w.numpy().ravel() for w in weights])
-            found.histograms[f"weights/{name}"] = values, TAGS["weights"].text
+            found.histograms[f"weights/{name}"] = _joined(weights), TAGS["weights"].text
         if int(self.replay.num_episodes()):
             stream = tf.stack([self.seed, Stream.INSPECT])
             seed = tf.random.experimental.stateless_fold_in(stream, env_steps)
             batch = self.replay.sample(seed, self.batch_episodes)
             numbers, own, gradients = self.of_batch(batch)
             add_batch(found, self.algorithm, _numpy(numbers), _numpy(own))
-            for name, gradient in _numpy(gradients).items():
-                found.histograms[f"gradients/{name}"] = gradient, TAGS["gradients"].text
+            each = iter(gradients)
+            for name, part in self.networks.items():
+                values = _joined([next(each) for _ in part])
+                found.histograms[f"gradients/{name}"] = values, TAGS["gradients"].text
         return found
 
     # Greedy episodes.
@@ -101,36 +102,31 @@ class Inspector:
           episode: B episodes.
 
         Returns:
-          by name: `utility` and `advantage` [N], `slope` and `slope_least` [N] if there is a
-          mixer, `actions` [N, A], `value` [B, T+1], `reward`, `terminated` and `mask` [B, T],
-          and `igm_<value>` [].
+          by name: `q` and `legal` [B, T, N, A], `action` [B, T, N], `slope` [B, T, N] if there
+          is a mixer, `value` [B, T+1], `reward`, `terminated` and `mask` [B, T], and
+          `igm_<value>` [K] bool.
         """
         episode, algorithm = self.prepared(episode), self.algorithm
-        mask, views = episode.mask, algorithm.views(episode)
+        views = algorithm.views(episode)
         greedy = ops.legal_argmax(views.q, views.legal)  # [B, T+1, N]
         values, slopes = algorithm.values_and_slopes(views, greedy)
-        utility, mean = ops.legal_max(views.q, views.legal), legal_mean(views.q, views.legal)
-        found = {
-            "utility": ops.mean_over_steps(utility[:, :-1], mask),
-            "advantage": ops.mean_over_steps((utility - mean)[:, :-1], mask),
-            "actions": ops.mean_over_steps(
-                tf.one_hot(episode.action, algorithm.spec.n_actions), mask
-            ),
-            # Each of the independent learners estimates the team's return.
-            "value": next(iter(values.values()), tf.reduce_mean(utility, -1)),
-            "reward": episode.reward,
-            "terminated": episode.terminated,
-            "mask": mask,
-        }
+        found = self._steps_of(views.q[:, :-1], episode)
+        # Each of the independent learners estimates the team's return.
+        best = tf.reduce_mean(ops.legal_max(views.q, views.legal), -1)
+        found |= {"value": next(iter(values.values()), best)}
+        found |= {"reward": episode.reward, "terminated": episode.terminated}
         if slopes is not None:
-            slopes, real = slopes[:, :-1], mask[..., None] > 0
-            found["slope"] = ops.mean_over_steps(slopes, mask)
-            found["slope_least"] = tf.reduce_min(tf.where(real, slopes, slopes.dtype.max), [0, 1])
+            found["slope"] = slopes[:, :-1]
         if algorithm.judges:
-            some, enumerate_all = self._some_steps(views, mask)
+            some, enumerate_all = self._some_steps(views, episode.mask)
             for name, holds in greedy_is_best(algorithm, some, enumerate_all).items():
-                found[f"igm_{name}"] = tf.reduce_mean(tf.cast(holds, tf.float32))
+                found[f"igm_{name}"] = holds
         return found
+
+    def _steps_of(self, q: tf.Tensor, episode: Episode) -> dict[str, tf.Tensor]:
+        """Return what the agents value, may do and did at each step."""
+        legal, action, mask = episode.legal[:, :-1], episode.action, episode.mask
+        return {"q": q, "legal": legal, "action": action, "mask": mask}
 
     def _some_steps(self, views: Views, mask: tf.Tensor) -> tuple[Views, bool]:
         """Return real steps at equal distances as one row, and whether to value all joint actions.
@@ -151,10 +147,8 @@ class Inspector:
         count = min(MOST_STEPS, MOST_CELLS // cells, MOST_NUMBERS // (cells * numbers))
         count = min(max(count, 1), rows * steps)
         real = tf.where(tf.reshape(mask, [-1]) > 0)[:, 0]
-        last = tf.cast(tf.shape(real)[0] - 1, tf.float64)
-        chosen = tf.gather(
-            real, tf.cast(tf.linspace(tf.zeros([], tf.float64), last, count), tf.int64)
-        )
+        last = tf.shape(real)[0] - 1
+        chosen = tf.gather(real, tf.range(count) * last // max(count - 1, 1))
 
         def row(x: tf.Tensor) -> tf.Tensor:
             x = x[:, :-1]
@@ -166,42 +160,28 @@ class Inspector:
 
     def _of_batch(
         self, batch: Episode
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], list[tf.Tensor]]:
         """Compute numbers of episodes of the replay.
 
         Args:
           batch: B episodes.
 
         Returns:
-          by name: `chosen`, `greatest` and `advantage` [N], `td_error` as `Terms` has it and
-          `mask` [B, T]; what `Algorithm.inspect` returns; and by network the gradient, flat.
+          by name: `q` and `legal` [B, T, N, A], `action` [B, T, N], `td_error` as `Terms` has
+          it and `mask` [B, T]; what `Algorithm.inspect` returns; and the gradient of each
+          weight, network after network.
         """
         batch, algorithm = self.prepared(batch), self.algorithm
         with tf.GradientTape() as tape:
             terms = algorithm.terms(batch)
-        parts = self.networks.values()
-        gradients = iter(tape.gradient(terms.loss, [w for part in parts for w in part]))
-        legal = batch.legal[:, :-1]
-        chosen = ops.gather_actions(terms.q, batch.action)
-        agents = {
-            "chosen": chosen,
-            "greatest": ops.legal_max(terms.q, legal),
-            "advantage": chosen - legal_mean(terms.q, legal),
-        }
-        numbers = {name: ops.mean_over_steps(x, batch.mask) for name, x in agents.items()}
-        numbers |= {"td_error": terms.td_error, "mask": batch.mask}
-        flat = {
-            name: tf.concat([tf.reshape(next(gradients), [-1]) for _ in part], 0)
-            for name, part in self.networks.items()
-        }
-        return numbers, algorithm.inspect(batch, terms), flat
-
-
-def legal_mean(q: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
-    """Return the mean value of the legal actions, [..., N, A] to [..., N]; zero without any."""
-    count = tf.reduce_sum(tf.cast(legal, q.dtype), -1)
-    return tf.math.divide_no_nan(tf.reduce_sum(tf.where(legal, q, tf.zeros_like(q)), -1), count)
+        weights = [w for part in self.networks.values() for w in part]
+        found = self._steps_of(terms.q, batch) | {"td_error": terms.td_error}
+        return found, algorithm.inspect(batch, terms), tape.gradient(terms.loss, weights)
 
 
 def _numpy(tensors: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
     return {name: x.numpy() for name, x in tensors.items()}
+
+
+def _joined(tensors: Sequence[tf.Tensor]) -> np.ndarray:
+    return np.concatenate([x.numpy().ravel() for x in tensors])
