@@ -28,7 +28,7 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
-from tfmix.runs import lifecycle, opening, run  # noqa: E402
+from tfmix.runs import lifecycle, opening, run, session  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
@@ -154,7 +154,7 @@ def write_no_policy(algorithm, folder, contract):
 
 @pytest.fixture(autouse=True)
 def light_runs(request, monkeypatch):
-    """A run writes neither its SavedModels nor its description for TensorBoard.
+    """A run writes no SavedModels, no description for TensorBoard and no inspection.
 
     They take most of the time of a short run. A test or file marked `whole_run` has them, and so
     has `make test-all`.
@@ -162,6 +162,7 @@ def light_runs(request, monkeypatch):
     if os.environ["XLA_FLAGS"] and not request.node.get_closest_marker("whole_run"):
         monkeypatch.setattr(run, "export", write_no_policy)
         monkeypatch.setattr(lifecycle, "describe", lambda folder, trainer: None)
+        monkeypatch.setattr(session.Session, "inspect", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

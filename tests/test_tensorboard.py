@@ -25,6 +25,7 @@ pytestmark = pytest.mark.whole_run
 
 TEXTS = {"about/command", "about/settings", "about/versions", "about/environment"}
 TWO_STEP = {"algo": "qmix", "env": "two_step", "env_steps": 240, **PAIR, **MIXER}
+TWO_STEP |= {"inspect": False}  # tests/test_inspector.py tests what that adds
 ONE = {**TWO_STEP, "n_envs": 1, "eval_episodes": 1, "env_steps": 123}
 
 

@@ -73,6 +73,18 @@ def masked_mean(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(total, tf.reduce_sum(mask))
 
 
+def mean_over_steps(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Average x [B, T, ...] over the real steps of mask [B, T], [...]; zero if there is none.
+
+    Padded steps may hold anything, also NaN.
+    """
+    check_shapes(mask=(mask, "B T"))
+    axes = [1] * (x.shape.rank - 2)
+    real = tf.reshape(mask, tf.concat([tf.shape(mask), axes], 0)) > 0
+    total = tf.reduce_sum(tf.where(real, x, tf.zeros_like(x)), [0, 1])
+    return tf.math.divide_no_nan(total, tf.reduce_sum(mask))
+
+
 def all_finite(tensors: Iterable[tf.Tensor]) -> tf.Tensor:
     """Report whether no tensor holds NaN or infinity, [] bool. Integers are finite."""
     floats = [x for x in tensors if x.dtype.is_floating]

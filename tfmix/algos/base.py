@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import tensorflow as tf
 
@@ -17,6 +17,64 @@ from tfmix.networks.layers import Networks, reset_weights
 from tfmix.types import EnvSpec, Episode
 
 Metrics = dict[str, tf.Tensor]
+
+
+class About(NamedTuple):
+    """What a number that the inspector shows is.
+
+    Attributes:
+      what: a sentence without its end.
+      unit: of the number, in brackets after the sentence.
+      axes: what each axis of the value counts, such as `agent`; none for one number.
+    """
+
+    what: str
+    unit: str = ""
+    axes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The description, with the unit."""
+        return f"{self.what} ({self.unit})" if self.unit else self.what
+
+
+class Views(NamedTuple):
+    """What a team sees and values at T steps of B episodes.
+
+    Attributes:
+      state: [B, T, S].
+      obs: [B, T, N, O].
+      legal: [B, T, N, A] bool.
+      q: [B, T, N, A], the agents' values.
+      features: [B, T, N, H], the agents' features.
+      central_q: [B, T, N, A], the central agents' values; `q` if there are none.
+    """
+
+    state: tf.Tensor
+    obs: tf.Tensor
+    legal: tf.Tensor
+    q: tf.Tensor
+    features: tf.Tensor
+    central_q: tf.Tensor
+
+
+class Terms(NamedTuple):
+    """A loss and what it is made of.
+
+    Attributes:
+      loss: [] float.
+      metrics: the loss and its parts by name, [] float each.
+      q: [B, T, N, A], the agents' values.
+      td_error: value of the joint action taken less its target, [B, T], or [B, T, N] with
+        `value_per_agent`. Padding holds anything.
+      parts: other tensors by name, which `inspect` reads.
+    """
+
+    loss: tf.Tensor
+    metrics: Metrics
+    q: tf.Tensor
+    td_error: tf.Tensor
+    parts: dict[str, tf.Tensor]
 
 
 class Algorithm(tf.Module, abc.ABC):
@@ -35,6 +93,9 @@ class Algorithm(tf.Module, abc.ABC):
         `live.central_agent` and `live.central_mixer`. Otherwise `none`.
       value_per_agent: whether there is one TD error for each agent, [B, T, N], instead of
         one for the team, [B, T].
+      judges: names of the values of `team_values` by which the greedy joint action should be
+        the best of all joint actions (individual-global-max).
+      inspected: what `inspect` returns, by tag of TensorBoard.
       spec: the task's shape.
       config: the settings.
       live: the networks that learn; `live.agent` is the decentralised policy.
@@ -45,6 +106,8 @@ class Algorithm(tf.Module, abc.ABC):
     has_mixer: ClassVar[bool] = False
     critic: ClassVar[Literal["none", "joint", "counterfactual", "central"]] = "none"
     value_per_agent: ClassVar[bool] = False
+    judges: ClassVar[tuple[str, ...]] = ()
+    inspected: ClassVar[Mapping[str, About]] = {}
     live: Networks
     target: Networks
 
@@ -64,12 +127,63 @@ class Algorithm(tf.Module, abc.ABC):
         """Make the networks, `agent` among them."""
 
     @abc.abstractmethod
+    def terms(self, batch: Episode) -> Terms:
+        """Compute the loss of a batch of episodes, whose padding is zero, and its terms."""
+
     def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
-        """Compute the loss of a batch of episodes, whose padding is zero.
+        """Compute the loss of a batch of episodes, whose padding is zero; see `terms`.
 
         Returns:
           the loss, [] float, and its parts by name, [] float each.
         """
+        terms = self.terms(batch)
+        return terms.loss, terms.metrics
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Compute what only this algorithm has to show of a batch; `inspected` says what it is.
+
+        Args:
+          batch: episodes, whose padding is zero.
+          terms: of the batch.
+
+        Returns:
+          numbers [], series [K] or tables [K, L] by tag of TensorBoard.
+        """
+        return {}
+
+    def views(self, batch: Episode) -> Views:
+        """Unroll the agents over the T + 1 steps of episodes, and join what the team reads."""
+        q, features = self.live.agent.unroll(batch.obs, batch.action)
+        return Views(batch.state, batch.obs, batch.legal, q, features, q)
+
+    @abc.abstractmethod
+    def team_values(self, views: Views, action: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Value joint actions with all networks that value them.
+
+        Args:
+          views: of the live networks, at T steps.
+          action: [B, T, N] int32.
+
+        Returns:
+          values by name, [B, T] each, first what the algorithm learns. Independent learners
+          have none.
+        """
+
+    def values_and_slopes(
+        self, views: Views, action: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
+        """Value joint actions as `team_values`, and differentiate the first value.
+
+        Returns:
+          values by name, [B, T] each; and the slopes dQ_tot/dQ_i at the joint actions,
+          [B, T, N], or None if the first value does not mix the agents' values.
+        """
+        with tf.GradientTape() as tape:
+            tape.watch(views.q)
+            values = self.team_values(views, action)
+        first = next(iter(values.values()), None)
+        slopes: Any = None if first is None else tape.gradient(first, views.q)
+        return values, None if slopes is None else ops.gather_actions(slopes, action)
 
     def new_agents(self) -> AgentTeam:
         """Make the agents' networks."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Metrics
+from tfmix.algos.base import About, Terms
 from tfmix.algos.value_mixing import ValueMixing
 from tfmix.networks.layers import Linear, Mlp
 from tfmix.types import Episode
@@ -65,13 +66,21 @@ class AttentionMixer(tf_keras.layers.Layer):
             found.append(tf.reduce_sum(of_state * key(obs), -1))
         return tf.stack(found, -2)
 
+    def attention(self, state: tf.Tensor, obs: tf.Tensor) -> tf.Tensor:
+        """Return lambda, [B, T, heads, N]; the arguments are those of `logits`."""
+        return tf.nn.softmax(self.logits(state, obs) * self.embed**-0.5)
+
+    def head_weights(self, state: tf.Tensor) -> tf.Tensor:
+        """Return w_h, [B, T, heads]."""
+        return tf.abs(self.head_weight(state))
+
     def call(
         self, agent_q: tf.Tensor, state: tf.Tensor, *, obs: tf.Tensor, **_: tf.Tensor
     ) -> tf.Tensor:
         """Return q_tot, [B, T]."""
-        attention = tf.nn.softmax(self.logits(state, obs) * self.embed**-0.5)
+        attention = self.attention(state, obs)
         head_q = tf.reduce_sum(attention * agent_q[..., None, :], -1)  # [B, T, heads]
-        weights = tf.abs(self.head_weight(state))  # [B, T, heads]
+        weights = self.head_weights(state)
         q_tot = tf.reduce_sum(weights * head_q, -1)
         return q_tot + tf.squeeze(self.constant(state), -1)
 
@@ -86,6 +95,16 @@ class Qatten(ValueMixing):
         "attention_bias",
         "attention_logit_loss",
     }
+    inspected: ClassVar[Mapping[str, About]] = {
+        "qatten/head_weight": About(
+            "Weight w_h of each head in the replay batch, mean over steps", axes=("head",)
+        ),
+        "qatten/attention": About(
+            "Attention lambda of each head to each agent in the replay batch, mean over steps",
+            "each row adds up to 1",
+            ("head", "agent"),
+        ),
+    }
 
     def new_mixer(self) -> AttentionMixer:
         """Make the attention mixer."""
@@ -98,18 +117,28 @@ class Qatten(ValueMixing):
             self.config.attention_bias,
         )
 
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+    def terms(self, batch: Episode) -> Terms:
         """Compute L = L_mixing + attention_logit_loss sum_h mean_i logit_{i,h}^2.
 
         L_mixing is the loss of `ValueMixing`, and the second term is a mean over real steps.
         That term is in the code of WQMIX's and QPLEX's authors and not in the paper.
         """
-        loss, metrics = super().loss(batch)
+        terms = super().terms(batch)
         if self.config.attention_logit_loss == 0:
-            return loss, metrics
+            return terms
         mixer = cast(AttentionMixer, self.live.mixer)
         logits = mixer.logits(batch.state[:, :-1], batch.obs[:, :-1])
         squares = tf.reduce_sum(tf.reduce_mean(tf.square(logits), -1), -1)  # [B, T]
         logit_loss = ops.masked_mean(squares, batch.mask)
-        loss += self.config.attention_logit_loss * logit_loss
-        return loss, {**metrics, "loss": loss, "loss_logit": logit_loss}
+        loss = terms.loss + self.config.attention_logit_loss * logit_loss
+        metrics = {**terms.metrics, "loss": loss, "loss_logit": logit_loss}
+        return terms._replace(loss=loss, metrics=metrics)
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Return the heads' weights [heads] and the attention [heads, N], means over steps."""
+        mixer, state = cast(AttentionMixer, self.live.mixer), batch.state[:, :-1]
+        attention = mixer.attention(state, batch.obs[:, :-1])
+        return {
+            "qatten/head_weight": ops.mean_over_steps(mixer.head_weights(state), batch.mask),
+            "qatten/attention": ops.mean_over_steps(attention, batch.mask),
+        }

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
+from tfmix.algos.base import About, Terms
 from tfmix.algos.value_mixing import MixedNetworks, ValueMixing
 from tfmix.networks.layers import Mlp
 from tfmix.types import Episode
@@ -58,6 +62,22 @@ class DuplexMixer(tf_keras.layers.Layer):
         """Return Q'_i = w_i Q_i + b_i, [B, T, N]."""
         return (tf.abs(self.scale(state)) + self.TINY) * agent_q + self.shift(state)
 
+    def importance(self, state: tf.Tensor, action: tf.Tensor) -> tf.Tensor:
+        """Compute lambda of joint actions, [B, T, N].
+
+        Args:
+          state: [B, T, S].
+          action: [B, T, N] int32.
+        """
+        chosen = tf.one_hot(action, self.n_actions)  # [B, T, N, A]
+        shape = tf.concat([tf.shape(state)[:-1], [chosen.shape[-2] * self.n_actions]], 0)
+        both = tf.concat([state, tf.reshape(chosen, shape)], -1)
+        found = tf.zeros_like(action, tf.float32)
+        for key, agents, actions in zip(self.keys, self.agents, self.actions, strict=True):
+            head = tf.abs(key(state)) + self.TINY  # [B, T, 1]
+            found += head * tf.sigmoid(agents(state)) * tf.sigmoid(actions(both))
+        return found
+
     def call(
         self,
         agent_q: tf.Tensor,
@@ -70,13 +90,7 @@ class DuplexMixer(tf_keras.layers.Layer):
         """Return q_tot, [B, T]."""
         own = self.own(agent_q, state)  # [B, T, N]
         advantage = tf.stop_gradient(own - self.own(agent_max_q, state))
-        chosen = tf.one_hot(action, self.n_actions)  # [B, T, N, A]
-        shape = tf.concat([tf.shape(state)[:-1], [chosen.shape[-2] * self.n_actions]], 0)
-        both = tf.concat([state, tf.reshape(chosen, shape)], -1)
-        weight = tf.zeros_like(agent_q)
-        for key, agents, actions in zip(self.keys, self.agents, self.actions, strict=True):
-            importance = tf.abs(key(state)) + self.TINY  # [B, T, 1]
-            weight += importance * tf.sigmoid(agents(state)) * tf.sigmoid(actions(both))
+        weight = self.importance(state, action)
         return tf.reduce_sum(own + (weight - 1.0) * advantage, -1)
 
 
@@ -94,6 +108,15 @@ class Qplex(ValueMixing):
         "duplex_kernels",
         "duplex_layers",
         "duplex_alpha",
+    }
+    inspected: ClassVar[Mapping[str, About]] = {
+        "qplex/lambda": About(
+            "Importance lambda of each agent at the replay batch's joint actions, mean over "
+            "steps: how much its advantage counts",
+            axes=("agent",),
+        ),
+        "qplex/lambda_least": About("The least lambda of each agent", axes=("agent",)),
+        "qplex/lambda_greatest": About("The greatest lambda of each agent", axes=("agent",)),
     }
     live: DuplexNetworks
     target: DuplexNetworks
@@ -124,6 +147,16 @@ class Qplex(ValueMixing):
         full = (own >= bound) | (target > bound)
         weight = tf.where(full, 1.0, alpha)
         return tf.square(q_tot + (weight - 1.0) * (own - tf.stop_gradient(own)) - target)
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Return the mean, the least and the greatest lambda of each agent, [N]."""
+        mixer, real = self.live.mixer, batch.mask[..., None] > 0
+        found = mixer.importance(batch.state[:, :-1], batch.action)
+        return {
+            "qplex/lambda": ops.mean_over_steps(found, batch.mask),
+            "qplex/lambda_least": tf.reduce_min(tf.where(real, found, found.dtype.max), [0, 1]),
+            "qplex/lambda_greatest": tf.reduce_max(tf.where(real, found, 0.0), [0, 1]),
+        }
 
     def new_mixer(self) -> DuplexMixer:
         """Make the duplex mixer."""

@@ -10,13 +10,14 @@ same best joint action.
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Algorithm
+from tfmix.algos.base import About, Algorithm, Views
 from tfmix.networks.layers import Linear, Mlp, Networks, matmul
 from tfmix.types import Episode
 
@@ -69,6 +70,23 @@ class StateValue(tf_keras.layers.Layer):
         return tf.squeeze(self.value(tf.reduce_sum(self.encode(hidden), 2)), -1)
 
 
+# How far from its condition a step may be that counts as one at which the condition holds.
+NEAR = 0.1
+
+
+def share_that(holds: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the share of real steps, and of agents, at which a condition holds.
+
+    Args:
+      holds: [B, T] or [B, T, N] bool.
+      mask: [B, T].
+    """
+    found = tf.cast(holds, tf.float32)
+    if found.shape.rank == 3:
+        found = tf.reduce_mean(found, -1)
+    return ops.masked_mean(found, mask)
+
+
 class Opening(NamedTuple):
     """What both of QTRAN's losses begin with.
 
@@ -101,6 +119,23 @@ class Qtran(Algorithm):
     settings = frozenset(
         {"double_q", "qtran_embed", "qtran_state_value", "opt_loss", "nopt_min_loss"}
     )
+    judges = ("Q_jt",)
+    inspected: ClassVar[Mapping[str, About]] = {
+        "qtran/loss_td": About("L_td of the replay batch: squared TD error of Q_jt", "reward²"),
+        "qtran/loss_opt": About(
+            "L_opt of the replay batch: violation of condition (4a)", "reward²"
+        ),
+        "qtran/holds_4a": About(
+            "Share of the replay batch's steps at which condition (4a) holds within 0.1: at the "
+            "greedy joint action, Q' + V_jt equals Q_jt",
+            "0 to 1",
+        ),
+        "qtran/holds_4b": About(
+            "Share of the replay batch's steps at which condition (4b) holds within 0.1: at the "
+            "joint action taken, Q' + V_jt is not below Q_jt",
+            "0 to 1",
+        ),
+    }
     live: QtranNetworks
     target: QtranNetworks
 
@@ -116,6 +151,15 @@ class Qtran(Algorithm):
           hidden: [B, T, N, H], of the same networks.
           action: [B, T, N] int32.
         """
+
+    def team_values(self, views: Views, action: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return Q_jt, averaged over agents if each has its own, the sum of the Q_i and V_jt."""
+        joint = self.joint_of(self.live, views.state, views.features, action)
+        return {
+            "Q_jt": joint if joint.shape.rank == 2 else tf.reduce_mean(joint, -1),
+            "sum of Q_i": tf.reduce_sum(ops.gather_actions(views.q, action), -1),
+            "V_jt": self.live.value(views.state, views.features),
+        }
 
     def opening(self, batch: Episode) -> Opening:
         """Unroll the agents, choose their best actions, and compute y."""

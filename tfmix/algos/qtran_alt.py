@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Metrics
-from tfmix.algos.qtran import Qtran, QtranNetworks, StateValue, encode_taken
+from tfmix.algos.base import About, Terms
+from tfmix.algos.qtran import (
+    NEAR,
+    Qtran,
+    QtranNetworks,
+    StateValue,
+    encode_taken,
+    share_that,
+)
 from tfmix.networks.layers import Linear, Mlp, matmul
 from tfmix.types import Episode
 
@@ -72,6 +82,18 @@ class QtranAlt(Qtran):
 
     settings = Qtran.settings | {"qtran_slack"}
     critic = "counterfactual"
+    inspected: ClassVar[Mapping[str, About]] = {
+        **Qtran.inspected,
+        "qtran/loss_nopt_min": About(
+            "L_nopt-min of the replay batch: violation of condition (7)", "reward²"
+        ),
+        "qtran/holds_7": About(
+            "Share of the replay batch's steps, and of agents with two or more legal actions, at "
+            "which condition (7) holds within 0.1: the least of Q' + V_jt - Q_jt over an agent's "
+            "own actions is 0",
+            "0 to 1",
+        ),
+    }
     value_per_agent = True
 
     def build(self) -> QtranNetworks:
@@ -90,7 +112,7 @@ class QtranAlt(Qtran):
         """Return Q_jt of each agent's network, [B, T, N]."""
         return ops.gather_actions(networks.joint(state, hidden, action), action)
 
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+    def terms(self, batch: Episode) -> Terms:
         """Compute L = L_td + opt_loss L_opt + nopt_min_loss L_nopt-min, over steps and agents.
 
         Condition 4b is only an inequality and leaves Q' loose. Condition 7 (Son
@@ -115,7 +137,8 @@ class QtranAlt(Qtran):
         state, q, hidden, greedy, target = self.opening(batch)
         counterfactual = self.live.joint(state, hidden, batch.action)  # [B, T, N, A]
         joint = ops.gather_actions(counterfactual, batch.action)  # [B, T, N]
-        td_loss = self._mean(tf.square(joint - target), batch.mask)
+        td_error = joint - target
+        td_loss = self._mean(tf.square(td_error), batch.mask)
 
         value = self.live.value(state, hidden)[..., None]  # [B, T, 1]
         greedy_joint = self.joint_of(self.live, state, hidden, greedy)
@@ -139,13 +162,28 @@ class QtranAlt(Qtran):
         nopt_loss = ops.masked_mean(nopt_error, batch.mask)
 
         loss = td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
-        return loss, {
+        metrics = {
             "loss": loss,
             "loss_td": td_loss,
             "loss_opt": opt_loss,
             "loss_nopt_min": nopt_loss,
             "q_tot": self._mean(joint, batch.mask),
             "target": self._mean(target, batch.mask),
+        }
+        parts = {"opt_error": opt_error, "gap": gap, "smallest": smallest, "counted": counted}
+        return Terms(loss, metrics, q, td_error, parts)
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Return the losses, and how often conditions (4a), (4b) and (7) hold."""
+        parts, losses = terms.parts, ("loss_td", "loss_opt", "loss_nopt_min")
+        taken = ops.gather_actions(parts["gap"], batch.action)  # [B, T, N]
+        counted = parts["counted"] * batch.mask[..., None]
+        holds = tf.cast(tf.abs(parts["smallest"]) <= NEAR, tf.float32)
+        return {
+            **{f"qtran/{name}": terms.metrics[name] for name in losses},
+            "qtran/holds_4a": share_that(tf.abs(parts["opt_error"]) <= NEAR, batch.mask),
+            "qtran/holds_4b": share_that(taken >= -NEAR, batch.mask),
+            "qtran/holds_7": ops.masked_mean(holds, counted),
         }
 
     def _mean(self, x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Metrics
-from tfmix.algos.qtran import Qtran, QtranNetworks, StateValue, encode_taken
+from tfmix.algos.base import About, Terms
+from tfmix.algos.qtran import (
+    NEAR,
+    Qtran,
+    QtranNetworks,
+    StateValue,
+    encode_taken,
+    share_that,
+)
 from tfmix.networks.layers import Linear, Mlp, matmul
 from tfmix.types import Episode
 
@@ -60,6 +70,12 @@ class QtranBase(Qtran):
     """QTRAN-base, the form of PyMARL with arch `qtran_paper`."""
 
     critic = "joint"
+    inspected: ClassVar[Mapping[str, About]] = {
+        **Qtran.inspected,
+        "qtran/loss_nopt": About(
+            "L_nopt of the replay batch: violation of condition (4b)", "reward²"
+        ),
+    }
 
     def build(self) -> QtranNetworks:
         """Make the agents' networks, one joint network and V."""
@@ -77,7 +93,7 @@ class QtranBase(Qtran):
         """Return Q_jt, [B, T]."""
         return networks.joint(state, hidden, action)
 
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+    def terms(self, batch: Episode) -> Terms:
         """Compute L = L_td + opt_loss L_opt + nopt_min_loss L_nopt, over real steps.
 
         With u* each agent's best legal action by the live network, ' the target
@@ -89,7 +105,8 @@ class QtranBase(Qtran):
         """
         state, q, hidden, greedy, target = self.opening(batch)
         joint = self.joint_of(self.live, state, hidden, batch.action)  # [B, T]
-        td_loss = ops.masked_mean(tf.square(joint - target), batch.mask)
+        td_error = joint - target
+        td_loss = ops.masked_mean(tf.square(td_error), batch.mask)
 
         value = self.live.value(state, hidden)  # [B, T]
         greedy_joint = self.joint_of(self.live, state, hidden, greedy)
@@ -98,15 +115,28 @@ class QtranBase(Qtran):
         opt_loss = ops.masked_mean(tf.square(opt_error), batch.mask)
 
         taken_sum = tf.reduce_sum(ops.gather_actions(q, batch.action), -1)
-        nopt_error = tf.minimum(taken_sum - tf.stop_gradient(joint) + value, 0.0)
-        nopt_loss = ops.masked_mean(tf.square(nopt_error), batch.mask)
+        gap = taken_sum - tf.stop_gradient(joint) + value
+        nopt_loss = ops.masked_mean(tf.square(tf.minimum(gap, 0.0)), batch.mask)
 
         loss = td_loss + self.config.opt_loss * opt_loss + self.config.nopt_min_loss * nopt_loss
-        return loss, {
+        metrics = {
             "loss": loss,
             "loss_td": td_loss,
             "loss_opt": opt_loss,
             "loss_nopt": nopt_loss,
             "q_tot": ops.masked_mean(joint, batch.mask),
             "target": ops.masked_mean(target, batch.mask),
+        }
+        return Terms(loss, metrics, q, td_error, {"opt_error": opt_error, "gap": gap})
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Return the losses, and how often conditions (4a) and (4b) hold."""
+        opt_error, gap = terms.parts["opt_error"], terms.parts["gap"]
+        return {
+            **{
+                f"qtran/{name}": terms.metrics[name]
+                for name in ("loss_td", "loss_opt", "loss_nopt")
+            },
+            "qtran/holds_4a": share_that(tf.abs(opt_error) <= NEAR, batch.mask),
+            "qtran/holds_4b": share_that(gap >= -NEAR, batch.mask),
         }

@@ -9,12 +9,13 @@ action [B, T, N] int32; obs [B, T, N, O]. Most mixers read only the first two.
 from __future__ import annotations
 
 import abc
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Algorithm, Metrics
+from tfmix.algos.base import Algorithm, Terms, Views
 from tfmix.networks.layers import Networks
 from tfmix.types import Episode
 
@@ -35,6 +36,14 @@ class AdditiveMixer(tf_keras.layers.Layer):
         return tf.reduce_sum(agent_q, -1)
 
 
+class Seen(NamedTuple):
+    """What a mixer reads besides values, at T steps: as the fields of `Views`."""
+
+    state: tf.Tensor
+    obs: tf.Tensor
+    legal: tf.Tensor
+
+
 class MixedNetworks(Networks):
     """The agents and a mixer."""
 
@@ -46,6 +55,7 @@ class ValueMixing(Algorithm):
 
     settings = frozenset({"double_q"})
     has_mixer = True
+    judges: ClassVar[tuple[str, ...]] = ("Q_tot",)
     live: MixedNetworks
     target: MixedNetworks
 
@@ -57,7 +67,7 @@ class ValueMixing(Algorithm):
     def new_mixer(self) -> tf_keras.layers.Layer:
         """Make the mixer."""
 
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+    def terms(self, batch: Episode) -> Terms:
         """Compute L = sum m (Q_tot(s_t, u_t) - y_t)^2 / sum m, over real steps (m = 1).
 
         y_t = r_t + gamma (1 - d_t) Q_tot'(s_{t+1}, u') or a longer return
@@ -81,11 +91,16 @@ class ValueMixing(Algorithm):
         if self.value_per_agent:
             mask = tf.broadcast_to(mask[:, :, None], tf.shape(q_tot))
         loss = ops.masked_mean(self.squared_error(q_tot, target, q[:, now], batch), mask)
-        return loss, {
+        metrics = {
             "loss": loss,
             "q_tot": ops.masked_mean(q_tot, mask),
             "target": ops.masked_mean(target, mask),
         }
+        return Terms(loss, metrics, q[:, now], q_tot - target, {})
+
+    def team_values(self, views: Views, action: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return Q_tot."""
+        return {"Q_tot": self._mix(self.live, views.q, views, action)}
 
     def squared_error(
         self, q_tot: tf.Tensor, target: tf.Tensor, q: tf.Tensor, batch: Episode
@@ -118,13 +133,20 @@ class ValueMixing(Algorithm):
         Raises:
           ValueError: the mixer returned another shape.
         """
-        agent_q = ops.gather_actions(q[:, steps], action)
+        seen = Seen(batch.state[:, steps], batch.obs[:, steps], batch.legal[:, steps])
+        return self._mix(networks, q[:, steps], seen, action)
+
+    def _mix(
+        self, networks: MixedNetworks, q: tf.Tensor, seen: Seen | Views, action: tf.Tensor
+    ) -> tf.Tensor:
+        """Compute Q_tot as `mix`; q [B, T, N, A] and `seen` are at the T steps of `action`."""
+        agent_q = ops.gather_actions(q, action)
         q_tot = networks.mixer(
             agent_q,
-            batch.state[:, steps],
-            agent_max_q=tf.stop_gradient(ops.legal_max(q[:, steps], batch.legal[:, steps])),
+            seen.state,
+            agent_max_q=tf.stop_gradient(ops.legal_max(q, seen.legal)),
             action=action,
-            obs=batch.obs[:, steps],
+            obs=seen.obs,
         )
         axes = "B T N" if self.value_per_agent else "B T"
         ops.check_shapes(agent_q=(agent_q, "B T N"), q_tot=(q_tot, axes))
@@ -135,6 +157,11 @@ class Iql(ValueMixing):
     """Independent Q-learning (Tan 1993), with the DQN machinery of the others."""
 
     value_per_agent = True
+    judges = ()
+
+    def team_values(self, views: Views, action: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return nothing: no network values joint actions."""
+        return {}
 
     def new_mixer(self) -> IndependentMixer:
         """Make the mixer that mixes nothing."""

@@ -8,12 +8,14 @@ Joint actions that may be better than QMIX's choice weigh more in QMIX's loss.
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
+from typing import ClassVar
 
 import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import Algorithm, Metrics
+from tfmix.algos.base import About, Algorithm, Terms, Views
 from tfmix.algos.qmix import MonotonicMixer
 from tfmix.algos.value_mixing import MixedNetworks
 from tfmix.networks.agent import AgentTeam
@@ -59,6 +61,12 @@ class WeightedQmix(Algorithm):
     )
     has_mixer = True
     critic = "central"
+    judges = ("Q_tot", "Q*")
+    inspected: ClassVar[Mapping[str, About]] = {
+        "wqmix/weight_is_1": About(
+            "Share of the replay batch's joint actions that count fully, with weight 1", "0 to 1"
+        )
+    }
     live: WeightedNetworks
     target: WeightedNetworks
 
@@ -78,7 +86,7 @@ class WeightedQmix(Algorithm):
             central_mixer=UnrestrictedMixer(spec.n_agents, spec.state_size, config.central_embed),
         )
 
-    def loss(self, batch: Episode) -> tuple[tf.Tensor, Metrics]:
+    def terms(self, batch: Episode) -> Terms:
         """Compute L = sum m (Q*(u) - y)^2 / sum m + sum w m (Q_tot(u) - y)^2 / sum m.
 
         y = r + gamma (1 - d) Q*'(s_{t+1}, u^) for both, u^ each QMIX agent's
@@ -112,15 +120,35 @@ class WeightedQmix(Algorithm):
         full = self.counts_fully(q_tot, target, bound[:, :-1], is_greedy)
         weight = tf.where(full, 1.0, self.config.wqmix_alpha)
         central_loss = ops.masked_mean(tf.square(central - target), mask)
-        qmix_loss = ops.masked_mean(weight * tf.square(q_tot - target), mask)
+        td_error = q_tot - target
+        qmix_loss = ops.masked_mean(weight * tf.square(td_error), mask)
         loss = central_loss + qmix_loss
-        return loss, {
+        metrics = {
             "loss": loss,
             "loss_central": central_loss,
             "loss_qmix": qmix_loss,
             "weight": ops.masked_mean(weight, mask),
             "q_tot": ops.masked_mean(q_tot, mask),
             "target": ops.masked_mean(target, mask),
+        }
+        return Terms(loss, metrics, q[:, :-1], td_error, {"full": full})
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Return the share of joint actions whose weight is 1."""
+        full = tf.cast(terms.parts["full"], tf.float32)
+        return {"wqmix/weight_is_1": ops.masked_mean(full, batch.mask)}
+
+    def views(self, batch: Episode) -> Views:
+        """Unroll the agents, the central ones too."""
+        central_q, _ = self.live.central_agent.unroll(batch.obs, batch.action)
+        return super().views(batch)._replace(central_q=central_q)
+
+    def team_values(self, views: Views, action: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return Q_tot and the central Q*."""
+        chosen, central = (ops.gather_actions(q, action) for q in (views.q, views.central_q))
+        return {
+            "Q_tot": self.live.mixer(chosen, views.state),
+            "Q*": self.live.central_mixer(central, views.state),
         }
 
     @abc.abstractmethod

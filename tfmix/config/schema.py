@@ -333,6 +333,12 @@ class Config:
         "env steps",
         low=0,
     )
+    inspect: bool = _setting(
+        True,
+        "Look at the team at each evaluation and write what is found to TensorBoard: utilities, "
+        "TD errors, agreement with the joint value, weights, gradients, pictures of games.",
+        "output",
+    )
     checkpoint_period_seconds: float = _setting(
         60.0,
         "Time between checkpoints. It grows if writing one takes more than a 50th of it. One "

@@ -22,6 +22,30 @@ CHARTS: dict[str, dict[str, str]] = {
         "gradient norm before clipping": r"learner/grad_norm$",
         "mean weight of a joint action (0 to 1)": r"learner/weight$",
     },
+    "team": {
+        "value and discounted return of greedy episodes (reward)": r"team/(value|return)$",
+        "overestimation (reward)": r"team/overestimation$",
+        "the greedy joint action is the best by the joint value (share of steps)": r"igm/",
+        "mean absolute TD error (reward)": r"td_error/mean_size$",
+    },
+    "agents": {
+        "utility of the greedy action (reward)": r"agents_greedy/utility/",
+        "advantage of the greedy action (reward)": r"agents_greedy/advantage/",
+        "dQ_tot/dQ_i, mean": r"agents_greedy/slope/",
+        "dQ_tot/dQ_i, least": r"agents_greedy/slope_least/",
+        "utility of the action taken in the replay (reward)": r"agents_replay/chosen/",
+        "greatest utility in the replay (reward)": r"agents_replay/greatest/",
+        "advantage of the action taken in the replay (reward)": r"agents_replay/advantage/",
+        "actions of greedy episodes (share of steps)": r"actions/",
+    },
+    "algorithm": {
+        "QTRAN: conditions hold within 0.1 (share of steps)": r"qtran/holds",
+        "QTRAN: losses of the replay batch (reward²)": r"qtran/loss",
+        "WQMIX: joint actions with weight 1 (share)": r"wqmix/weight_is_1$",
+        "QPLEX: lambda of each agent, mean": r"qplex/lambda/",
+        "QPLEX: lambda of each agent, least and greatest": r"qplex/lambda_(least|greatest)/",
+        "Qatten: weight of each head": r"qatten/head_weight/",
+    },
     "run": {
         "speed (env steps/s)": r"run/env_steps_per_second$",
         "epsilon (0 to 1)": r"run/epsilon$",
@@ -31,8 +55,24 @@ CHARTS: dict[str, dict[str, str]] = {
         "workers that were replaced (count)": r"run/worker_restarts$",
     },
 }
-QUARTILES = "quartiles of the greedy return over episodes (reward)"
-QUARTILE_TAGS = ("return/greedy_q50", "return/greedy_q25", "return/greedy_q75")
+# Charts of a band: their category, title, and the tags of the line and of the band's ends.
+BANDS = (
+    (
+        "return",
+        "quartiles of the greedy return over episodes (reward)",
+        ("return/greedy_q50", "return/greedy_q25", "return/greedy_q75"),
+    ),
+    (
+        "team",
+        "quartiles of the TD error (reward)",
+        ("td_error/quantile/50", "td_error/quantile/25", "td_error/quantile/75"),
+    ),
+    (
+        "team",
+        "quantiles 5 and 95 of the TD error (reward)",
+        ("td_error/quantile/50", "td_error/quantile/05", "td_error/quantile/95"),
+    ),
+)
 _TRAIN_OR_GREEDY = re.compile(r"episode/(?:train|greedy)_(.+)")
 
 
@@ -54,17 +94,18 @@ def layout(tags: Iterable[str]) -> Any:
     tags = list(tags)
     charts = {category: _fitting(patterns, tags) for category, patterns in CHARTS.items()}
     placed = [p for patterns in CHARTS.values() for p in patterns.values()]
-    quartiles = set(QUARTILE_TAGS) <= set(tags)
+    bands = [band for band in BANDS if set(band[2]) <= set(tags)]
+    in_bands = {tag for _, _, own in bands for tag in own}
     for tag in tags:
-        if any(re.match(p, tag) for p in placed) or (quartiles and tag in QUARTILE_TAGS):
+        if any(re.match(p, tag) for p in placed) or tag in in_bands:
             continue
         category, title, pattern = _alone(tag)
         charts.setdefault(category, {})[title] = pattern
     arranged = layout_pb2.Layout()
     for category, patterns in charts.items():
         drawn = [_lines(layout_pb2, title, pattern) for title, pattern in patterns.items()]
-        if category == "return" and quartiles:
-            drawn.insert(1, _band(layout_pb2, QUARTILES, *QUARTILE_TAGS))
+        own = [_band(layout_pb2, title, *ends) for name, title, ends in bands if name == category]
+        drawn[1:1] = own
         if drawn:
             arranged.category.append(layout_pb2.Category(title=category, chart=drawn))
     return arranged

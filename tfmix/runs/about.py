@@ -17,6 +17,7 @@ from tfmix.monitoring.tensorboard import (
 )
 from tfmix.runs import folders
 from tfmix.runs.session import columns_of
+from tfmix.training.inspection import scalar_tags
 from tfmix.training.trainer import Trainer
 from tfmix.training.update_graph import update_graph
 from tfmix.types import TEAM_REWARD, EnvSpec
@@ -60,6 +61,8 @@ def _description(folder: Path, trainer: Trainer) -> Description:
         "about/environment": _environment(stored.spec, stored.about.get("metrics", [])),
     }
     tags = tuple(map(tag_of, (*columns_of(trainer)[1:], *ONLY_HERE)))
+    if stored.config.inspect:
+        tags += tuple(scalar_tags(trainer.algorithm))
     graph = update_graph(trainer.learner, trainer.batch_spec())
     return Description(texts, _hparams(stored.config), graph, tags)
 

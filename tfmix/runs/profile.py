@@ -21,7 +21,7 @@ from tfmix.training.trainer import Trainer
 from tfmix.utils.text import of_error, show, tell
 
 # What a training does, in the order in which it is printed.
-PHASES = ("collect", "store", "sample", "update", "evaluate", "log", "save")
+PHASES = ("collect", "store", "sample", "update", "evaluate", "inspect", "log", "save")
 COMPILED = ("collect", "store", "sample", "update", "evaluate")
 # The trace ends after so many seconds of profiled training: one of minutes takes gigabytes.
 TRACE_SECONDS = 10.0

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from tfmix.errors import RunFailedError
 from tfmix.monitoring.metrics_csv import COLUMNS, EVALUATIONS, LENGTHS, SPREAD, MetricsFile
@@ -20,6 +22,8 @@ from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.playing import Scores, summarize
 from tfmix.training.trainer import Trainer
+from tfmix.types import Episode
+from tfmix.watch.pictures import pictures
 
 # The largest share of a run's time that checkpoints every --checkpoint_period_seconds may take.
 SAVING_SHARE = 0.02
@@ -41,6 +45,18 @@ def columns_of(trainer: Trainer) -> list[str]:
         *(f"train_{name}" for name in trainer.collector.metric_names),
         *(f"greedy_{name}" for name in trainer.collector.metric_names),
     ]
+
+
+class Evaluation(NamedTuple):
+    """Greedy episodes.
+
+    Attributes:
+      scores: of all episodes.
+      first: the first ones, as many as the inspector looks at.
+    """
+
+    scores: Scores
+    first: Episode[Any]
 
 
 class Session:
@@ -203,9 +219,10 @@ class Session:
         trainer = self.trainer
         done, now = trainer.env_steps(), time.monotonic()
         since_env_steps, since = self.speed_since
-        played = self.show_evaluate() if evaluate else None
-        if evaluate and played is None:
+        evaluation = self.show_evaluate() if evaluate else None
+        if evaluate and evaluation is None:
             return None
+        played = evaluation.scores if evaluation else None
         row: dict[str, Any] = dict(trainer.take_means())
         row["env_steps_per_second"] = (done - since_env_steps) / (now - since)
         if played is not None:
@@ -224,6 +241,9 @@ class Session:
             row["worker_restarts"] = trainer.collector.restarts
         with self.timing("log"):
             self._write(row, played)
+        if evaluation and self.config.inspect:
+            with self.timing("inspect"):
+                self.inspect(done, evaluation.first)
         self.reported, self.speed_since = done, (done, time.monotonic())
         return {**row, "greedy_return": self.greedy_return}
 
@@ -254,7 +274,13 @@ class Session:
                 **{name: value for name, value in known if math.isfinite(value)},
             }
 
-    def show_evaluate(self) -> Scores | None:
+    def inspect(self, env_steps: int, greedy: Episode[Any]) -> None:
+        """Write to TensorBoard what the inspector sees in the team, given greedy episodes."""
+        found = self.trainer.inspector.inspect(greedy, env_steps)
+        images = pictures(found, self.trainer.algorithm, self.trainer.collector)
+        self.tensorboard.write_inspection(env_steps, found.scalars, found.histograms, images)
+
+    def show_evaluate(self) -> Evaluation | None:
         """Do `evaluate` and report it; the first one compiles."""
         waiting = self.progress.waiting("evaluating", once=not self.evaluated)
         with waiting, self.timing("evaluate"):
@@ -262,20 +288,26 @@ class Session:
         self.evaluated = True
         return played
 
-    def evaluate(self) -> Scores | None:
-        """Play `eval_episodes` greedy episodes; return their scores, or None if it was stopped.
+    def evaluate(self) -> Evaluation | None:
+        """Play `eval_episodes` greedy episodes; return None if it was stopped.
 
         A stop waits for the episodes that are played in parallel: for all of them if the
         environment is in the graph.
         """
         trainer, count, found = self.trainer, self.config.eval_episodes, []
+        kept: list[Episode[Any]] = []
+        left = trainer.inspector.greedy_episodes
         at_once = count if trainer.collector.compiled else self.config.n_envs
         for start in range(0, count, at_once):
             if self.should_stop():
                 return None
             first = trainer.env_steps() + start
-            found.append(trainer.evaluate(min(at_once, count - start), first))
-        return Scores.join(found)
+            played = trainer.play_greedy(min(at_once, count - start), first)
+            found.append(Scores.of(played))
+            if left > start:
+                kept.append(Episode(*(np.asarray(x)[: left - start] for x in played.episode)))
+        first_ones = Episode(*(np.concatenate(x) for x in zip(*kept, strict=True)))
+        return Evaluation(Scores.join(found), first_ones)
 
     def saving_is_due(self) -> bool:
         """Return whether a checkpoint period has passed.

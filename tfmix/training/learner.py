@@ -141,12 +141,21 @@ class Learner(tf.Module):
         numbers = tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.float32)
         return learn, self._apply.get_concrete_function([shard] * self.shards, *numbers)
 
-    def _learn_from(self, batch: Episode) -> Shard:
-        """Compute the gradient and the metrics of a shard of a batch."""
+    def prepared(self, batch: Episode) -> Episode:
+        """Return episodes as the loss reads them.
+
+        Padding is zero, no agent has an illegal action, and rewards are standardised if the
+        settings say so.
+        """
         batch = ops.clear_padding(batch)
         batch = batch._replace(legal=own_legal(self.algorithm.agent_spec, batch.legal))
         if self.config.standardise_rewards:
             batch = batch._replace(reward=self.reward_scale.apply(batch.reward) * batch.mask)
+        return batch
+
+    def _learn_from(self, batch: Episode) -> Shard:
+        """Compute the gradient and the metrics of a shard of a batch."""
+        batch = self.prepared(batch)
         with tf.GradientTape() as tape:
             loss, metrics = self.algorithm.loss(batch)
         return Shard(tape.gradient(loss, self.weights), metrics, tf.reduce_sum(batch.mask))

@@ -17,6 +17,7 @@ class Stream(enum.IntEnum):
     TF_AGENTS_ENVIRONMENT = 6
     TF_AGENTS_POLICY = 7
     TF_AGENTS_REPLAY = 8
+    INSPECT = 9
 
 
 def stream_of(epsilon: float) -> Stream:

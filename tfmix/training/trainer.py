@@ -14,6 +14,7 @@ from tfmix.errors import RunFailedError
 from tfmix.training import finite
 from tfmix.training.best import BestTeam
 from tfmix.training.finite import NotFiniteError
+from tfmix.training.inspector import Inspector
 from tfmix.training.learner import Learner
 from tfmix.training.playing import Scores, play_episodes, returns
 from tfmix.training.replay import NOT_UINT8, EpisodeReplay
@@ -45,6 +46,7 @@ class Trainer:
     Attributes:
       counters: the run's env steps, episodes and updates.
       best: the weights of the best team of all evaluations.
+      inspector: looks at the team at evaluations.
       metric_names: the metrics that an update reports, sorted.
       measures: what episodes are measured by: their length, then the environment's metrics.
       run_iterations: (iterations, updates) -> (ok, due), see `_iterations`.
@@ -65,6 +67,7 @@ class Trainer:
         self.counters = Counters()
         # A variable, so that another seed needs no new compilation.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
+        self.inspector = Inspector(self.algorithm, self.learner.prepared, self.replay, self.seed)
         self.metric_names = self._trace_update()
         self.measures = ["length", *self.collector.metric_names]
         self.accumulator = MetricAccumulator(len(self.metric_names), len(self.measures))
@@ -257,10 +260,12 @@ class Trainer:
     # Around the loop.
 
     def evaluate(self, episodes: int, first: int = 0) -> Scores:
+        """Play greedy episodes as `play_greedy`, and return what they came to."""
+        return Scores.of(self.play_greedy(episodes, first))
+
+    def play_greedy(self, episodes: int, first: int = 0) -> Played:
         """Play greedy episodes with the present policy; `first` is the number of the first."""
-        return Scores.of(
-            play_episodes(self.collector, self.seed, Stream.EVALUATE, episodes, first=first)
-        )
+        return play_episodes(self.collector, self.seed, Stream.EVALUATE, episodes, first=first)
 
     def env_steps(self) -> int:
         """Return the environment steps of the run."""

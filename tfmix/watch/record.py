@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfmix import ops
-from tfmix.algos.base import Algorithm
+from tfmix.algos.base import Algorithm, Views
+from tfmix.algos.joint_actions import all_joint_actions, value_each
 from tfmix.training.playing import play_episodes, without_padding
 from tfmix.types import Collector, Episode
 
@@ -137,9 +136,10 @@ def record(
     found, about = [], algorithm.config
     for number, episode in enumerate(without_padding(whole), 1):
         batch = Episode(*(tf.constant(part[None]) for part in episode))
-        q, hidden = algorithm.live.agent.unroll(batch.obs, batch.action)
-        team, slopes = team_values(algorithm, batch, q, hidden, batch.action)
-        tables = value_tables(algorithm, batch, q, hidden) if with_tables else {}
+        views = algorithm.views(batch)  # of T + 1 steps
+        before = Views(*(part[:, :-1] for part in views))
+        team, slopes = algorithm.values_and_slopes(before, batch.action)
+        tables = value_tables(algorithm, before) if with_tables else {}
         found.append(
             Record(
                 number=number,
@@ -150,7 +150,7 @@ def record(
                 gamma=about.gamma,
                 agents=tuple(names),
                 episode=episode,
-                q=q.numpy()[0],
+                q=views.q.numpy()[0],
                 team={name: value.numpy()[0] for name, value in team.items()},
                 slopes=None if slopes is None else slopes.numpy()[0],
                 tables=tables,
@@ -159,67 +159,18 @@ def record(
     return found, whole
 
 
-def team_values(
-    algorithm: Algorithm, batch: Episode, q: tf.Tensor, hidden: tf.Tensor, action: tf.Tensor
-) -> tuple[dict[str, tf.Tensor], tf.Tensor | None]:
-    """Value joint actions with all networks that value them.
+def value_tables(algorithm: Algorithm, views: Views) -> dict[str, np.ndarray]:
+    """Value every joint action at every step, [T, A, ..., A] by name; nothing if too many.
 
     Args:
       algorithm: the networks.
-      batch: episodes.
-      q: [B, T+1, N, A].
-      hidden: [B, T+1, N, H].
-      action: [B, T, N] int32, the joint actions.
-
-    Returns:
-      values by name, [B, T] each, first what the algorithm learns; and the mixer's slopes
-      dQ_tot/dQ_i [B, T, N], or None. Independent learners have neither.
+      views: of one row, [1, T, ...].
     """
-    # Which networks there are depends on the algorithm.
-    live: Any = algorithm.live
-    joint_of: Any = getattr(algorithm, "joint_of", None)
-    state: tf.Tensor = batch.state[:, :-1]
-    found: dict[str, tf.Tensor] = {}
-    agent_q: tf.Tensor = ops.gather_actions(q[:, :-1], action)
-    slopes: Any = None
-    if algorithm.critic in ("joint", "counterfactual"):
-        joint = joint_of(live, state, hidden[:, :-1], action)
-        found["Q_jt"] = joint if joint.shape.rank == 2 else tf.reduce_mean(joint, -1)
-        found["sum of Q_i"] = tf.reduce_sum(agent_q, -1)
-        found["V_jt"] = live.value(state, hidden[:, :-1])
-    elif algorithm.has_mixer and not algorithm.value_per_agent:
-        others = {
-            "agent_max_q": ops.legal_max(q[:, :-1], batch.legal[:, :-1]),
-            "action": action,
-            "obs": batch.obs[:, :-1],
-        }
-        with tf.GradientTape() as tape:
-            tape.watch(agent_q)
-            q_tot = live.mixer(agent_q, state, **others)
-        found["Q_tot"], slopes = q_tot, tape.gradient(q_tot, agent_q)
-    if algorithm.critic == "central":
-        central, _ = live.central_agent.unroll(batch.obs, batch.action)
-        chosen = ops.gather_actions(central[:, :-1], action)
-        found["Q*"] = live.central_mixer(chosen, state)
-    return found, slopes
-
-
-def value_tables(
-    algorithm: Algorithm, batch: Episode, q: tf.Tensor, hidden: tf.Tensor
-) -> dict[str, np.ndarray]:
-    """Value every joint action at every step, [T, A, ..., A] by name; nothing if too many."""
-    counts, steps = algorithm.spec.agent_n_actions, batch.reward.shape[1]
+    counts, steps = algorithm.spec.agent_n_actions, views.q.shape[1]
     if len(counts) > 3 or np.prod(counts) * steps > MOST_CELLS:
         return {}
-    joint = np.asarray(list(itertools.product(*map(range, counts))), np.int32)  # [C, N]
-    cells = len(joint)
-
-    def repeated(x: tf.Tensor) -> tf.Tensor:
-        return tf.repeat(x, cells, axis=0)
-
-    action = tf.constant(np.repeat(joint[:, None], steps, axis=1))  # [C, T, N]
-    many = Episode(*(repeated(part) for part in batch))
-    found, _ = team_values(algorithm, many, repeated(q), repeated(hidden), action)
+    action = np.repeat(all_joint_actions(counts)[:, None], steps, axis=1)  # [C, T, N]
+    found = value_each(algorithm, views, tf.constant(action))
     return {
         name: value.numpy().T.reshape(steps, *counts)
         for name, value in found.items()

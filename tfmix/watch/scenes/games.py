@@ -39,7 +39,7 @@ def _shade(value: float, low: float, high: float) -> str:
     return mixed(HIGH if share > 0 else LOW, abs(share) * 0.55)
 
 
-def _table(
+def table(
     x: float, y: float, side: float, title: str, values: np.ndarray, chosen: tuple[int, ...] | None
 ) -> list[Shape]:
     """Return a table of A's and B's actions.
@@ -154,21 +154,21 @@ def matrix(record: Record, env: Any, states: list[Any]) -> Scene:
             values = payoff if name == "payoff" else record.tables[name][step]
             # Before the first step nothing is chosen; a table is of the step before a moment.
             taken = chosen[t - 1] if t else None
-            shapes += _table(x, y, side, name, values, taken)
+            shapes += table(x, y, side, name, values, taken)
         if record.steps > 1:
             paid = np.cumsum([payoff[one] for one in chosen])[t - 1] if t else 0.0
             told = f"round {t} of {record.steps}, return {number(paid)}"
             shapes.append(Text(width - 12, 18, told, 13, INK, "end"))
         moments.append(shapes)
-    fixed += _key(12, height - 18)
+    fixed += key(12, height - 18)
     return Scene(width, height, fixed, moments, tuple(notes))
 
 
-def _key(x: float, y: float) -> list[Shape]:
-    """Return what the borders of cells mean."""
+def key(x: float, y: float, chosen: str = "taken") -> list[Shape]:
+    """Return what the borders of cells mean; `chosen` is the name of the chosen cell."""
     return [
         Rect(x + 2, y - 8, 16, 16, "none", CHOSEN, 4),
-        Text(x + 26, y, "taken", 13, INK, "start"),
+        Text(x + 26, y, chosen, 13, INK, "start"),
         Rect(x + 92, y - 8, 16, 16, "none", BEST, 2),
         Text(x + 116, y, "greatest of a table", 13, INK, "start"),
     ]
@@ -214,19 +214,19 @@ def two_step(record: Record, env: Any, states: list[Any]) -> Scene:
             shapes.append(Text(*at, sign, 15, INK, bold=True))
         for index, (x, _) in enumerate(nodes):
             taken = action[1] if t > 1 and place == index + 1 else None
-            shapes += _table(x - 45, 246, side, "payoff", env.PAYOFF[index], taken)
+            shapes += table(x - 45, 246, side, "payoff", env.PAYOFF[index], taken)
             if name and place == index + 1 and t:
                 values = record.tables[name][1]
-                shapes += _table(
+                shapes += table(
                     x - 45, 434, side, f"{name} in {'2A' if not index else '2B'}", values, taken
                 )
         if name and not t:
-            shapes += _table(180, 434, side, f"{name} in 1", record.tables[name][0], None)
+            shapes += table(180, 434, side, f"{name} in 1", record.tables[name][0], None)
         moments.append(shapes)
     total = number(record.returns[-1])
     best = number(env.PAYOFF.max())
     notes = (f"The team gets {total}; the best is {best}, reached through 2B.",)
-    return Scene(width, height, _key(12, height - 16), moments, notes)
+    return Scene(width, height, key(12, height - 16), moments, notes)
 
 
 def squeeze(record: Record, env: Any, states: list[Any]) -> Scene:
