@@ -9,7 +9,7 @@ from typing import Any
 # A category's charts: their title with the unit, and what their tags match from the start.
 CHARTS: dict[str, dict[str, str]] = {
     "return": {
-        "greedy return, and the best so far (reward)": r"return/greedy(_best)?$",
+        "greedy return, and the best one until then (reward)": r"return/greedy(_best)?$",
         "training return, with exploration (reward)": r"return/train$",
         "standard deviation of the greedy return (reward)": r"return/greedy_std$",
     },
