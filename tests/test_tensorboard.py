@@ -172,7 +172,7 @@ def test_texts_say_what_was_trained(resumed):
     values = values_of(resumed.folder)
     found = {tag: text_of(values[tag][0]) for tag in TEXTS}
     command = found["about/command"]
-    assert "main.py --algo=qmix --env=two_step --env_steps=240 --n_envs=2" in command
+    assert "main.py --algo=qmix \\\n      --env=two_step \\\n      --env_steps=240" in command
     assert "--hidden_size=8" in command and "run_dir" not in command
     assert "| `--hidden_size` | `8` | `64` | `units` |" in found["about/settings"]
     assert "gamma" in found["about/settings"] or "--gamma" not in command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tfmix.training.inspection import scalar_tags
 from tfmix.training.trainer import Trainer
 from tfmix.training.update_graph import update_graph
 from tfmix.types import TEAM_REWARD, EnvSpec
-from tfmix.utils.command import command
+from tfmix.utils.command import program
 from tfmix.utils.text import clean, of_error, tell
 
 # The settings by which TensorBoard's HParams compares runs.
@@ -105,7 +106,10 @@ def _command(config: Config, about: Mapping[str, Any]) -> str:
             words += [f"--env_arg={word}" for word in value if word not in base.env_arg]
         elif name not in ("algo", "env", "run_dir") and value != getattr(base, name):
             words.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
-    lines = ["    " + clean(command(words), 4_000)]
+    # A line of the text for each argument; a shell joins them.
+    first, *others = [clean(shlex.quote(word), 4_000) for word in words]
+    lines = [f"    {program()} {first}", *(f"      {word}" for word in others)]
+    lines = [" \\\n".join(lines)]
     if flagfiles := about.get("flagfiles"):
         lines += ["", f"Flagfiles: {', '.join(map(_cell, flagfiles))}"]
     return "\n".join(lines)
