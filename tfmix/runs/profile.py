@@ -22,7 +22,7 @@ from tfmix.utils.text import of_error, show, tell
 
 # What a training does, in the order in which it is printed.
 PHASES = ("collect", "store", "sample", "update", "evaluate", "inspect", "log", "save")
-COMPILED = ("collect", "store", "sample", "update", "evaluate")
+COMPILED = ("collect", "store", "sample", "update", "evaluate", "inspect")
 # The trace ends after so many seconds of profiled training: one of minutes takes gigabytes.
 TRACE_SECONDS = 10.0
 # A first call that takes so many times the mean of the others is counted as compilation.
