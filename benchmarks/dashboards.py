@@ -1,7 +1,9 @@
 """Takes screenshots of TensorBoard's dashboards with a headless Chromium.
 
-  python benchmarks/dashboards.py runs/spread custom_scalars --out=docs/images/tensorboard_run.png
-  python benchmarks/dashboards.py runs/games hparams --out=docs/images/tensorboard_grid.png
+  python benchmarks/dashboards.py runs/spread custom_scalars --height=860 \\
+    --out=docs/images/tensorboard_run.png
+  python benchmarks/dashboards.py runs/games hparams --width=1660 --height=420 \\
+    --out=docs/images/tensorboard_grid.png
 
 The folder is a run or has runs below it. The dashboards are timeseries, scalars, custom_scalars,
 images, graphs, distributions, histograms, text and hparams. The runs of the pictures in the docs

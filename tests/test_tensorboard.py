@@ -15,7 +15,7 @@ from tests.test_training import Threes
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import Config
 from tfmix.config.values import read_window
-from tfmix.errors import UserError
+from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring import tensorboard
 from tfmix.monitoring.layout import layout
 from tfmix.runs import about
@@ -103,6 +103,19 @@ def test_a_profile_that_is_stopped_or_never_begins_says_so(tmp_path, capsys, mon
     tfmix.resume(run.folder, profile="100_000:1M")
     error = capsys.readouterr().err
     assert "--profile=100000:1000000: the run ended after 112 updates, before the" in error
+
+
+def test_a_profiled_update_that_is_not_finite_ends_the_run_with_the_same_line(
+    tmp_path, capsys, builds
+):
+    settings = {**TWO_STEP, "learning_rate": 1e30, "grad_clip_norm": 0.0}
+    found = []
+    for name, profile in (("plain", None), ("profiled", "1:500")):
+        with pytest.raises(RunFailedError, match=r"NaN or infinite in update \d+") as caught:
+            tfmix.train(run_dir=tmp_path / name, profile=profile, **settings)
+        found.append(str(caught.value).replace(str(tmp_path / name), ""))
+    assert found[0] == found[1]
+    assert "profile of updates 1 to " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ class Profile:
             )
         self.trainer, self.window, self.folder = trainer, window, folder
         self.calls = {name: Calls() for name in PHASES}
+        self._compiled: set[str] = set()  # what was called before the window
         self.active, self.seconds = False, 0.0
         self._loop, trainer.run_iterations = trainer.run_iterations, self._iterations
         self._phases = Phases(trainer, self.timing)
@@ -121,6 +122,7 @@ class Profile:
         """Count the time of what is done inside as `name`, if the window has begun."""
         if not self.active:
             yield
+            self._compiled.add(name)
             return
         update = int(self.trainer.counters.updates) + 1
         began = time.monotonic()
@@ -178,7 +180,7 @@ class Profile:
             (name, calls.seconds - compiling[name], calls.count)
             for name, calls in self.calls.items()
         ]
-        rows.append(("compile", sum(compiling.values()), sum(x > 0 for x in compiling.values())))
+        rows.append(("compile", sum(compiling.values()), 0))
         rows.append(
             ("other", max(self.seconds - sum(x.seconds for x in self.calls.values()), 0), 0)
         )
@@ -192,7 +194,8 @@ class Profile:
         lines.append(
             "  The steps of the loop ran as separate calls, each until its results were there."
         )
-        if once := [name for name in COMPILED if self.calls[name].count == 1]:
+        once = [name for name in COMPILED if self.calls[name].count == 1]
+        if once := [name for name in once if name not in self._compiled]:
             lines.append(f"  Called once, perhaps with compilation: {', '.join(once)}.")
         lines.append(self._trace)
         if self._trace.startswith("trace"):
