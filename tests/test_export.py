@@ -11,6 +11,8 @@ import serving_tools
 import tensorflow as tf
 
 import tfmix
+from tfmix import envs
+from tfmix.config.schema import Config
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, read_columns
 from tfmix.runs import export, folders, formats
@@ -132,7 +134,7 @@ def test_an_older_run_json_without_agents_gives_them_names(relay, tmp_path):
             folders.agents_of(tmp_path)
 
 
-def test_graph_environments_name_their_agents_by_number():
+def test_agents_have_the_names_of_their_environment_or_numbers():
     from tfmix.envs.agents import agent_shapes
     from tfmix.types import AgentShape
 
@@ -147,6 +149,10 @@ def test_graph_environments_name_their_agents_by_number():
     for names in ((), range(2), "aa", ("a", 1), "abc", ("", "b")):
         assert agent_shapes(Env(names)) == numbered
     assert [one.obs_size for one in agent_shapes(Env((), (2, 5)))] == [2, 5]
+    for sizes in ((2,), (2, 6), (-1, 5), (2.0, 5), 5, "25"):
+        assert agent_shapes(Env(len, sizes)) == numbered
+    talk = envs.make_graph("mpe/simple_speaker_listener", Config())
+    assert agent_shapes(talk) == (AgentShape("speaker_0", 3), AgentShape("listener_0", 11))
 
 
 # Formats.

@@ -384,6 +384,7 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
         ({"inputs": [one], "parameters": {"sequence_id": {}}}, "needs the input legal"),
         ({"inputs": [one], "parameters": {"sequence_id": [1]}}, "sequence_id is a whole number"),
         ({"inputs": [one], "parameters": {"sequence_start": 1}}, "are true or false"),
+        ({"inputs": [one], "parameters": {"sequence_end": True}}, "need a sequence_id"),
     ):
         status, answer = rest.call(path, body)
         assert status == 400 and message in answer["error"], answer

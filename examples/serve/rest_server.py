@@ -92,6 +92,8 @@ def read_sequence(asked: dict[str, Any]) -> tuple[Any, bool, bool]:
     flags = [parameters.get(name, False) for name in ("sequence_start", "sequence_end")]
     if not all(isinstance(flag, bool) for flag in flags):
         raise UserError("sequence_start and sequence_end are true or false")
+    if client is None and any(flags):
+        raise UserError("sequence_start and sequence_end need a sequence_id")
     if client is not None and (type(client) not in (str, int) or len(str(client)) > 256):
         raise UserError("sequence_id is a whole number or a text of at most 256 characters")
     return client, *flags
