@@ -13,6 +13,9 @@ import tensorflow as tf
 import tfmix
 from tfmix import envs
 from tfmix.config.schema import Config
+from tfmix.envs.python.adapters.custom import adapt
+from tfmix.envs.python.workers.progress import Progress
+from tfmix.envs.python.workers.worker import describe_env
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, read_columns
 from tfmix.runs import export, folders, formats
@@ -153,6 +156,12 @@ def test_agents_have_the_names_of_their_environment_or_numbers():
         assert agent_shapes(Env(len, sizes)) == numbered
     talk = envs.make_graph("mpe/simple_speaker_listener", Config())
     assert agent_shapes(talk) == (AgentShape("speaker_0", 3), AgentShape("listener_0", 11))
+
+
+def test_workers_report_the_shapes_of_their_agents():
+    env = adapt(serving_envs.Relay(), "relay", "sum", 0)
+    about = describe_env(env, "relay", Progress.of_this_process())
+    assert about.shapes == (("scout", 3), ("carrier", 2))
 
 
 # Formats.

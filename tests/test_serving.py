@@ -1,6 +1,8 @@
 """Serving an export: `Policy`, and the two servers of examples/serve in processes."""
 
 import concurrent.futures
+import contextlib
+import copy
 import http.client
 import json
 import os
@@ -372,7 +374,7 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
         ({"inputs": 3}, "the body is a JSON object with a list of inputs"),
         ({"inputs": [3]}, "an input is a JSON object with name"),
         ({"inputs": [one, one]}, "the input obs comes twice"),
-        ({"inputs": [{**one, "shape": [1, 2, 2]}]}, "obs has 6 values, and its shape [1, 2, 2]"),
+        ({"inputs": [{**one, "shape": [1, 2, 2]}]}, "obs has 6 values, and its shape is [1, 2, 2]"),
         ({"inputs": [{**one, "shape": [-1]}]}, "obs needs its shape"),
         ({"inputs": [{**one, "shape": [10**30]}]}, "obs has 6 values"),
         ({"inputs": [{**one, "data": [[1], [2, 3]]}]}, "the data of obs is not an array"),
@@ -394,6 +396,44 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
     assert rest.call(path, method="GET")[0] == 405 and rest.call("/v1")[0] == 404
     assert rest.call("/v2/models/act/versions/7")[0] == 404
     assert rest.act("act", good)[0] == 200 and rest.process.poll() is None
+
+
+ODD = [None, True, 0, -1, 1.5, 10**30, "", "x", "BYTES", [], {}, [[]], [1, [2]], [None], [1e39]]
+
+
+def places(found, here=()):
+    """The paths to everything in a JSON object."""
+    yield here
+    if isinstance(found, dict | list):
+        for key in found if isinstance(found, dict) else range(len(found)):
+            yield from places(found[key], (*here, key))
+
+
+def test_rest_answers_any_request_with_outputs_or_one_sentence(policy):
+    for name in ("starlette", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed (requirements-serve.txt)")
+    from examples.serve.rest_server import infer
+
+    random = np.random.default_rng(0)
+    row = {name: x[:, 0] for name, x in arrays().items()}
+    inputs = {
+        "act": {**arrays(), "hidden": np.zeros([1, 2, 12], np.float32)},
+        "act_agent": {**row, "agent": np.asarray(["scout"])},
+        "initial_state": {"batch_size": np.asarray(2)},
+    }
+    for _ in range(2000):
+        model = random.choice(list(inputs))
+        start = {"sequence_id": "fuzz", "sequence_start": True} if model == "act_agent" else {}
+        given = [tensor(name, x) for name, x in inputs[model].items()]
+        body = {"id": "1", "inputs": given, "parameters": start}
+        for _ in range(random.integers(1, 4)):
+            *path, last = random.choice(np.asarray([*places(body), None], object)[1:-1])
+            inner = body
+            for key in path:
+                inner = inner[key]
+            inner[last] = copy.deepcopy(ODD[random.integers(len(ODD))])
+        with contextlib.suppress(UserError):
+            json.dumps(infer(policy, model, json.dumps(body).encode()), allow_nan=False)
 
 
 @pytest.mark.slow
