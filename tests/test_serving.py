@@ -20,7 +20,7 @@ from serving_tools import tensor
 import tfmix
 from tfmix.config.schema import Config
 from tfmix.errors import UserError
-from tfmix.runs import export
+from tfmix.runs import export, formats
 from tfmix.serving import Contract, Policy
 from tfmix.serving.contract import Agent
 from tfmix.training.team import make_algorithm
@@ -33,19 +33,24 @@ OBS = {"scout": [1.0, 2.0, 3.0], "carrier": [0.5, -0.5]}
 LEGAL = {"scout": [1, 1], "carrier": [True, False, True, False]}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The export of an untrained team: a scout with 2 actions and a carrier with 4."""
+def untrained(place, made, **settings):
+    """Exports an untrained team: a scout with 2 actions and a carrier with 4."""
     spec = EnvSpec("relay", 2, 4, 3, 6, 6, (2, 4))
-    algorithm = make_algorithm(Config(algo="vdn", hidden_size=8), spec)
+    algorithm = make_algorithm(Config(algo="vdn", hidden_size=8, **settings), spec)
     contract = Contract(
         **{"algorithm": "vdn", "environment": "relay", "seed": 0, "env_steps": 0},
         **{"greedy_return": None, "tfmix": tfmix.__version__, "git_commit": ""},
-        **{"obs_size": 3, "n_actions": 4, "hidden_size": 12},
+        **{"obs_size": 3, "n_actions": 4},
+        hidden_size=algorithm.agent_spec.policy_state_size,
         agents=(Agent("scout", 3, 2), Agent("carrier", 2, 4)),
-        formats=("saved_model", "tflite"),
+        formats=made,
     )
-    return export.export(algorithm, tmp_path_factory.mktemp("exports") / "export", contract)
+    return export.export(algorithm, place / "export", contract)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("exports"), ("saved_model", "tflite"))
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +208,27 @@ def test_a_client_past_the_bound_gets_an_error_and_no_action_without_memory(fold
     with pytest.raises(UserError):  # a wrong first step holds nobody
         policy.infer("act", {**arrays(), "obs": 1}, client="d", start=True)
     assert len(policy._clients) == 1
+
+
+@pytest.mark.parametrize(
+    "settings,size",
+    [
+        ({"share_parameters": False}, 12),
+        ({"recurrent": False}, 4),
+        ({"recurrent": False, "last_action": False}, 0),
+    ],
+    ids=["own networks", "without memory", "without any state"],
+)
+def test_every_kind_of_agent_is_served_in_every_format(settings, size, tmp_path):
+    made = tuple(name for name in formats.TITLES if not formats.missing(name))
+    place = untrained(tmp_path, made, **settings)  # each format is compared with the live policy
+    policies = [Policy(place, name) for name in made]
+    assert policies[0].contract.hidden_size == size
+    for policy in policies:
+        policy.reset()
+    for _ in range(3):
+        first, *others = [policy.act(OBS, LEGAL) for policy in policies]
+        assert all(other == first for other in others)
 
 
 def test_threads_that_share_a_policy_never_mix_clients(folder):
