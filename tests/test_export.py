@@ -173,6 +173,8 @@ def test_formats_are_read_and_wrong_ones_are_one_clear_line(monkeypatch, main_py
     for wrong, near in (("tf_lite", "tflite"), ("SavedModel", "saved_model"), ("onx", "onnx")):
         with pytest.raises(UserError, match=f"--format={wrong}: .*did you mean '{near}'"):
             formats.read_formats(wrong)
+    with pytest.raises(UserError, match="format='3': there is no such format; there are"):
+        relay.export(3)
     with pytest.raises(UserError, match="format='': there is no such format; there are"):
         relay.export("")
     monkeypatch.setattr(formats, "NEEDS", {"onnx": {"no_such_module": "its-package"}})
