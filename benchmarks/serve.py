@@ -253,6 +253,24 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
     return {"steps": steps, "servers": servers, "machine": machine}
 
 
+def as_tables(found: dict[str, Any]) -> str:
+    """Returns the rows as the tables of docs/data have them, without commit, date and machine."""
+    by_runtime: dict[str, list[dict[str, Any]]] = {}
+    for row in found["steps"]:
+        by_runtime.setdefault(row["runtime"], []).append(row)
+    lines = ["runtime,kB," + ",".join(f"ms at B = {batch}" for batch in BATCHES)]
+    for runtime, rows in by_runtime.items():
+        times = ",".join(f"{row['ms']:.3f}" for row in rows)
+        lines.append(f"{runtime},{rows[0]['bytes'] / 1000:.0f},{times}")
+    lines += ["", "server,clients,requests per second,p50 ms,p99 ms"]
+    lines += [
+        f"{row['server']},{row['clients']},{row['per_second']:.0f},{row['p50_ms']:.1f},"
+        f"{row['p99_ms']:.1f}"
+        for row in found["servers"]
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -267,6 +285,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as spare:
         folder = Path(asked.export) if asked.export else make_export(Path(spare))
         found = measure(folder, asked.seconds)
+    print(as_tables(found))
     if asked.out:
         Path(asked.out).write_text(json.dumps(found, indent=1) + "\n")
 

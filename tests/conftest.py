@@ -49,6 +49,7 @@ def pytest_configure():
 # The files that take longest, the longest first: at the end no process waits for another.
 LONG = (
     *("learning", "learner", "golden", "resume", "guards", "algos", "adapters", "main", "run"),
+    *("serving", "export"),
     *("training", "experiments", "tf_agents", "check_env", "pool", "networks", "predator_prey"),
 )
 

@@ -11,6 +11,11 @@ import serving_tools
 import tensorflow as tf
 
 import tfmix
+from tfmix import envs
+from tfmix.config.schema import Config
+from tfmix.envs.python.adapters.custom import adapt
+from tfmix.envs.python.workers.progress import Progress
+from tfmix.envs.python.workers.worker import describe_env
 from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, read_columns
 from tfmix.runs import export, folders, formats
@@ -132,7 +137,7 @@ def test_an_older_run_json_without_agents_gives_them_names(relay, tmp_path):
             folders.agents_of(tmp_path)
 
 
-def test_graph_environments_name_their_agents_by_number():
+def test_agents_have_the_names_of_their_environment_or_numbers():
     from tfmix.envs.agents import agent_shapes
     from tfmix.types import AgentShape
 
@@ -147,6 +152,16 @@ def test_graph_environments_name_their_agents_by_number():
     for names in ((), range(2), "aa", ("a", 1), "abc", ("", "b")):
         assert agent_shapes(Env(names)) == numbered
     assert [one.obs_size for one in agent_shapes(Env((), (2, 5)))] == [2, 5]
+    for sizes in ((2,), (2, 6), (-1, 5), (2.0, 5), 5, "25"):
+        assert agent_shapes(Env(len, sizes)) == numbered
+    talk = envs.make_graph("mpe/simple_speaker_listener", Config())
+    assert agent_shapes(talk) == (AgentShape("speaker_0", 3), AgentShape("listener_0", 11))
+
+
+def test_workers_report_the_shapes_of_their_agents():
+    env = adapt(serving_envs.Relay(), "relay", "sum", 0)
+    about = describe_env(env, "relay", Progress.of_this_process())
+    assert about.shapes == (("scout", 3), ("carrier", 2))
 
 
 # Formats.
@@ -158,6 +173,8 @@ def test_formats_are_read_and_wrong_ones_are_one_clear_line(monkeypatch, main_py
     for wrong, near in (("tf_lite", "tflite"), ("SavedModel", "saved_model"), ("onx", "onnx")):
         with pytest.raises(UserError, match=f"--format={wrong}: .*did you mean '{near}'"):
             formats.read_formats(wrong)
+    with pytest.raises(UserError, match="format='3': there is no such format; there are"):
+        relay.export(3)
     with pytest.raises(UserError, match="format='': there is no such format; there are"):
         relay.export("")
     monkeypatch.setattr(formats, "NEEDS", {"onnx": {"no_such_module": "its-package"}})

@@ -1,6 +1,8 @@
 """Serving an export: `Policy`, and the two servers of examples/serve in processes."""
 
 import concurrent.futures
+import contextlib
+import copy
 import http.client
 import json
 import os
@@ -18,7 +20,7 @@ from serving_tools import tensor
 import tfmix
 from tfmix.config.schema import Config
 from tfmix.errors import UserError
-from tfmix.runs import export
+from tfmix.runs import export, formats
 from tfmix.serving import Contract, Policy
 from tfmix.serving.contract import Agent
 from tfmix.training.team import make_algorithm
@@ -31,19 +33,24 @@ OBS = {"scout": [1.0, 2.0, 3.0], "carrier": [0.5, -0.5]}
 LEGAL = {"scout": [1, 1], "carrier": [True, False, True, False]}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The export of an untrained team: a scout with 2 actions and a carrier with 4."""
+def untrained(place, made, **settings):
+    """Exports an untrained team: a scout with 2 actions and a carrier with 4."""
     spec = EnvSpec("relay", 2, 4, 3, 6, 6, (2, 4))
-    algorithm = make_algorithm(Config(algo="vdn", hidden_size=8), spec)
+    algorithm = make_algorithm(Config(algo="vdn", hidden_size=8, **settings), spec)
     contract = Contract(
         **{"algorithm": "vdn", "environment": "relay", "seed": 0, "env_steps": 0},
         **{"greedy_return": None, "tfmix": tfmix.__version__, "git_commit": ""},
-        **{"obs_size": 3, "n_actions": 4, "hidden_size": 12},
+        **{"obs_size": 3, "n_actions": 4},
+        hidden_size=algorithm.agent_spec.policy_state_size,
         agents=(Agent("scout", 3, 2), Agent("carrier", 2, 4)),
-        formats=("saved_model", "tflite"),
+        formats=made,
     )
-    return export.export(algorithm, tmp_path_factory.mktemp("exports") / "export", contract)
+    return export.export(algorithm, place / "export", contract)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("exports"), ("saved_model", "tflite"))
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +208,27 @@ def test_a_client_past_the_bound_gets_an_error_and_no_action_without_memory(fold
     with pytest.raises(UserError):  # a wrong first step holds nobody
         policy.infer("act", {**arrays(), "obs": 1}, client="d", start=True)
     assert len(policy._clients) == 1
+
+
+@pytest.mark.parametrize(
+    "settings,size",
+    [
+        ({"share_parameters": False}, 12),
+        ({"recurrent": False}, 4),
+        ({"recurrent": False, "last_action": False}, 0),
+    ],
+    ids=["own networks", "without memory", "without any state"],
+)
+def test_every_kind_of_agent_is_served_in_every_format(settings, size, tmp_path):
+    made = tuple(name for name in formats.TITLES if not formats.missing(name))
+    place = untrained(tmp_path, made, **settings)  # each format is compared with the live policy
+    policies = [Policy(place, name) for name in made]
+    assert policies[0].contract.hidden_size == size
+    for policy in policies:
+        policy.reset()
+    for _ in range(3):
+        first, *others = [policy.act(OBS, LEGAL) for policy in policies]
+        assert all(other == first for other in others)
 
 
 def test_threads_that_share_a_policy_never_mix_clients(folder):
@@ -372,7 +400,7 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
         ({"inputs": 3}, "the body is a JSON object with a list of inputs"),
         ({"inputs": [3]}, "an input is a JSON object with name"),
         ({"inputs": [one, one]}, "the input obs comes twice"),
-        ({"inputs": [{**one, "shape": [1, 2, 2]}]}, "obs has 6 values, and its shape [1, 2, 2]"),
+        ({"inputs": [{**one, "shape": [1, 2, 2]}]}, "obs has 6 values, and its shape is [1, 2, 2]"),
         ({"inputs": [{**one, "shape": [-1]}]}, "obs needs its shape"),
         ({"inputs": [{**one, "shape": [10**30]}]}, "obs has 6 values"),
         ({"inputs": [{**one, "data": [[1], [2, 3]]}]}, "the data of obs is not an array"),
@@ -384,6 +412,7 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
         ({"inputs": [one], "parameters": {"sequence_id": {}}}, "needs the input legal"),
         ({"inputs": [one], "parameters": {"sequence_id": [1]}}, "sequence_id is a whole number"),
         ({"inputs": [one], "parameters": {"sequence_start": 1}}, "are true or false"),
+        ({"inputs": [one], "parameters": {"sequence_end": True}}, "need a sequence_id"),
     ):
         status, answer = rest.call(path, body)
         assert status == 400 and message in answer["error"], answer
@@ -393,6 +422,44 @@ def test_rest_refuses_what_is_wrong_and_goes_on(rest):
     assert rest.call(path, method="GET")[0] == 405 and rest.call("/v1")[0] == 404
     assert rest.call("/v2/models/act/versions/7")[0] == 404
     assert rest.act("act", good)[0] == 200 and rest.process.poll() is None
+
+
+ODD = [None, True, 0, -1, 1.5, 10**30, "", "x", "BYTES", [], {}, [[]], [1, [2]], [None], [1e39]]
+
+
+def places(found, here=()):
+    """The paths to everything in a JSON object."""
+    yield here
+    if isinstance(found, dict | list):
+        for key in found if isinstance(found, dict) else range(len(found)):
+            yield from places(found[key], (*here, key))
+
+
+def test_rest_answers_any_request_with_outputs_or_one_sentence(policy):
+    for name in ("starlette", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed (requirements-serve.txt)")
+    from examples.serve.rest_server import infer
+
+    random = np.random.default_rng(0)
+    row = {name: x[:, 0] for name, x in arrays().items()}
+    inputs = {
+        "act": {**arrays(), "hidden": np.zeros([1, 2, 12], np.float32)},
+        "act_agent": {**row, "agent": np.asarray(["scout"])},
+        "initial_state": {"batch_size": np.asarray(2)},
+    }
+    for _ in range(2000):
+        model = random.choice(list(inputs))
+        start = {"sequence_id": "fuzz", "sequence_start": True} if model == "act_agent" else {}
+        given = [tensor(name, x) for name, x in inputs[model].items()]
+        body = {"id": "1", "inputs": given, "parameters": start}
+        for _ in range(random.integers(1, 4)):
+            *path, last = random.choice(np.asarray([*places(body), None], object)[1:-1])
+            inner = body
+            for key in path:
+                inner = inner[key]
+            inner[last] = copy.deepcopy(ODD[random.integers(len(ODD))])
+        with contextlib.suppress(UserError):
+            json.dumps(infer(policy, model, json.dumps(body).encode()), allow_nan=False)
 
 
 @pytest.mark.slow

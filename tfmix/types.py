@@ -132,7 +132,8 @@ class GraphEnv(Protocol):
 
     All random numbers come from the seed [2] alone. `state` is any nest of
     tensors. A finished environment may be stepped on; the collector ignores
-    what it returns then. It may have `metric_names`, M names of what `Step.metrics` holds.
+    what it returns then. It may have `metric_names`, M names of what `Step.metrics` holds,
+    and `agent_names` and `agent_obs_sizes`, N each, which exports record.
     """
 
     @property

@@ -38,7 +38,7 @@ def read_array(name: str, tensor: Any) -> np.ndarray:
         raise UserError(f"{text.clean(name, 40)} has shape {sizes}, which is too large")
     try:
         found: np.ndarray = tf.make_ndarray(tensor)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise UserError(
             f"{text.clean(name, 40)} is not a tensor: {text.clean(error, 100)}"
         ) from error

@@ -49,7 +49,8 @@ def read_array(given: Any, allowed: tuple[str, ...] | None) -> np.ndarray:
       given: `name`, `shape`, `datatype` and `data`, flat or nested.
       allowed: the datatypes that the input may have; None if it is not known.
     """
-    name, shape, datatype = given["name"], given.get("shape"), given.get("datatype")
+    name = text.clean(given["name"], 40)
+    shape, datatype = given.get("shape"), given.get("datatype")
     if allowed and datatype not in allowed:
         found = text.clean(repr(datatype), 40)
         raise UserError(f"{name} has datatype {found}, and it takes {' or '.join(allowed)}")
@@ -60,9 +61,8 @@ def read_array(given: Any, allowed: tuple[str, ...] | None) -> np.ndarray:
     except (ValueError, OverflowError) as error:
         raise UserError(f"the data of {name} is not an array: {text.clean(error, 100)}") from error
     if data.size != math.prod(shape):
-        raise UserError(
-            f"{name} has {data.size} values, and its shape {shape} is of {math.prod(shape)}"
-        )
+        shown = text.clean(shape, 80)
+        raise UserError(f"{name} has {data.size} values, and its shape is {shown}")
     return data.reshape(shape)
 
 
@@ -92,6 +92,8 @@ def read_sequence(asked: dict[str, Any]) -> tuple[Any, bool, bool]:
     flags = [parameters.get(name, False) for name in ("sequence_start", "sequence_end")]
     if not all(isinstance(flag, bool) for flag in flags):
         raise UserError("sequence_start and sequence_end are true or false")
+    if client is None and any(flags):
+        raise UserError("sequence_start and sequence_end need a sequence_id")
     if client is not None and (type(client) not in (str, int) or len(str(client)) > 256):
         raise UserError("sequence_id is a whole number or a text of at most 256 characters")
     return client, *flags

@@ -16,6 +16,12 @@ def default_shapes(n_agents: int, obs_size: int) -> tuple[AgentShape, ...]:
     return tuple(AgentShape(f"agent_{i}", obs_size) for i in range(n_agents))
 
 
+def _listed(env: Any, name: str) -> list[Any]:
+    """Return an attribute as a list; empty if there is none or it is not a sequence."""
+    found = getattr(env, name, None)
+    return list(found) if isinstance(found, Sequence) else []
+
+
 def agent_shapes(env: Any) -> tuple[AgentShape, ...]:
     """Return the names and observation sizes of an environment's agents, in their order.
 
@@ -27,16 +33,17 @@ def agent_shapes(env: Any) -> tuple[AgentShape, ...]:
     """
     spec = env.spec
     shapes = default_shapes(spec.n_agents, spec.obs_size)
-    names: Sequence[Any] = list(getattr(env, "agent_names", None) or ())
+    names = _listed(env, "agent_names")
     cleaned = [text.clean(name, MOST_NAME) for name in names]
     named = all(isinstance(name, str) for name in names) and all(cleaned)
     if named and len(set(cleaned)) == spec.n_agents == len(cleaned):
         shapes = tuple(
             shape._replace(name=name) for shape, name in zip(shapes, cleaned, strict=True)
         )
-    sizes = list(getattr(env, "agent_obs_sizes", None) or ())
-    if len(sizes) == spec.n_agents:
+    sizes = _listed(env, "agent_obs_sizes")
+    fits = all(isinstance(size, int) and 0 <= size <= spec.obs_size for size in sizes)
+    if fits and len(sizes) == spec.n_agents:
         shapes = tuple(
-            shape._replace(obs_size=int(size)) for shape, size in zip(shapes, sizes, strict=True)
+            shape._replace(obs_size=size) for shape, size in zip(shapes, sizes, strict=True)
         )
     return shapes

@@ -125,7 +125,9 @@ def next_policy_state(agent_spec: AgentSpec, features: tf.Tensor, action: tf.Ten
     memory = features[..., : agent_spec.memory_size]
     if not agent_spec.last_action:
         return memory
-    return tf.concat([memory, tf.one_hot(action, agent_spec.n_actions)], -1)
+    last_action = tf.one_hot(action, agent_spec.n_actions)
+    # TensorFlow Lite reads a slice up to 0 as the whole axis.
+    return tf.concat([memory, last_action], -1) if agent_spec.memory_size else last_action
 
 
 class AgentNetwork(SeededLayer):

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tfmix
 from tfmix import ops
 from tfmix.algos.base import Algorithm
-from tfmix.errors import RunFailedError
+from tfmix.errors import RunFailedError, UserError
 from tfmix.monitoring.metrics_csv import EVALUATIONS, NotMetricsError, read_columns
 from tfmix.networks.agent import Weights, next_policy_state, own_legal, policy_step
 from tfmix.networks.agent_spec import AgentSpec
@@ -77,7 +77,9 @@ class ExportedPolicy(tf.Module):
         acts = tf.reduce_any(legal, -1)
         for x in (obs, hidden, q):
             acts &= tf.reduce_all(tf.math.is_finite(x), -1)
-        policy_state = next_policy_state(self.agent_spec, state, action)
+        policy_state = hidden  # of an agent that remembers nothing, K = 0
+        if self.agent_spec.policy_state_size:
+            policy_state = next_policy_state(self.agent_spec, state, action)
         return {
             "action": tf.where(acts, action, NO_ACTION),
             "q": tf.where(acts[..., None], q, float("nan")),
@@ -201,7 +203,12 @@ def export(algorithm: Algorithm, folder: Path, contract: Contract) -> Path:
         tf.saved_model.save(policy, str(spare), signatures=policy.functions)
         for name in contract.formats:
             formats.convert(name, spare)
-            compare_with_live(algorithm, open_signatures(spare, name), formats.TITLES[name])
+            title = formats.TITLES[name]
+            try:
+                signatures = open_signatures(spare, name)
+            except UserError as error:
+                raise RunFailedError(f"the policy as {title} cannot be loaded: {error}") from error
+            compare_with_live(algorithm, signatures, title)
     return folder
 
 

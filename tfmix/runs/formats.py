@@ -28,8 +28,8 @@ def read_formats(given: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
       UserError: a name is not known, or a package that a format needs is not installed.
     """
-    names = given.split(",") if isinstance(given, str) else list(given)
-    names = [str(name).strip() for name in names]
+    listed: Sequence[Any] = given if isinstance(given, list | tuple) else str(given).split(",")
+    names = [str(name).strip() for name in listed]
     for name in names:
         if name not in TITLES:
             shown = text.clean(name, 60) or "''"

@@ -149,7 +149,7 @@ class Policy:
           inputs: arrays by name.
           client: whose `hidden` this object keeps; `hidden` is neither input nor output then.
             None if the caller keeps `hidden`, which is an input and an output.
-          start: whether this is the first step of the client's episodes.
+          start: whether this is the first step of the client's episodes, of all agents.
 
         Returns:
           arrays by name.

@@ -133,6 +133,7 @@ class ParticleTask(abc.ABC):
                 f"{name}: agents receive different rewards; --team_reward must be sum or mean"
             )
         self.landmarks, self.goals, self.words = landmarks, goals, words
+        self.agent_obs_sizes = list(obs_sizes)  # what follows up to O is padding
         self.spec = EnvSpec(
             name=name,
             n_agents=len(obs_sizes),

@@ -43,6 +43,7 @@ class SimpleSpeakerListener(ParticleTask):
 
     SAME_REWARD = True
     WORDS = 3
+    agent_names = ("speaker_0", "listener_0")
 
     def __init__(self, name: str, team_reward: str, max_cycles: int = 25):
         super().__init__(
