@@ -231,7 +231,7 @@ def pair_hunt(
     size: int = 5,
     max_cycles: int = 40,
 ) -> StagHunt:
-    """Make the stag hunt of two agents and one stag on a small grid.
+    """Make the stag hunt of two agents and one stag on a small grid, the default task.
 
     The best team catches in nearly every episode and returns 10, one that never tries 0. With
     this punishment a catch costs more than it brings while the other agent explores: the agents
