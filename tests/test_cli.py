@@ -197,7 +197,7 @@ def test_settings_mode_says_where_every_setting_is_from(ask, tmp_path):
     [
         (["--algo=vdn", "--mixer_embed=8"], "--mixer_embed has no effect here: vdn does not"),
         (["--algo=qmix", "--qtran_embed=8"], "qtran_base, qtran_alt do"),
-        (["--algo=qmix", "--agent_layers=3"], "--recurrent=false"),
+        (["--env=two_step", "--agent_layers=3"], "--recurrent=false"),
         (["--share_parameters=false", "--agent_id=true"], "needs no index"),
         (["--algo=qmix", "--env=matrix/qtran", "--hypernet_embed=8"], "no hidden units"),
         (["--env=two_step", "--env_workers=2"], "it is for Python environments"),

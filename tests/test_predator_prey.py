@@ -226,6 +226,13 @@ def test_the_hunt_ends_with_the_stags_or_the_agents_and_is_cut_by_the_clock():
     assert seen.truncated[0] and not seen.terminated[0]
 
 
+def test_the_pair_hunt_is_a_stag_hunt_of_two():
+    env = make("predator_prey/pair_hunt")
+    assert (env.spec.n_agents, env.n_stags, env.spec.episode_limit) == (2, 1, 40)
+    assert env.punishment == -4 and env.spec.state_size == 3 * 5 * 5
+    assert make("predator_prey/pair_hunt", "punishment=-1", "size=6").punishment == -1
+
+
 def test_a_hunt_starts_anywhere_with_everybody_in_a_cell_of_their_own():
     env = make("predator_prey/stag_hunt")
     state, seen = env.reset(SEED, 3000)

@@ -145,6 +145,7 @@ TASKS = {
     "mpe/simple_reference": ("max_cycles=2",),
     "predator_prey/qtran": ("max_cycles=2", "size=3"),
     "predator_prey/stag_hunt": ("max_cycles=2", "size=3", "n_agents=2", "n_stags=1"),
+    "predator_prey/pair_hunt": ("max_cycles=2",),
     "matrix/qtran": (),
     "matrix/climbing": ("max_cycles=2",),
     "matrix/custom": ("payoff=[[[1,2],[3,4]],[[5,6],[7,8]]]",),

@@ -43,7 +43,9 @@ class Config:
     """The settings of a run. See docs/settings.md, which is made from this class."""
 
     algo: str = _setting("qmix", "Algorithm. --mode=list prints all of them.", "run")
-    env: str = _setting("mpe/simple_spread", "Environment. --mode=list prints all of them.", "run")
+    env: str = _setting(
+        "predator_prey/pair_hunt", "Environment. --mode=list prints all of them.", "run"
+    )
     env_arg: tuple[str, ...] = _setting(
         (),
         "Argument of the environment, name=value with the value in JSON. Can be repeated; the "

@@ -53,6 +53,7 @@ GRAPH: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mpe/simple_reference": ("tfmix.envs.graph.mpe_talk", "SimpleReference", {}),
     "mpe/simple_spread": ("tfmix.envs.graph.mpe", "SimpleSpread", {}),
     "predator_prey/qtran": ("tfmix.envs.graph.predator_prey", "ModifiedPredatorPrey", {}),
+    "predator_prey/pair_hunt": ("tfmix.envs.graph.stag_hunt", "pair_hunt", {}),
     "predator_prey/stag_hunt": ("tfmix.envs.graph.stag_hunt", "StagHunt", {}),
 }
 

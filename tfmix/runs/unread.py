@@ -18,7 +18,13 @@ _OF_AGENTS = frozenset({"agent_id", "n_step", "q_lambda"}).union(
 _WORKERS = ("max_worker_restarts", "env_timeout_seconds")
 _OF_PYTHON = ("env_workers", "episode_limit", *_WORKERS)
 # Environments of tfmix whose reward is the team's by itself.
-TEAM_REWARD = ("two_step", "matrix/", "gaussian_squeeze/", "predator_prey/stag_hunt")
+TEAM_REWARD = (
+    "two_step",
+    "matrix/",
+    "gaussian_squeeze/",
+    "predator_prey/stag_hunt",
+    "predator_prey/pair_hunt",
+)
 _ONE_LAYER = ("qmix", "cw_qmix", "ow_qmix")
 # Why a setting of the agents or of the targets is not read.
 _REASONS = {

@@ -220,3 +220,24 @@ class StagHunt:
         )
         hunt = Hunt(agents, stags, state.clock + 1, state.penalties + failed)
         return hunt, self._make_step(hunt, reward)
+
+
+def pair_hunt(
+    name: str,
+    team_reward: str,
+    punishment: float = -4.0,
+    n_agents: int = 2,
+    n_stags: int = 1,
+    size: int = 5,
+    max_cycles: int = 40,
+) -> StagHunt:
+    """Make the stag hunt of two agents and one stag on a small grid, the default task.
+
+    The best team catches in nearly every episode and returns 10, one that never tries 0. With
+    this punishment a catch costs more than it brings while the other agent explores: the agents
+    see relative overgeneralisation, and a team that cannot represent it learns never to try.
+
+    Raises:
+      UserError: as `StagHunt`.
+    """
+    return StagHunt(name, team_reward, punishment, n_agents, n_stags, size, max_cycles)
