@@ -118,7 +118,7 @@ def loss_of(tables: Tables, kind: str, weight: float, slack: float = 0.0) -> tf.
 
 
 def optima(payoff: np.ndarray, form: str, steps: int) -> int:
-    """Fit all games; return in how many the greedy joint action is the best."""
+    """Fit all games, and count those whose greedy joint action is the best."""
     kind, *numbers = form.split(":")
     tables, rate = Tables(payoff, kind), RATES[kind]
     variables = tables.trainable_variables
@@ -143,7 +143,7 @@ def optima(payoff: np.ndarray, form: str, steps: int) -> int:
 
 
 def main() -> None:
-    """Print a row a form."""
+    """Print one row per form."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -51,7 +51,7 @@ Call = Callable[[], None]
 
 
 def make_export(folder: Path) -> Path:
-    """Exports an untrained team of simple_spread's size."""
+    """Export an untrained team of simple_spread's size."""
     from tfmix.config.schema import Config
     from tfmix.runs import export, formats
     from tfmix.training.team import make_algorithm
