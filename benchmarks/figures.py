@@ -123,9 +123,11 @@ def draw_payoff(out: Path) -> None:
     tables = learned()
     figure, axes = plt.subplots(1, len(tables), figsize=(2.1 * len(tables), 2.5), dpi=110)
     for axis, (title, table) in zip(axes, tables.items(), strict=True):
-        axis.imshow(table, cmap="RdYlGn", vmin=-12, vmax=12)
+        axis.imshow(table, cmap="RdBu", vmin=-12, vmax=12)  # the colour-blind can read it
         for (i, j), value in np.ndenumerate(table):
-            axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9)
+            shown = f"{round(float(value), 1) + 0.0:.1f}"  # without -0.0
+            colour = "white" if abs(value) > 8 else "black"
+            axis.text(j, i, shown, ha="center", va="center", fontsize=9, color=colour)
         best = np.unravel_index(np.argmax(table), table.shape)
         square = plt.Rectangle((best[1] - 0.48, best[0] - 0.48), 0.96, 0.96, fill=False, lw=2)
         axis.add_patch(square)
