@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def serve(tree: str, algo: str) -> None:
-    """Measures in the process of one checkout: a line `size` in, milliseconds and faults out."""
+    """Measure in the process of one checkout: a line `size` in, milliseconds and faults out."""
     sys.path.insert(0, tree)
     import tfmix  # noqa: F401  (of `tree`; what it imports comes from there too)
 
@@ -54,13 +54,13 @@ class Checkout:
         )
 
     def ask(self, size: str) -> None:
-        """Has it measure."""
+        """Ask the process to measure."""
         assert self.process.stdin
         self.process.stdin.write(size + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> tuple[float, float]:
-        """Milliseconds of an update and page faults of one."""
+        """Return milliseconds of an update and page faults of one."""
         assert self.process.stdout
         for line in self.process.stdout:
             if line.startswith("found"):
@@ -69,14 +69,14 @@ class Checkout:
         raise RuntimeError("a checkout's process ended")
 
     def close(self) -> None:
-        """Ends it."""
+        """End the process."""
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait()
 
 
 def measure(trees: list[Path], algo: str, sizes: list[str], repeats: int) -> list[dict[str, Any]]:
-    """A row a checkout and size."""
+    """Measure one row per checkout and size."""
     checkouts, rows = [Checkout(tree, algo) for tree in trees], []
     for size in sizes:
         for one in checkouts:  # all compile in parallel
@@ -106,7 +106,7 @@ def measure(trees: list[Path], algo: str, sizes: list[str], repeats: int) -> lis
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measure, print and write; return the exit code."""
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[3], sys.argv[2])
         return 0

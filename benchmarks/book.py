@@ -57,7 +57,7 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
     def commits(self) -> list[str]:
-        """Returns the commits that its rows name, each once, in the order of the rows."""
+        """Return the commits that its rows name, each once, in the order of the rows."""
         if PROVENANCE[0] not in self.header:
             return []
         column = self.header.index(PROVENANCE[0])
@@ -65,7 +65,7 @@ class Table(NamedTuple):
 
 
 def read(path: Path) -> Table:
-    """Reads one file of docs/data.
+    """Read one file of docs/data.
 
     Raises:
       BookError: a key, a row or a provenance column is missing.
@@ -88,7 +88,7 @@ def read(path: Path) -> Table:
 
 
 def _check_provenance(table: Table) -> None:
-    """Raises BookError if a row lacks commit, date or machine, or the file its command or code."""
+    """Raise BookError if a row lacks commit, date or machine, or the file its command or code."""
     if table.header[-3:] != PROVENANCE:
         raise BookError(f"{table.name}.csv: its last columns are not commit, date, machine")
     for key in ("command", "code"):
@@ -104,17 +104,17 @@ def _check_provenance(table: Table) -> None:
 
 
 def _body(path: Path) -> list[str]:
-    """Returns the lines of a file of docs/data that are CSV."""
+    """Return the lines of a file of docs/data that are CSV."""
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
 
 
 def tables() -> list[Table]:
-    """Reads every file of docs/data; raises BookError."""
+    """Read every file of docs/data; raise BookError."""
     return [read(path) for path in sorted(DATA.glob("*.csv"))]
 
 
 def markdown(table: Table) -> str:
-    """Returns what a page shows: the commands, what ran, and the table."""
+    """Return what a page shows: the commands, what ran, and the table."""
     parts = []
     if commands := table.about.get("command"):
         parts.append("\n".join(["```sh", *commands, "```"]))
@@ -136,12 +136,12 @@ def markdown(table: Table) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    """Returns a row of a Markdown table."""
+    """Return a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def rebuilt(page: Path, known: dict[str, Table]) -> str:
-    """Returns the text of a page with its tables made again.
+    """Return the text of a page with its tables made again.
 
     Raises:
       BookError: the page marks a table that is not there, or that names other pages.
@@ -166,7 +166,7 @@ def rebuilt(page: Path, known: dict[str, Table]) -> str:
 
 
 def changed_since(commit: str, paths: list[str]) -> str:
-    """Returns git's short statistics of what changed in `paths` since a commit, '' for nothing."""
+    """Return git's short statistics of what changed in `paths` since a commit, '' for nothing."""
     done = subprocess.run(
         ["git", "diff", "-M", "--shortstat", commit, "HEAD", "--", *paths],
         cwd=ROOT,
@@ -177,7 +177,7 @@ def changed_since(commit: str, paths: list[str]) -> str:
 
 
 def describe(table: Table) -> str:
-    """Returns what the list says of a table: pages, command, runs, and what is stale."""
+    """Return what the list says of a table: pages, command, runs, and what is stale."""
     about = table.about
     lines = [f"{table.name} ({about['page'][0]}): {len(table.rows)} rows"]
     lines += [f"  {command}" for command in about.get("command", [])]
@@ -190,7 +190,7 @@ def describe(table: Table) -> str:
 
 
 def build(known: dict[str, Table], check: bool) -> int:
-    """Rebuilds the pages that show tables; with `check` it only compares.
+    """Rebuild the pages that show tables; with `check` it only compares.
 
     Returns:
       the exit code: 1 if `check` found a page that is out of date.
@@ -212,7 +212,7 @@ def build(known: dict[str, Table], check: bool) -> int:
 
 
 def main() -> int:
-    """Does what the command line asks for and returns the exit code."""
+    """Do what the command line asks for and return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

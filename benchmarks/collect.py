@@ -39,7 +39,7 @@ CASES = [(8, 0), (8, 1), (8, 2), (8, 4), (8, 8), (16, 16), (32, 16)]  # (n_envs,
 
 
 def bare(pipe: Any) -> None:
-    """Steps environments for as many seconds as the pipe says; answers with env steps a second."""
+    """Step environments for as many seconds as the pipe says, and send the env steps per second."""
     from tfmix.envs.python.adapters.common import load_module
 
     raw, adapted = load_module(NAME, MODULE).parallel_env(), envs.make_python(NAME, Config())
@@ -76,14 +76,14 @@ class Bare:
             self.pipes.append(ours)
 
     def measure(self, kind: str, count: int, seconds: float) -> float:
-        """Env steps a second of `count` processes together."""
+        """Return env steps a second of `count` processes together."""
         for pipe in self.pipes[:count]:
             pipe.send((kind, seconds))
         return sum(pipe.recv() for pipe in self.pipes[:count])
 
 
 def make_collector(n_envs: int, workers: int) -> Any:
-    """A collector and its QMIX-size agents."""
+    """Return a collector and its QMIX-size agents."""
     from tfmix import algos
     from tfmix.training.task import open_task
 
@@ -95,7 +95,7 @@ def make_collector(n_envs: int, workers: int) -> Any:
 
 
 def collect(collector: Any, seconds: float) -> float:
-    """Env steps a second; some actions are random, as in training."""
+    """Return env steps a second; some actions are random, as in training."""
     count, first, start = 0.0, 0, time.monotonic()
     while time.monotonic() - start < seconds:
         count += float(
@@ -106,7 +106,7 @@ def collect(collector: Any, seconds: float) -> float:
 
 
 def measure(repeats: int, seconds: float) -> dict[str, list[float]]:
-    """Env steps a second of every side, one number a repeat."""
+    """Return env steps a second of every side, one number per repeat."""
     processes = Bare(max(workers for _, workers in CASES))
     for pipe in processes.pipes:  # all are ready
         pipe.send(("raw", 0.1))
@@ -132,12 +132,12 @@ def measure(repeats: int, seconds: float) -> dict[str, list[float]]:
 
 
 def text(speeds: list[float]) -> str:
-    """Median and range."""
+    """Return median and range."""
     return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
 
 
 def table(found: dict[str, list[float]]) -> dict[str, float]:
-    """Prints the table and returns the shares."""
+    """Print the table and return the shares."""
     shares = {}
     print("| n_envs | env_workers | bare raw | bare adapted | collector | share |")
     print("|---|---|---|---|---|---|")
@@ -157,7 +157,7 @@ def table(found: dict[str, list[float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measures, prints and writes."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -50,14 +50,14 @@ class Command(NamedTuple):
 
 
 def pages(asked: str = "") -> list[Path]:
-    """Returns README, CONTRIBUTING and the pages of docs, or those of a comma-separated list."""
+    """Return README, CONTRIBUTING and the pages of docs, or those of a comma-separated list."""
     names = [name for name in asked.split(",") if name]
     every = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
     return [path for path in every if not names or path.name in names]
 
 
 def find(page: Path) -> list[Command]:
-    """Returns the commands of a page, each once: lines of code blocks and inline code."""
+    """Return the commands of a page, each once: lines of code blocks and inline code."""
     text = page.read_text(encoding="utf-8")
     lines = []
     for language, block in FENCE.findall(text):
@@ -73,7 +73,7 @@ def find(page: Path) -> list[Command]:
 
 
 def arguments_of(command: Command) -> list[str] | None:
-    """Returns what a command gives to main.py, None if it starts something else."""
+    """Return what a command gives to main.py, None if it starts something else."""
     first, *rest = command.parts
     if first == "make":
         given = [word.partition("=")[2] for word in rest if word.startswith("ARGS=")]
@@ -84,7 +84,7 @@ def arguments_of(command: Command) -> list[str] | None:
 
 
 def check_main(arguments: list[str]) -> None:
-    """Parses a command line of main.py and resolves its settings; raises UserError."""
+    """Parse a command line of main.py and resolve its settings; raise UserError."""
     from tfmix import cli
     from tfmix.cli import words
     from tfmix.config import resolve
@@ -109,7 +109,7 @@ def check_main(arguments: list[str]) -> None:
 
 
 def _check_script(words: list[str]) -> str:
-    """Returns what is wrong with `python <script or -m module> <flags>`, '' for nothing."""
+    """Return what is wrong with `python <script or -m module> <flags>`, '' for nothing."""
     if words[0] == "-m":
         name = words[1].replace(".", "/")
         known = any((ROOT / end).exists() for end in (f"{name}.py", name))
@@ -129,7 +129,7 @@ def _check_script(words: list[str]) -> str:
 
 
 def check(command: Command) -> str:
-    """Returns what is wrong with a command, '' for nothing."""
+    """Return what is wrong with a command, '' for nothing."""
     from tfmix.errors import UserError
 
     try:
@@ -146,7 +146,7 @@ def check(command: Command) -> str:
 
 
 def small(arguments: list[str]) -> list[str] | None:
-    """Returns a command line of main.py with small sizes, None for one that is not run."""
+    """Return a command line of main.py with small sizes, None for one that is not run."""
     joined = " ".join(arguments)
     if any(f"={name}" in joined or f",{name}" in joined for name in NOT_INSTALLED):
         return None
@@ -168,13 +168,13 @@ def small(arguments: list[str]) -> list[str] | None:
 
 
 def _shown_modules() -> dict[str, str]:
-    """Returns the modules that pages show whole, by name: blocks that begin with `# name.py`."""
+    """Return the modules that pages show whole, by name: blocks that begin with `# name.py`."""
     blocks = [b for page in pages() for _, b in FENCE.findall(page.read_text(encoding="utf-8"))]
     return {name[1]: b for b in blocks if (name := re.match(r"# (\w+\.py)\n", b))}
 
 
 def _prepare(folder: Path) -> None:
-    """Links the repository into a folder, and writes the modules there that the pages show."""
+    """Link the repository into a folder, and write the modules there that the pages show."""
     for name in ("main.py", "flags", "tfmix", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
     for name, text in _shown_modules().items():
@@ -182,7 +182,7 @@ def _prepare(folder: Path) -> None:
 
 
 def run(arguments: list[str], folder: Path) -> str:
-    """Runs main.py in a folder; returns what went wrong, '' for nothing.
+    """Run main.py in a folder; return what went wrong, '' for nothing.
 
     If it reads a run folder that no command before it has made, one of two_step is
     trained there first.
@@ -197,14 +197,14 @@ def run(arguments: list[str], folder: Path) -> str:
 
 
 def _need(run_dir: str, folder: Path) -> str:
-    """Trains a run of two_step if `run_dir` is not there; returns what went wrong."""
+    """Train a run of two_step if `run_dir` is not there; return what went wrong."""
     if (folder / run_dir).exists():
         return ""
     return _start(["main.py", f"--run_dir={run_dir}", "--env=two_step", *SMALL], folder)
 
 
 def _start(arguments: list[str], folder: Path) -> str:
-    """Starts Python in a folder; returns what went wrong, '' for nothing."""
+    """Start Python in a folder; return what went wrong, '' for nothing."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -217,13 +217,13 @@ def _start(arguments: list[str], folder: Path) -> str:
 
 
 def examples(page: Path) -> list[str]:
-    """Returns the Python examples of a page that are run: no module, nothing of pandas."""
+    """Return the Python examples of a page that are run: no module, nothing of pandas."""
     blocks = [b for kind, b in FENCE.findall(page.read_text(encoding="utf-8")) if kind == "python"]
     return [b for b in blocks if not re.match(r"# \w+\.py\n", b) and "import pandas" not in b]
 
 
 def check_all(asked: str = "", and_run: bool = False) -> int:
-    """Checks the commands of pages; runs those of main.py and Python examples if asked to.
+    """Check the commands of pages; run those of main.py and Python examples if asked to.
 
     Args:
       asked: names of pages, separated by commas; all without one.
@@ -243,7 +243,7 @@ def check_all(asked: str = "", and_run: bool = False) -> int:
 
 
 def _run_all(chosen: list[Path]) -> list[tuple[str, str, str]]:
-    """Runs what pages show, each command once.
+    """Run what pages show, each command once.
 
     Returns:
       page, command and reason of each that fails.

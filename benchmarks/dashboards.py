@@ -39,7 +39,7 @@ START_SECONDS = 120
 
 
 def free_port() -> int:
-    """Returns a port of this machine that nothing listens on."""
+    """Return a port of this machine that nothing listens on."""
     with contextlib.closing(socket.socket()) as place:
         place.bind(("localhost", 0))
         return int(place.getsockname()[1])
@@ -47,7 +47,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def tensorboard(folder: Path) -> Iterator[str]:
-    """Starts TensorBoard on a folder, and yields its address once it has read the runs."""
+    """Start TensorBoard on a folder, and yield its address once it has read the runs."""
     address = f"http://localhost:{(port := free_port())}"
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
     with tempfile.TemporaryFile() as log:
@@ -65,7 +65,7 @@ def tensorboard(folder: Path) -> Iterator[str]:
 
 
 def answer(url: str) -> str:
-    """Returns the text at a URL, nothing before there is an answer."""
+    """Return the text at a URL, nothing before there is an answer."""
     try:
         with urllib.request.urlopen(url, timeout=10) as page:
             return page.read().decode()
@@ -74,7 +74,7 @@ def answer(url: str) -> str:
 
 
 def shoot(url: str, out: Path, width: int, height: int) -> None:
-    """Writes a screenshot of a page as a PNG of few colours."""
+    """Write a screenshot of a page as a PNG of few colours."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.exit("there is no Chromium: apt-get install chromium")
@@ -90,7 +90,7 @@ def shoot(url: str, out: Path, width: int, height: int) -> None:
 
 
 def main() -> None:
-    """Reads the command line and writes the picture."""
+    """Read the command line and write the picture."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -64,12 +64,12 @@ class Tables(tf.Module):
             self.weight = drawn(len(self.joint), len(shape))
 
     def taken(self) -> tf.Tensor:
-        """Returns each agent's value of its action in every joint action, [G, M, N]."""
+        """Return each agent's value of its action in every joint action, [G, M, N]."""
         pairs = zip(self.q, self.joint.T, strict=True)
         return tf.stack([tf.gather(q, action, axis=1) for q, action in pairs], -1)
 
     def at_all(self) -> tf.Tensor:
-        """Returns Q' + V, or Q_tot of a mixer, at every joint action, [G, M]."""
+        """Return Q' + V, or Q_tot of a mixer, at every joint action, [G, M]."""
         own = self.taken()
         if not self.mixes:
             return tf.reduce_sum(own, -1) + self.value
@@ -77,13 +77,13 @@ class Tables(tf.Module):
         return tf.einsum("gmu,gu->gm", tf.nn.elu(code), tf.abs(self.last)) + self.value
 
     def greedy(self) -> tf.Tensor:
-        """Returns the number of each game's greedy joint action, [G]."""
+        """Return the number of each game's greedy joint action, [G]."""
         best = [tf.argmax(q, -1) for q in self.q]
         return sum(a * int(np.prod(self.shape[i + 1 :])) for i, a in enumerate(best))
 
 
 def qplex_loss(tables: Tables, alpha: float) -> tf.Tensor:
-    """Computes QPLEX's expected loss with `duplex_alpha`, summed over games."""
+    """Compute QPLEX's expected loss with `duplex_alpha`, summed over games."""
     best = tf.stack([tf.reduce_max(q, -1) for q in tables.q], -1)[:, None]  # [G, 1, N]
     advantage = tf.stop_gradient(tables.taken() - best)
     own = tables.at_all()
@@ -95,7 +95,7 @@ def qplex_loss(tables: Tables, alpha: float) -> tf.Tensor:
 
 
 def loss_of(tables: Tables, kind: str, weight: float, slack: float = 0.0) -> tf.Tensor:
-    """Computes the expected loss without L_td, summed over games."""
+    """Compute the expected loss without L_td, summed over games."""
     if kind == "qplex":
         return qplex_loss(tables, weight)
     values, payoff, greedy = tables.at_all(), tables.payoff, tables.greedy()
@@ -118,7 +118,7 @@ def loss_of(tables: Tables, kind: str, weight: float, slack: float = 0.0) -> tf.
 
 
 def optima(payoff: np.ndarray, form: str, steps: int) -> int:
-    """Fits all games; returns in how many the greedy joint action is the best."""
+    """Fit all games, and count those whose greedy joint action is the best."""
     kind, *numbers = form.split(":")
     tables, rate = Tables(payoff, kind), RATES[kind]
     variables = tables.trainable_variables
@@ -143,7 +143,7 @@ def optima(payoff: np.ndarray, form: str, steps: int) -> int:
 
 
 def main() -> None:
-    """Prints a row a form."""
+    """Print one row per form."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

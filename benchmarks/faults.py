@@ -67,7 +67,7 @@ Outcome = tuple[int, int, str]  # tries, as they must, remark
 
 
 def start(*words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """A process of main.py."""
+    """Return a process of main.py."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "main.py"), *words],
         stdout=subprocess.PIPE,
@@ -79,7 +79,7 @@ def start(*words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and standard error but for progress; a process that hangs is killed."""
+    """Return exit code and standard error but for progress; a process that hangs is killed."""
     try:
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -95,7 +95,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def kill(process: subprocess.Popen[str]) -> bool:
-    """SIGKILL; whether there was anything left to kill."""
+    """Send SIGKILL; return whether there was anything left to kill."""
     alive = process.poll() is None
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
@@ -104,12 +104,12 @@ def kill(process: subprocess.Popen[str]) -> bool:
 
 
 def is_one_line(said: str) -> bool:
-    """Whether an error is what a person should see."""
+    """Return whether an error is what a person should see."""
     return said.count("\n") == 0 and said.startswith("tfmix: ") and "Traceback" not in said
 
 
 def content(folder: Path) -> tuple[dict[str, np.ndarray], list[list[str]]]:
-    """All tensors of the newest checkpoint, and metrics.csv but for seconds and restarts."""
+    """Return all tensors of the newest checkpoint, and metrics.csv but for seconds and restarts."""
     newest = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         return {}, []
@@ -126,7 +126,7 @@ def content(folder: Path) -> tuple[dict[str, np.ndarray], list[list[str]]]:
 
 
 def differs(a: Path, b: Path) -> str:
-    """What two finished runs differ in, or an empty string."""
+    """Return what two finished runs differ in, or an empty string."""
     (first, rows), (second, others) = content(a), content(b)
     if set(first) != set(second):
         return "other tensors"
@@ -137,7 +137,7 @@ def differs(a: Path, b: Path) -> str:
 
 
 def wait(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Until `condition`, or the process has ended."""
+    """Wait until `condition` holds or the process has ended."""
     while process.poll() is None and not condition():
         time.sleep(0.001)
 
@@ -153,7 +153,7 @@ class Kills:
         self.whole: dict[str, tuple[Path, float]] = {}
 
     def prepare(self, name: str) -> None:
-        """The run undisturbed, and how long it trains."""
+        """Train undisturbed, and return how long it takes."""
         folder = self.work / f"whole-{list(RUNS).index(name)}"
         code, said = end(start(*RUNS[name], *OFTEN, self.cache, f"--run_dir={folder}"))
         if code:
@@ -163,7 +163,7 @@ class Kills:
         self.whole[name] = folder, last - first
 
     def once(self, name: str, number: int, writing: bool) -> tuple[int, str]:
-        """Kills a run `EACH` times, resumes it after each, and lets it end.
+        """Kill a run `EACH` times, resume it after each, and let it end.
 
         Returns:
           kills that hit, and what is wrong in the end, or an empty string.
@@ -185,7 +185,7 @@ class Kills:
     def wait_for_the_moment(
         self, process: subprocess.Popen[str], folder: Path, seconds: float, writing: bool
     ) -> None:
-        """Until the process trains, and a little or to the middle of a checkpoint."""
+        """Wait until the process trains, and then a little or for the middle of a checkpoint."""
         spare, metrics = folder / "checkpoints" / ".writing", folder / "metrics.csv"
         if writing:
             for _ in range(self.random.randrange(1, 4)):
@@ -200,7 +200,7 @@ class Kills:
         time.sleep(self.random.random() * seconds)
 
     def all(self, tries: int, jobs: int, writing: bool) -> Outcome:
-        """Kills the runs in turn, `tries` times in all."""
+        """Kill the runs in turn, `tries` times in all."""
         for name in RUNS:
             if name not in self.whole:
                 self.prepare(name)
@@ -220,7 +220,7 @@ class Kills:
 
 
 def corrupt(work: Path, tries: int, seed: int) -> Outcome:
-    """Checkpoints with a flipped bit, cut short, or lacking a file."""
+    """Damage checkpoints: a flipped bit, a cut end, or a missing file."""
     chance, folder = random.Random(seed), work / "corrupt"
     words = {"algo": "vdn", "env": "two_step", "env_steps": 3000, "hidden_size": 8}
     trained = train(run_dir=folder, checkpoint_period_env_steps=500, **words)
@@ -258,7 +258,7 @@ def corrupt(work: Path, tries: int, seed: int) -> Outcome:
 
 @contextlib.contextmanager
 def small_disk(work: Path, megabytes: float) -> Iterator[Path | None]:
-    """A file system of that size; None where none can be mounted."""
+    """Mount a file system of that size; return None if none can be mounted."""
     place = work / "disk"
     place.mkdir(exist_ok=True)
     size = f"size={int(megabytes * 1024)}k"
@@ -282,7 +282,7 @@ def fill(place: Path) -> Path:
 
 
 def disk_full(work: Path, what: str) -> Outcome:
-    """The disk fills up while a run writes `what`: one line, and resumed it is the same run."""
+    """Fill the disk while a run writes `what`: one line, and the resumed run is the same."""
     words = ("--algo=vdn", "--env=two_step", "--env_steps=60000", *SMALL)
     period = {"checkpoint": ("--checkpoint_period_env_steps=2000", "--log_period_env_steps=50000")}
     words += period.get(what, ("--checkpoint_period_seconds=3600",))
@@ -385,7 +385,7 @@ def environment(work: Path, how: str) -> Outcome:
 
 
 def _outlives(pid: str, seconds: float) -> bool:
-    """Whether a process, which its new parent has yet to reap, is there after `seconds`."""
+    """Return whether a process, which its new parent has yet to reap, is there after `seconds`."""
     end = time.monotonic() + seconds
     while there := Path("/proc", pid).exists():
         if time.monotonic() > end:
@@ -395,7 +395,7 @@ def _outlives(pid: str, seconds: float) -> bool:
 
 
 def process(work: Path, how: str) -> Outcome:
-    """An environment that harms its process: one line, exit code and time as they must be."""
+    """Let an environment harm its process; check the line, the exit code and the time."""
     wanted = {
         "stuck": (2, "hung for 20 s while it was built"),
         "crashing": (2, "while it was built; its last output: Fatal"),
@@ -419,7 +419,7 @@ def process(work: Path, how: str) -> Outcome:
 
 
 def nan_weights(work: Path) -> Outcome:
-    """NaN forced into a weight: stopped with the term named, the last good checkpoint opens."""
+    """Force NaN into a weight: the run names the term and stops, its last checkpoint opens."""
     folder = work / "nan"
     trained = train("two_step", algo="qmix", env_steps=2000, hidden_size=8, run_dir=folder)
     good = content(folder)[0]
@@ -443,7 +443,7 @@ def nan_weights(work: Path) -> Outcome:
 
 
 def two_processes(work: Path) -> Outcome:
-    """Two processes on one run folder: the second is refused."""
+    """Start two processes on one run folder: the second is refused."""
     folder = work / "two"
     first = start("--algo=vdn", "--env=two_step", "--env_steps=100000000", f"--run_dir={folder}")
     wait((folder / "metrics.csv").exists, first)
@@ -453,7 +453,7 @@ def two_processes(work: Path) -> Outcome:
 
 
 def strangers_folder(work: Path, what: str) -> Outcome:
-    """A run folder with something else in the place of a file: one line, nothing outside touched.
+    """Put something else in the place of a file of a run: one line, nothing outside is touched.
 
     The giant record is cut away, and the run ends.
     """
@@ -483,7 +483,7 @@ def strangers_folder(work: Path, what: str) -> Outcome:
 
 
 def replaced(work: Path, what: str) -> Outcome:
-    """The folder or its lock is replaced while a run trains: one line, nothing written there."""
+    """Replace the folder or its lock while a run trains: one line, nothing is written there."""
     folder = work / f"replaced-{what}"
     words = ("--algo=vdn", "--env=two_step", "--env_steps=100000000", "--log_period_env_steps=1000")
     process = start(*words, f"--run_dir={folder}")
@@ -544,7 +544,7 @@ def soak(work: Path, env_steps: int) -> Outcome:
 
 
 def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
-    """What checkpoints at the default period cost, on and off in turns, simple_spread."""
+    """Measure what checkpoints at the default period cost on simple_spread, on and off in turns."""
     from tfmix.config import resolve
     from tfmix.runs.session import Session
     from tfmix.training.trainer import Trainer
@@ -583,7 +583,7 @@ def cost(work: Path, pairs: int = 5, seconds: float = 65.0) -> Outcome:
 
 
 def main() -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default="", help="names of faults, separated by commas")
     parser.add_argument("--tries", type=int, default=50, help="tries of kill, writing and corrupt")

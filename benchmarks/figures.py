@@ -36,14 +36,14 @@ LINES = {"random team": -79.4, "scripted controller": -22.5}
 
 
 def curve_of(path: Path) -> tuple[list[int], list[float]]:
-    """Reads env steps and greedy returns from a metrics.csv."""
+    """Read env steps and greedy returns from a metrics.csv."""
     with path.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["greedy_return"]]
     return [int(r["env_steps"]) for r in rows], [float(r["greedy_return"]) for r in rows]
 
 
 def paths_of(folder: Path, episode: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Plays a greedy episode of a run on mpe/simple_spread.
+    """Play a greedy episode of a run on mpe/simple_spread.
 
     Returns:
       positions of the agents, [T+1, N, 2], and of the landmarks, [L, 2].
@@ -66,7 +66,7 @@ def paths_of(folder: Path, episode: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_curves(folder: Path, team: Path, out: Path) -> None:
-    """Draws a line for each run of a benchmark, <env>/<algo>/seed<k>, and an episode."""
+    """Draw a line for each run of a benchmark, <env>/<algo>/seed<k>, and an episode."""
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(8.4, 3.2), dpi=110, gridspec_kw={"width_ratios": [2, 1]}
     )
@@ -88,7 +88,7 @@ def draw_curves(folder: Path, team: Path, out: Path) -> None:
 
 
 def draw_episode(axis: plt.Axes, folder: Path) -> None:
-    """Draws the paths of a trained team: agents move from small to large circles."""
+    """Draw the paths of a trained team: agents move from small to large circles."""
     places, landmarks = paths_of(folder)
     axis.scatter(*landmarks.T, marker="s", s=60, color="#424242", label="landmark")
     for agent in range(places.shape[1]):
@@ -102,7 +102,7 @@ def draw_episode(axis: plt.Axes, folder: Path) -> None:
 
 
 def learned() -> dict[str, np.ndarray]:
-    """Trains on 8/-12/0 and returns the tables that the picture shows, [3, 3] each."""
+    """Train on 8/-12/0 and return the tables that the picture shows, [3, 3] each."""
     from benchmarks import games
 
     tables = {}
@@ -119,13 +119,15 @@ def learned() -> dict[str, np.ndarray]:
 
 
 def draw_payoff(out: Path) -> None:
-    """Draws the payoff of 8/-12/0 and the learned tables; a frame marks the greedy action."""
+    """Draw the payoff of 8/-12/0 and the learned tables; a frame marks the greedy action."""
     tables = learned()
     figure, axes = plt.subplots(1, len(tables), figsize=(2.1 * len(tables), 2.5), dpi=110)
     for axis, (title, table) in zip(axes, tables.items(), strict=True):
-        axis.imshow(table, cmap="RdYlGn", vmin=-12, vmax=12)
+        axis.imshow(table, cmap="RdBu", vmin=-12, vmax=12)  # the colour-blind can read it
         for (i, j), value in np.ndenumerate(table):
-            axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=9)
+            shown = f"{round(float(value), 1) + 0.0:.1f}"  # without -0.0
+            colour = "white" if abs(value) > 8 else "black"
+            axis.text(j, i, shown, ha="center", va="center", fontsize=9, color=colour)
         best = np.unravel_index(np.argmax(table), table.shape)
         square = plt.Rectangle((best[1] - 0.48, best[0] - 0.48), 0.96, 0.96, fill=False, lw=2)
         axis.add_patch(square)
@@ -137,7 +139,7 @@ def draw_payoff(out: Path) -> None:
 
 
 def save(figure: plt.Figure, out: Path) -> None:
-    """Writes a figure; the file's bytes do not depend on the date."""
+    """Write a figure; the file's bytes do not depend on the date."""
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(out, metadata={"Software": None})
@@ -145,7 +147,7 @@ def save(figure: plt.Figure, out: Path) -> None:
 
 
 def main() -> None:
-    """Draws what the command line names."""
+    """Draw what the command line names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

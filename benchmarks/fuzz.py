@@ -86,7 +86,7 @@ def _too_long(*_: Any) -> None:
 
 @contextlib.contextmanager
 def stopped_before_training() -> Iterator[None]:
-    """Puts `ReachedError` in the place of networks, a benchmark's processes and `check_env`."""
+    """Put `ReachedError` in the place of networks, a benchmark's processes and `check_env`."""
     places: list[Any] = [(lifecycle, "Trainer"), (lifecycle, "make_algorithm")]
     places += [(opening, "Trainer"), (experiments, "_benchmark")]
     kept = [getattr(module, name) for module, name in places]
@@ -139,7 +139,7 @@ ARGUMENTS = (
 
 
 def typo(word: str, dice: random.Random) -> str:
-    """`word` with a letter lost, doubled, swapped or changed."""
+    """Return `word` with a letter lost, doubled, swapped or changed."""
     if not word:
         return word
     at = dice.randrange(len(word))
@@ -148,7 +148,7 @@ def typo(word: str, dice: random.Random) -> str:
 
 
 def fitting(name: str, dice: random.Random) -> str:
-    """A value that a setting allows, mostly."""
+    """Return a value that a setting allows, mostly."""
     field = FIELDS[name]
     meta, default = field.metadata, field.default
     if "choices" in meta:
@@ -195,7 +195,7 @@ def argument_of_any_kind(dice: random.Random, files: list[Path]) -> str:
 
 
 def argued(dice: random.Random) -> list[str]:
-    """An environment in the graph with arguments that it takes and values that it may not."""
+    """Return a graph environment with arguments that it takes and values that it may not take."""
     name = dice.choice(list(envs.GRAPH))
     module, function, _ = envs.GRAPH[name]
     build = getattr(importlib.import_module(module), function)
@@ -228,7 +228,7 @@ def command(dice: random.Random, files: list[Path], folders_: list[Path]) -> lis
 
 
 def fault_in(out: str, err: str, code: int) -> str:
-    """What is wrong with how a command line ended, or nothing."""
+    """Return what is wrong with how a command line ended, or nothing."""
     lines = [
         line
         for line in err.splitlines()
@@ -250,7 +250,7 @@ def fault_in(out: str, err: str, code: int) -> str:
 
 
 def judge_arguments(arguments: list[str]) -> str:
-    """Hands a command line to main.py's `main`; what came of it."""
+    """Run a command line with main.py's `main` and return the outcome."""
     out, err = io.StringIO(), io.StringIO()
     signal.alarm(CASE_SECONDS)
     try:
@@ -270,7 +270,7 @@ def judge_arguments(arguments: list[str]) -> str:
 
 
 def flagfiles(folder: Path) -> list[Path]:
-    """Flagfiles of all sorts, some of which include themselves."""
+    """Write flagfiles of all sorts, some of which include themselves."""
     texts = {
         "good": "# x\n--gamma=0.5\n\n--hidden_size=8\n",
         "wrong": "--gamma=2\n",
@@ -290,7 +290,7 @@ def flagfiles(folder: Path) -> list[Path]:
 
 
 def fuzz_arguments(cases: int, dice: random.Random, folder: Path) -> list[tuple[Any, str]]:
-    """Command lines in this process."""
+    """Try command lines in this process."""
     files, found = flagfiles(folder), []
     seen = [small_run(folder / "run"), folder / "folder", folder / "none"]
     here = Path.cwd()
@@ -306,7 +306,7 @@ def fuzz_arguments(cases: int, dice: random.Random, folder: Path) -> list[tuple[
 
 
 def fuzz_processes(cases: int, dice: random.Random, folder: Path) -> list[tuple[Any, str]]:
-    """Command lines as processes."""
+    """Try command lines as processes."""
     files, found = flagfiles(folder), []
     seen = [small_run(folder / "run"), folder / "none"]
     for number in range(cases):
@@ -339,7 +339,7 @@ def fuzz_processes(cases: int, dice: random.Random, folder: Path) -> list[tuple[
 
 
 def small_run(folder: Path) -> Path:
-    """A run folder of a few seconds' training."""
+    """Return a run folder of a few seconds' training."""
     if not folder.exists():
         tfmix.train("two_step", algo="vdn", env_steps=64, n_envs=2, run_dir=folder, **SMALL)
     return folder
@@ -352,7 +352,7 @@ JSONS: tuple[Any, ...] = (
 
 
 def other_json(whole: bytes, dice: random.Random) -> bytes:
-    """The JSON in `whole` with a value somewhere in it changed for another."""
+    """Return the JSON in `whole` with a value somewhere in it changed for another."""
     if dice.random() < 0.1:
         return json.dumps(dice.choice(JSONS)).encode()
     if dice.random() < 0.05:
@@ -371,7 +371,7 @@ def other_json(whole: bytes, dice: random.Random) -> bytes:
 
 
 def damaged(whole: bytes, dice: random.Random, is_json: bool = False) -> bytes:
-    """`whole` with something done to it."""
+    """Return `whole` with some damage."""
     kind = dice.randrange(6 if is_json else 4)
     if kind == 0:
         return dice.randbytes(dice.choice((0, 1, 10, 1000, 100_000)))
@@ -427,7 +427,7 @@ class Damage:
         self.cell = RunSpec(self.trainer.config, ())
 
     def fresh(self, *keep: str) -> None:
-        """A copy of what is named."""
+        """Return a copy of what is named."""
         shutil.rmtree(self.copy, ignore_errors=True)
         self.copy.mkdir()
         for name in keep:
@@ -441,7 +441,7 @@ class Damage:
         return content
 
     def run_json(self) -> tuple[bytes, Act]:
-        """Opens a run with another run.json, up to its networks."""
+        """Open a run with another run.json, up to its networks."""
         self.fresh("run.json", "checkpoints")
         content = self.spoil(self.copy / "run.json", True)
 
@@ -470,7 +470,7 @@ class Damage:
         return content, act
 
     def flagfile(self) -> tuple[bytes, Act]:
-        """Reads a damaged flagfile."""
+        """Read a damaged flagfile."""
         self.fresh()
         path = self.copy / "x.flags"
         known = sorted(parsing.FLAGS_FOLDER.rglob("*.flags"))
@@ -487,7 +487,7 @@ class Damage:
         )
 
     def checkpoint(self, signed: bool = False) -> tuple[bytes, Act]:
-        """Opens a damaged checkpoint, the only one there is."""
+        """Open a damaged checkpoint, the only one there is."""
         self.fresh("checkpoints")
         newest = checkpoint.saved(self.copy / "checkpoints")[-1]
         files = sorted(newest.iterdir())
@@ -509,14 +509,14 @@ class Damage:
         return file.name.encode() + b"\n" + content, act
 
     def signed(self) -> tuple[bytes, Act]:
-        """A checkpoint whose checksums fit, as one that somebody made on purpose."""
+        """Return a checkpoint whose checksums fit, as one that somebody made on purpose."""
         return self.checkpoint(signed=True)
 
 
 def fuzz_files(
     kind: str, cases: int, dice: random.Random, folder: Path, log: Path | None = None
 ) -> list[tuple[Any, str]]:
-    """Damaged files of one kind; `log` gets each case before it is tried."""
+    """Try damaged files of one kind; `log` gets each case before it is tried."""
     damage, found = Damage(folder, dice), []
     signal.signal(signal.SIGALRM, _too_long)
     make = getattr(damage, kind.replace(".", "_"))
@@ -548,12 +548,12 @@ def in_child(kind: str, cases: int, seed: str, folder: Path) -> list[tuple[Any, 
 
 
 def as_json(case: Any) -> Any:
-    """A case for the JSON file."""
+    """Return a case for the JSON file."""
     return case if isinstance(case, list) else base64.b64encode(case[:20_000]).decode()
 
 
 def fuzz(kind: str, cases: int, seed: str) -> list[tuple[Any, str]]:
-    """All cases of a kind, each with its outcome."""
+    """Try all cases of a kind and record their outcomes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if kind == "arguments":
@@ -564,7 +564,7 @@ def fuzz(kind: str, cases: int, seed: str) -> list[tuple[Any, str]]:
 
 
 def main() -> None:
-    """Prints one row per kind."""
+    """Print one row per kind."""
     kinds = [*CASES, *FILES]
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -27,13 +27,13 @@ LOOK_EVERY = 100  # env steps
 
 
 def grids(trainer) -> tuple[np.ndarray, np.ndarray]:
-    """Q_jt, its mean over the critics of alt, and Q', [A, A] each."""
+    """Return Q_jt, its mean over the critics of alt, and Q', [A, A] each."""
     values, _, own = games.joint(trainer)
     return values.mean(-1), own
 
 
 def follow(trainer, seed: int) -> tuple[dict[int, tuple], list[tuple[int, float]]]:
-    """Trains one seed.
+    """Train one seed.
 
     Returns:
       the grids at each of `SHOWN` that is passed, and (env_steps, greedy return)
@@ -50,7 +50,7 @@ def follow(trainer, seed: int) -> tuple[dict[int, tuple], list[tuple[int, float]
 
 
 def settled(path: list[tuple[int, float]], best: float) -> int | None:
-    """The env steps from which on the greedy return stayed at `best`; None where it did not."""
+    """Return the env steps from which the greedy return stayed at `best`; None if it did not."""
     since = None
     for env_steps, value in path:
         if value < best - 1e-3:
@@ -61,7 +61,7 @@ def settled(path: list[tuple[int, float]], best: float) -> int | None:
 
 
 def draw(pictures: dict[str, dict[int, tuple]], file: Path) -> None:
-    """Writes the figure: for each variant one row of Q_jt and one of Q', one column per moment."""
+    """Write the figure: for each variant one row of Q_jt and one of Q', one column per moment."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -87,7 +87,7 @@ def draw(pictures: dict[str, dict[int, tuple]], file: Path) -> None:
 
 
 def main() -> None:
-    """Prints one row per variant, and draws."""
+    """Print one row per variant, and draw."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -57,7 +57,7 @@ ADDITIVE = [[-56 / 9, -44 / 9, -44 / 9], [-44 / 9, -32 / 9, -32 / 9], [-44 / 9, 
 
 
 def rare(value: float) -> list[list[float]]:
-    """8 at the optimum and `value` elsewhere."""
+    """Return 8 at the optimum and `value` elsewhere."""
     return [[8.0, value, value], [value] * 3, [value] * 3]
 
 
@@ -77,13 +77,13 @@ GAMES = {
 
 
 def trainer_of(flagfile: str) -> Trainer:
-    """A trainer of flags/paper/<flagfile>.flags."""
+    """Return a trainer of flags/paper/<flagfile>.flags."""
     settings = parsing.parse([f"--flagfile={ROOT / 'flags' / 'paper' / flagfile}.flags"])
     return Trainer(open_task(resolve.resolve(settings)))
 
 
 def train(trainer: Trainer, seed: int) -> float:
-    """Trains again from `seed`; returns the greedy return."""
+    """Train again from `seed`; return the greedy return."""
     trainer.restart(seed)
     trainer.train_until(trainer.config.env_steps)
     return float(trainer.evaluate(1).returns[0])
@@ -132,7 +132,7 @@ def mixed(trainer: Trainer, before: tuple[tuple[int, int], ...] = ()) -> np.ndar
 
 
 def central(trainer: Trainer) -> np.ndarray:
-    """WQMIX's Q* of a one-step game, [A, A]."""
+    """Return WQMIX's Q* of a one-step game, [A, A]."""
     live, cells, size = trainer.algorithm.live, cells_of(trainer), trainer.spec.n_actions
     obs = tf.concat([cells.obs, cells.obs], 1)
     q = live.central_agent.unroll(obs, cells.action)[0][:, :1]
@@ -141,7 +141,7 @@ def central(trainer: Trainer) -> np.ndarray:
 
 
 def joint(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """QTRAN's view of a one-step game.
+    """Return QTRAN's view of a one-step game.
 
     Returns:
       Q_jt of each of the J joint networks (1, or N in alt), [A, A, J],
@@ -163,7 +163,7 @@ def joint(trainer: Trainer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def errors_of(trainer: Trainer, game: Game) -> Errors:
-    """How far a trained team is from each number that theory gives, and how far it may be."""
+    """Return a team's error for each number that theory gives, and the largest allowed."""
     critic, found = trainer.algorithm.critic, Errors()
     if game.q_tot is not None:
         off = np.abs(mixed(trainer, game.before) - np.asarray(game.q_tot))
@@ -187,7 +187,7 @@ def errors_of(trainer: Trainer, game: Game) -> Errors:
 
 
 def main() -> None:
-    """Prints one row per game."""
+    """Print one row per game."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

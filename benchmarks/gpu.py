@@ -58,7 +58,7 @@ ALLOWED = 1e-3
 def learned(
     device: str, algo: str, size: str, weights: Any = None, tf32: bool = False
 ) -> tuple[float, Any, Any]:
-    """Loss, gradients and weights of a fixed batch on a device; `weights` None: drawn there."""
+    """Return loss, gradients and weights of a fixed batch; draw `weights` if they are None."""
     with tf.device(device):
         algorithm = algos.make(algo, SIZES[size], settings(algo))
         algorithm.init_weights(tf.constant([0, 0]))
@@ -73,7 +73,7 @@ def learned(
 
 
 def agree(algo: str, size: str) -> dict[str, Any]:
-    """The GPU's numbers against the CPU's."""
+    """Return the GPU's numbers against the CPU's."""
     loss, gradients, weights = learned("cpu:0", algo, size)
     row: dict[str, Any] = {"algo": algo, "size": size, "loss": loss}
     for name in ("tf32", "float32"):
@@ -88,7 +88,7 @@ def agree(algo: str, size: str) -> dict[str, Any]:
 
 
 def child(script: str, *words: str, **env: str) -> Any:
-    """The JSON of another benchmark's process."""
+    """Return the JSON of another benchmark's process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         command = [sys.executable, str(ROOT / "benchmarks" / script), *words, f"--json={path}"]
@@ -99,7 +99,7 @@ def child(script: str, *words: str, **env: str) -> Any:
 
 
 def updates(asked: argparse.Namespace) -> Iterator[str]:
-    """Rows of the update; the numbers are added to `asked.found`."""
+    """Return rows of the update; the numbers are added to `asked.found`."""
     words = [f"--algo={asked.algo}", f"--size={asked.size}", f"--repeats={asked.repeats}"]
     sides = [child("update.py", *words, **env)["rows"] for env in ({}, WITHOUT)]
     asked.found["update"] = sides
@@ -114,7 +114,7 @@ def updates(asked: argparse.Namespace) -> Iterator[str]:
 
 
 def trainings(asked: argparse.Namespace) -> Iterator[str]:
-    """Rows of training; the numbers are added to `asked.found`."""
+    """Return rows of training; the numbers are added to `asked.found`."""
     words = [f"--case={asked.case}", f"--repeats={asked.repeats}"]
     sides = [
         child("train_speed.py", *words, *more, **env)["rows"]
@@ -128,7 +128,7 @@ def trainings(asked: argparse.Namespace) -> Iterator[str]:
 
 
 def agreements(asked: argparse.Namespace) -> Iterator[str]:
-    """Rows of agreement; the numbers are added to `asked.found`."""
+    """Return rows of agreement; the numbers are added to `asked.found`."""
     asked.found["agree"] = []
     yield "| size | algorithm | loss, TF32 | gradient, TF32 | loss, float32 | gradient, float32 |"
     for size in chosen(asked.size, SIZES, "size"):
@@ -140,7 +140,7 @@ def agreements(asked: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measure, print and write; return the exit code."""
     parser = parser_of(__doc__, repeats=3)
     parser.add_argument("--only", default="", help=f"some of {', '.join(PARTS)}; empty means all")
     parser.add_argument("--algo", default="", help="names, separated by commas; empty means all")

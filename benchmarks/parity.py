@@ -126,7 +126,7 @@ CASES = [
 
 
 def peer_settings(case: Case, config: Config) -> dict[str, Any]:
-    """Our settings by the peer's names."""
+    """Return our settings by the peer's names."""
     qtran = config.algo == "qtran_base"
     return {
         "learner": case.learner,
@@ -185,7 +185,7 @@ def layers_of(algorithm: Algorithm, live: Networks) -> Iterator[tuple[str, list[
 
 
 def weights_of(algorithm: Algorithm, networks: Networks) -> dict[str, tf.Variable]:
-    """Every weight of live or target networks by the peer's name."""
+    """Return every weight of live or target networks by the peer's name."""
     found = {}
     agents = {"agent": networks.agent}
     if algorithm.critic == "central":
@@ -203,7 +203,7 @@ def weights_of(algorithm: Algorithm, networks: Networks) -> dict[str, tf.Variabl
 
 
 def as_theirs(weight: tf.Tensor) -> np.ndarray:
-    """A weight or its gradient as PyTorch lays it out: kernels are [out, in] there."""
+    """Return a weight or its gradient as PyTorch lays it out: kernels are [out, in] there."""
     return np.transpose(weight)
 
 
@@ -217,7 +217,7 @@ class Ours:
         self.target = weights_of(self.algorithm, self.algorithm.target)
 
     def reset(self, seed: int) -> Episode:
-        """Draws the weights of live and target networks, and a batch."""
+        """Draw the weights of live and target networks, and a batch."""
         batch = make_batch(SPEC, self.case.lengths, seed)
         team = tf.reshape(batch.obs, [*batch.obs.shape[:2], -1])
         state = tf.concat([team, batch.state[..., team.shape[-1] :]], -1)
@@ -235,7 +235,7 @@ class Ours:
 
     @tf.function(jit_compile=True)
     def gradients(self, batch: Episode) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """The loss, and its gradient in each live weight."""
+        """Return the loss, and its gradient in each live weight."""
         with tf.GradientTape() as tape:
             loss, _ = self.algorithm.loss(batch)
         return loss, tape.gradient(loss, self.live, unconnected_gradients="zero")
@@ -251,12 +251,12 @@ class Found(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """The losses' relative difference."""
+        """Return the losses' relative difference."""
         return abs(self.ours - self.theirs) / abs(self.theirs)
 
 
 def compare(side: Ours, batch: Episode, answer: dict[str, np.ndarray]) -> Found:
-    """Compares our loss and gradients with the peer's.
+    """Compare our loss and gradients with the peer's.
 
     A weight's gradients differ by their largest difference over their largest entry. A bias
     counts as a row of its kernel: alone, it can be a sum that comes to almost nothing.
@@ -276,7 +276,7 @@ def compare(side: Ours, batch: Episode, answer: dict[str, np.ndarray]) -> Found:
 
 
 def ask(peer_python: str, checkout: Path, folder: Path) -> str:
-    """Lets the peer answer every question in `folder`; returns what it says of itself."""
+    """Let the peer answer every question in `folder`; return what it says of itself."""
     driver = Path(__file__).with_name("parity_peer.py")
     # -B: leaves no bytecode in the checkout.
     command = [peer_python, "-B", str(driver), str(checkout), str(folder)]
@@ -292,7 +292,7 @@ def ask(peer_python: str, checkout: Path, folder: Path) -> str:
 
 
 def compare_all(cases: list[Case], peer_python: str, checkout: Path, seeds: int) -> bool:
-    """Prints a row a case of one peer; whether all are well."""
+    """Print one row per case of a peer; return whether all are well."""
     sides = [Ours(case) for case in cases]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -317,7 +317,7 @@ HEAD = (
 
 
 def print_row(name: str, found: list[Found]) -> bool:
-    """The worst of the seeds; whether it is well."""
+    """Print the worst of the seeds; return whether it is well."""
     loss, gradient = max(found, key=lambda f: f.loss), max(found, key=lambda f: f.gradient)
     well = all(f.loss <= TOLERANCE and f.gradient <= TOLERANCE for f in found)
     print(
@@ -329,7 +329,7 @@ def print_row(name: str, found: list[Found]) -> bool:
 
 
 def main() -> int:
-    """Compares with both peers; returns the exit code."""
+    """Compare with both peers; return the exit code."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -63,12 +63,12 @@ class Log(dict):
     console_logger = SimpleNamespace(info=print)
 
     def log_stat(self, name: str, value: Any, t_env: int) -> None:
-        """Called by learners."""
+        """Do nothing; learners call it."""
         self[name] = value
 
 
 def make_batch(data: dict[str, np.ndarray], args: SimpleNamespace) -> Any:
-    """The peer's batch of episodes, filled as its runner does, the last observation with them."""
+    """Return the peer's batch of episodes, filled as its runner fills it."""
     from components.episode_buffer import EpisodeBatch
     from components.transforms import OneHot
 
@@ -99,7 +99,7 @@ def make_batch(data: dict[str, np.ndarray], args: SimpleNamespace) -> Any:
 
 
 def networks(learner: Any, prefix: str) -> dict[str, th.nn.Module]:
-    """The learner's live networks (prefix "") or its targets ("target_") by name."""
+    """Return the learner's live networks (prefix "") or its targets ("target_") by name."""
     found = {
         "agent": getattr(learner, f"{prefix}mac").agent,
         "mixer": getattr(learner, f"{prefix}mixer", None),
@@ -110,7 +110,7 @@ def networks(learner: Any, prefix: str) -> dict[str, th.nn.Module]:
 
 
 def compute(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One update's loss and gradients."""
+    """Return one update's loss and gradients."""
     from controllers import REGISTRY as CONTROLLERS
     from learners import REGISTRY as LEARNERS
 
@@ -135,7 +135,7 @@ def compute(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Answers every question in the folder."""
+    """Answer every question in the folder."""
     checkout, folder = map(Path, sys.argv[1:])
     sys.path.insert(0, str(checkout / "src"))
     # WQMIX's QTRAN learner, imported with the others, asks for a module that is not there.

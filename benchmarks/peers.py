@@ -98,7 +98,7 @@ Turn = Callable[[int], dict[str, float]]
 
 
 def preset(name: str, **changed: Any) -> Config:
-    """The settings of a flagfile of flags/preset, a few changed."""
+    """Return the settings of a flagfile of flags/preset, a few changed."""
     return resolve({**parse([f"--flagfile={ROOT}/flags/preset/{name}.flags"]), **changed})
 
 
@@ -123,7 +123,7 @@ class Peer:
         self._process: Any = None
 
     def start(self) -> None:
-        """Starts the process."""
+        """Start the process."""
         command = [*self.command, "serve", self.name, str(self.checkout)]
         pipe = subprocess.PIPE
         try:
@@ -155,14 +155,14 @@ class Peer:
         return self._answer()
 
     def make(self, **order: Any) -> Turn:
-        """Makes a case warm."""
+        """Make a case warm."""
         self._made += 1
         name = str(self._made)
         self._ask(do="make", name=name, **order)
         return lambda _: self._ask(do="time", name=name)
 
     def close(self) -> None:
-        """Ends the process and those that it started."""
+        """End the process and those that it started."""
         self._log.close()
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -172,19 +172,19 @@ class Peer:
 
 
 def whole_episodes(spec: EnvSpec) -> Episode:
-    """A batch whose steps are all real."""
+    """Return a batch whose steps are all real."""
     return make_batch(spec, (spec.episode_limit,) * BATCH)
 
 
 def our_update(size: str, config: Config) -> Turn:
-    """`Learner.update` in a compiled loop, and called."""
+    """Measure `Learner.update` in a compiled loop, and called alone."""
     side = Side(config, SIZES[size], whole_episodes(SIZES[size]), count=COUNT[size])
     side.per_call()  # compiled
     return lambda _: {"in_loop": side.in_loop(), "per_call": side.per_call()}
 
 
 def our_train(config: Config, steps: int, warm_steps: int) -> Turn:
-    """The trainer's own loop."""
+    """Return the trainer's own loop."""
     trainer = Trainer(open_task(config))
     trainer.train_until(warm_steps)  # compiled, learning, calls grown to their length
 
@@ -215,7 +215,7 @@ class Case:
 
 
 def update_cases(peers: dict[str, Peer]) -> Iterator[Case]:
-    """An update at two sizes."""
+    """Measure an update at two sizes."""
     for size, spec in SIZES.items():
         sizes = {
             "agents": spec.n_agents,
@@ -244,7 +244,7 @@ def update_cases(peers: dict[str, Peer]) -> Iterator[Case]:
 
 
 def pymarl_case(peer: Peer, size: str, algo: str) -> Case:
-    """An update of PyMARL's."""
+    """Measure an update of PyMARL's."""
     spec, config = SIZES[size], preset("pymarl", algo=algo)
     settings = {
         "learner": "qtran_learner" if algo == "qtran_base" else "q_learner",
@@ -302,7 +302,7 @@ TRAIN = {
 
 
 def train_cases(peers: dict[str, Peer]) -> Iterator[Case]:
-    """Compares training with JaxMARL."""
+    """Compare training with JaxMARL."""
     for name, (algo, n_envs, updates, steps) in TRAIN.items():
         if "jaxmarl" not in peers:
             return
@@ -334,7 +334,7 @@ def train_cases(peers: dict[str, Peer]) -> Iterator[Case]:
 
 
 def python_cases(peers: dict[str, Peer]) -> Iterator[Case]:
-    """Training on PettingZoo's spread."""
+    """Measure training on PettingZoo's spread."""
     n_envs, episodes = 8, 120
     order = {"kind": "train", "algo": "qmix", "n_envs": n_envs, "episodes": episodes}
     config = preset(
@@ -364,7 +364,7 @@ def python_cases(peers: dict[str, Peer]) -> Iterator[Case]:
 
 
 def wait_for(command: list[str], found: Callable[[], float | None]) -> float:
-    """Runs a command until `found` says something, Unix time; seconds from its start to then.
+    """Run a command until `found` returns a Unix time; return the seconds from its start to then.
 
     Infinity where it ends without; raises UserError where it fails.
     """
@@ -395,7 +395,7 @@ def in_a_row(scores: list[float]) -> bool:
 
 
 def our_run(words: list[str], reach: bool) -> Turn:
-    """`python main.py` until its first update, or until its evaluations are good."""
+    """Run `python main.py` until its first update, or until its evaluations are good."""
 
     def turn(repeat: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as name:
@@ -417,7 +417,7 @@ def our_run(words: list[str], reach: bool) -> Turn:
 
 
 def jaxmarl_score(row: dict[str, float]) -> float:
-    """What JaxMARL's script says of an evaluation, as a return of 25 steps summed over agents.
+    """Return the result of JaxMARL's evaluation as a return of 25 steps summed over agents.
 
     Its wrapper multiplies each agent's rewards by their number; IQL's script names each agent.
     """
@@ -426,7 +426,7 @@ def jaxmarl_score(row: dict[str, float]) -> float:
 
 
 def jaxmarl_run(peer: Peer, algo: str, reach: bool) -> Turn:
-    """JaxMARL's script until its first update, or until its evaluations are good."""
+    """Run JaxMARL's script until its first update, or until its evaluations are good."""
     # As its script counts them.
     every = int(STEPS // 26 // 8 * 0.05) if reach else 10**9
 
@@ -456,7 +456,7 @@ def jaxmarl_run(peer: Peer, algo: str, reach: bool) -> Turn:
 
 
 def start_cases(peers: dict[str, Peer]) -> Iterator[Case]:
-    """To the first update, and to a team that is good."""
+    """Measure the time to the first update, and to a good team."""
     if "jaxmarl" not in peers:
         return
     shipped = [f"--flagfile={ROOT}/flags/preset/jaxmarl_mpe.flags", "--env=mpe/simple_spread"]
@@ -505,7 +505,7 @@ Found = dict[str, dict[str, list[float]]]
 
 
 def measure(case: Case, repeats: range) -> Found:
-    """What every side measured, by side and measure, one number a repeat.
+    """Return what every side measured, by side and measure, one number per repeat.
 
     A side that cannot be made is said to be so, and left out.
     """
@@ -524,13 +524,13 @@ def measure(case: Case, repeats: range) -> Found:
 
 
 def in_unit(values: list[float], unit: str) -> str:
-    """Median and range."""
+    """Return median and range."""
     scale, digits = {"ms": (1e3, 1), "s": (1.0, 1), "env steps/s": (1.0, 0)}[unit]
     return text([scale * value for value in values], digits)
 
 
 def faster_by(ours: list[float], theirs: list[float], unit: str) -> str:
-    """Median and range of the repeats' ratios; above 1: ours is faster."""
+    """Return median and range of the repeats' ratios; above 1: ours is faster."""
     if unit == "env steps/s":
         ours, theirs = theirs, ours
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
@@ -541,7 +541,7 @@ HEAD = "| case | unit | ours | | peer | | faster by |\n|---|---|---|---|---|---|
 
 
 def print_rows(name: str, row: dict[str, Any]) -> None:
-    """The lines of a case."""
+    """Print the lines of a case."""
     for our_side, our_measure, side, measured in row["pairs"]:
         ours, theirs = row["sides"][our_side][our_measure], row["sides"][side][measured]
         unit = row["unit"]
@@ -551,7 +551,7 @@ def print_rows(name: str, row: dict[str, Any]) -> None:
 
 
 def open_peers(asked: argparse.Namespace) -> dict[str, Peer]:
-    """The peers that were given; raises UserError where one is not a checkout."""
+    """Return the peers that were given; raise UserError if one is not a checkout."""
     found = {}
     for name, part in NEEDED.items():
         checkout, python = getattr(asked, name), getattr(asked, f"{name}_python")
@@ -566,7 +566,7 @@ def open_peers(asked: argparse.Namespace) -> dict[str, Peer]:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = parser_of(__doc__, repeats=5)
     for name in NEEDED:
         parser.add_argument(f"--{name}", type=Path, help="checkout")
@@ -579,7 +579,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measure, print and write; return the exit code."""
     asked = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers end with it
     peers: dict[str, Peer] = {}

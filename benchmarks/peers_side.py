@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 300
 
 
 def load_module(path: Path) -> Any:
-    """A Python file as a module."""
+    """Return a Python file as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -45,7 +45,7 @@ def load_module(path: Path) -> Any:
 
 
 def no_wandb(log: Callable[[dict[str, Any]], None] = lambda metrics: None) -> None:
-    """Puts something in the place of wandb that does nothing but call `log`."""
+    """Put something in the place of wandb that does nothing but call `log`."""
     wandb: Any = ModuleType("wandb")
     wandb.__spec__ = importlib.util.spec_from_loader("wandb", None)
     wandb.init = lambda **_: None
@@ -54,7 +54,7 @@ def no_wandb(log: Callable[[dict[str, Any]], None] = lambda metrics: None) -> No
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """How long a call takes; it must wait for what it computes."""
+    """Return how long a call takes; it must wait for what it computes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -88,16 +88,16 @@ class Jaxmarl:
         self.versions = {"jax": jax.__version__}
 
     def script(self, algo: str) -> Any:
-        """The script of an algorithm."""
+        """Return the script of an algorithm."""
         return load_module(self.folder / f"{algo}_rnn.py")
 
     def settings(self, **changed: Any) -> dict[str, Any]:
-        """The shipped configuration of the particle environments, a few settings changed."""
+        """Return the shipped configuration of the particle environments, a few settings changed."""
         off = {"WANDB_MODE": "disabled", "TEST_DURING_TRAINING": False}
         return {**self.shipped, **off, **changed}
 
     def make_train(self, order: dict[str, Any]) -> Case:
-        """A whole training."""
+        """Return a whole training."""
         jax, script = self.jax, self.script(order["algo"])
         n_envs, limit = order["n_envs"], self.shipped["NUM_STEPS"]
         widest, batch = n_envs * limit, self.shipped["BUFFER_BATCH_SIZE"]
@@ -131,7 +131,7 @@ class Jaxmarl:
         return timed
 
     def make_update(self, order: dict[str, Any]) -> Case:
-        """One update, caught on its way into the script's scan over updates."""
+        """Return one update, caught on its way into the script's scan over updates."""
         jax, script = self.jax, self.script(order["algo"])
         config = self.settings(
             TOTAL_TIMESTEPS=10**6,
@@ -201,7 +201,7 @@ class Jaxmarl:
 
 
 def run_to_capture(call: Callable[[], Any]) -> None:
-    """Runs the peer until it is caught."""
+    """Run the peer until it is caught."""
     try:
         call()
     except CapturedError:
@@ -224,24 +224,24 @@ def make_stand_in(order: dict[str, Any]) -> Any:
             self.action_spaces = {a: Discrete(order["actions"]) for a in self.agents}
 
         def reset(self, key: Any) -> Any:
-            """Starts."""
+            """Start an episode."""
             state = State(done=jax.numpy.array(False), step=jax.numpy.array(0))
             return self.get_obs(state), state
 
         def step_env(self, key: Any, state: Any, actions: Any) -> Any:
-            """Counts."""
+            """Count a step."""
             state = state.replace(step=state.step + 1)
             reward = dict.fromkeys(self.agents, jax.numpy.array(0.0))
             done = dict.fromkeys([*self.agents, "__all__"], jax.numpy.array(False))
             return self.get_obs(state), state, reward, done, {}
 
         def get_obs(self, state: Any) -> Any:
-            """Observations and the state."""
+            """Return observations and the state."""
             seen = dict.fromkeys(self.agents, jax.numpy.full([order["obs"]], state.step * 0.01))
             return {**seen, "world_state": jax.numpy.full([order["state"]], state.step * 0.01)}
 
         def get_avail_actions(self, state: Any) -> Any:
-            """All."""
+            """Return all actions."""
             return dict.fromkeys(self.agents, jax.numpy.ones([order["actions"]]))
 
     return SmaxStandIn()
@@ -290,7 +290,7 @@ class Pymarl:
         self.torch, self.versions = torch, {"torch": torch.__version__}
 
     def make_update(self, order: dict[str, Any]) -> Case:
-        """A learner and a batch."""
+        """Return a learner and a batch."""
         from controllers import REGISTRY as CONTROLLERS
         from learners import REGISTRY as LEARNERS
         from parity_peer import FIXED, Log, make_batch
@@ -335,7 +335,7 @@ class Epymarl:
             self.versions[package] = importlib.metadata.version(package)
 
     def settings(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Its configuration of the algorithm on Gymnasium's tasks, with a GRU."""
+        """Return its configuration of the algorithm on Gymnasium's tasks, with a GRU."""
         import yaml
 
         found: dict[str, Any] = {}
@@ -356,7 +356,7 @@ class Epymarl:
         }
 
     def make_train(self, order: dict[str, Any]) -> Case:
-        """The training in a thread, held between two collections."""
+        """Return the training in a thread, held between two collections."""
         import run
         from runners import REGISTRY as RUNNERS
         from utils.logging import Logger
@@ -374,7 +374,7 @@ class Epymarl:
             episodes, until, began = 0, warm, (0, 0.0)
 
             def run(self, test_mode: bool = False) -> Any:
-                """Collects."""
+                """Collect."""
                 if not test_mode:
                     if self.episodes >= self.until:
                         steps, then = self.began
@@ -422,7 +422,7 @@ class Xuance:
         os.chdir(self.folder)  # where it puts logs and models
 
     def make_train(self, order: dict[str, Any]) -> Case:
-        """An agent."""
+        """Return an agent."""
         from xuance import get_arguments, make_envs
         from xuance.torch.agents import REGISTRY_Agents
 
@@ -452,7 +452,7 @@ class Xuance:
 
 
 def run_script(checkout: Path, algo: str, marks: Path, every: int, arguments: list[str]) -> None:
-    """Runs one of JaxMARL's scripts as it is from a command line.
+    """Run one of JaxMARL's scripts as it is from a command line.
 
     Args:
       marks: gets a line of JSON, metrics and `time`, Unix time, at the first update and
@@ -487,7 +487,7 @@ SERVERS = {"jaxmarl": Jaxmarl, "pymarl": Pymarl, "epymarl": Epymarl, "xuance": X
 
 
 def serve(peer: str, checkout: Path) -> None:
-    """Answers orders until there are no more."""
+    """Answer orders until there are no more."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

@@ -119,12 +119,12 @@ class RandomGame:
         )
 
     def reset(self, seed: tf.Tensor, batch: int) -> tuple[tf.Tensor, Step]:
-        """Everybody starts at place 0; the state is the place, [B] int32."""
+        """Start all games at place 0; the state is the place, [B] int32."""
         place = tf.zeros([batch], tf.int32)
         return place, self._seen(place, tf.zeros([batch]), tf.fill([batch], False))
 
     def step(self, state: tf.Tensor, action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Step]:
-        """Pays, and leads to the second step or to the end."""
+        """Pay, and lead to the second step or to the end."""
         index = tf.concat([state[:, None], action], -1)
         reward = tf.gather_nd(self.payoff.value(), index)
         over = (state > 0) | (self.spec.episode_limit == 1)
@@ -133,12 +133,12 @@ class RandomGame:
 
 
 def sizes(shape: str) -> tuple[int, ...]:
-    """(3, 3, 1) of `3x3x1`."""
+    """Return (3, 3, 1) for `3x3x1`."""
     return tuple(int(size) for size in shape.split("x"))
 
 
 def table(shape: tuple[int, ...], lone: bool, random: np.random.Generator) -> np.ndarray:
-    """One payoff, [*shape]; with `lone` all that differ from the best in one action pay -12."""
+    """Return a payoff, [*shape]; with `lone`, deviations of one agent from the best pay -12."""
     payoff = 5.0 * random.normal(size=shape)
     if lone:
         best = tuple(random.integers(size) for size in shape)
@@ -150,12 +150,12 @@ def table(shape: tuple[int, ...], lone: bool, random: np.random.Generator) -> np
 
 
 def following(shape: tuple[int, ...]) -> np.ndarray:
-    """Which place each first joint action leads to, [*shape]."""
+    """Return which place each first joint action leads to, [*shape]."""
     return 1 + np.indices(shape).sum(0) % 2
 
 
 def draw(cell: Cell, kind: str, number: int) -> tuple[np.ndarray, float]:
-    """A game: its payoffs [places, *shape], and the best return.
+    """Return a game: its payoffs [places, *shape], and the best return.
 
     Of two steps, the first payoff is drawn so that it and the best of what
     follows add up to a payoff of that kind: the table of Q* at each place is one.
@@ -172,7 +172,7 @@ def draw(cell: Cell, kind: str, number: int) -> tuple[np.ndarray, float]:
 
 
 def additive(values: np.ndarray) -> tuple[tuple[int, ...], list[float], float]:
-    """What values of an own action alone can say of a table, every joint action as often.
+    """Return what values of an own action alone can say of a table, every joint action as often.
 
     Returns:
       the greedy joint action, each agent's highest mean over the others' actions,
@@ -186,7 +186,7 @@ def additive(values: np.ndarray) -> tuple[tuple[int, ...], list[float], float]:
 
 
 def additive_return(payoff: np.ndarray, own: bool) -> float:
-    """The greedy return of IQL (`own`: each agent counts on its own values), or of VDN's sum."""
+    """Return the greedy return of IQL if `own`, else of VDN's sum."""
     if len(payoff) == 1:
         return float(payoff[0][additive(payoff[0])[0]])
     later = [additive(values) for values in payoff[1:]]
@@ -203,14 +203,14 @@ def additive_return(payoff: np.ndarray, own: bool) -> float:
 
 
 def theory(algo: str, payoff: np.ndarray, best: float) -> float:
-    """The greedy return with infinitely many updates; NaN if theory does not say."""
+    """Return the greedy return with infinitely many updates; NaN if theory does not say."""
     if algo in ("iql", "vdn", "qatten"):
         return additive_return(payoff, own=algo == "iql")
     return float("nan") if algo == "qmix" else best
 
 
 def trainer_of(cell: Cell, settings: Iterable[str] = ()) -> Trainer:
-    """A trainer of a cell's games; `settings` are flags above `QUICK`."""
+    """Return a trainer of a cell's games; `settings` are flags above `QUICK`."""
     asked = parsing.parse(list(settings))
     chosen = resolve.resolve({**QUICK, "algo": cell.algo, **asked})
     env = RandomGame(sizes(cell.shape), cell.steps)
@@ -223,7 +223,7 @@ def trainer_of(cell: Cell, settings: Iterable[str] = ()) -> Trainer:
 
 
 def play(trainer: Trainer, payoff: np.ndarray, seed: int) -> tuple[float, float]:
-    """Trains again on a game.
+    """Train again on a game.
 
     Returns:
       the greedy return, and the critic's root mean square TD error over the last
@@ -243,7 +243,7 @@ def play(trainer: Trainer, payoff: np.ndarray, seed: int) -> tuple[float, float]
 def train_cell(
     cell: Cell, games: Iterable[tuple[str, int, int]], settings: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Trains (kind, game, seed) after (kind, game, seed); yields a row each."""
+    """Train (kind, game, seed) after (kind, game, seed); yield a row each."""
     trainer = trainer_of(cell, settings)
     for kind, number, seed in games:
         payoff, best = draw(cell, kind, number)
@@ -269,13 +269,13 @@ def train_cell(
 
 @functools.cache
 def commit() -> str:
-    """The commit that trains, with a + if files differ from it."""
+    """Return the commit that trains, with a + if files differ from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=9"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "none"
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
-    """The rows that are done; a last line that an interruption cut is left out."""
+    """Return the rows that are done; a last line that an interruption cut is left out."""
     if not file.is_file():
         return []
     with file.open(newline="") as lines:
@@ -283,7 +283,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 def append(file: Path, row: dict[str, Any]) -> None:
-    """Adds a row in one write, so that several processes may share the file."""
+    """Add a row in one write, so that several processes may share the file."""
     names = FIELDS + FOUND
     line = ",".join(str(row[name]) for name in names) + "\n"
     handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -299,7 +299,7 @@ def append(file: Path, row: dict[str, Any]) -> None:
 
 
 def missing(asked: argparse.Namespace, cell: Cell) -> list[tuple[str, int, int]]:
-    """The games of a cell that have no row, as (kind, game, seed)."""
+    """Return the games of a cell that have no row, as (kind, game, seed)."""
     names = [*Cell._fields, "kind", "game", "seed", "settings"]
     done = {tuple(row[name] for name in names) for row in rows_of(asked.out)}
     settings = " ".join(asked.settings)
@@ -313,12 +313,12 @@ def missing(asked: argparse.Namespace, cell: Cell) -> list[tuple[str, int, int]]
 
 
 def found(row: dict[str, str], goal: str = "best") -> bool:
-    """Whether the team reached the goal, `best` or `theory`."""
+    """Return whether the team reached the goal, `best` or `theory`."""
     return float(row["reached"]) >= float(row[goal]) - CLOSE
 
 
 def print_table(asked: argparse.Namespace) -> None:
-    """Prints the optima found, by algorithm, shape and kind, next to what theory says."""
+    """Print the optima found, by algorithm, shape and kind, next to what theory says."""
     rows = [row for row in rows_of(asked.out) if row["settings"] == " ".join(asked.settings)]
     for steps in asked.steps:
         columns = [(shape, kind) for shape in asked.shape for kind in asked.kind]
@@ -342,7 +342,7 @@ def print_table(asked: argparse.Namespace) -> None:
 
 
 def _cell_text(rows: list[dict[str, str]]) -> str:
-    """What the table says of an algorithm on the games of one shape and kind."""
+    """Return what the table says of an algorithm on the games of one shape and kind."""
     if not rows:
         return "-"
     if any(row["theory"] == "nan" for row in rows):
@@ -353,7 +353,7 @@ def _cell_text(rows: list[dict[str, str]]) -> str:
 
 
 def run_cell(asked: argparse.Namespace, cell: Cell) -> None:
-    """Trains what a cell lacks, in this process."""
+    """Train what a cell lacks, in this process."""
     games = missing(asked, cell)
     if not games:
         return
@@ -378,7 +378,7 @@ def run_apart(asked: argparse.Namespace, cell: Cell) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
 
     def listed(value: str) -> list[str]:
         return value.split(",")
@@ -405,7 +405,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Trains what the file lacks, and prints the table."""
+    """Train what the file lacks, and print the table."""
     asked = parse()
     if not asked.table:
         cells = [

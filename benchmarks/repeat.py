@@ -53,7 +53,7 @@ TASKS = {
 
 
 def train(folder: Path, words: tuple[str, ...], seed: int) -> str:
-    """Runs main.py into `folder`; says what went wrong, or nothing."""
+    """Run main.py into `folder`; say what went wrong, or nothing."""
     command = [sys.executable, str(ROOT / "main.py"), *words, *SMALL, f"--seed={seed}"]
     try:
         done = subprocess.run(
@@ -70,7 +70,7 @@ def train(folder: Path, words: tuple[str, ...], seed: int) -> str:
 
 
 def tensors_of(folder: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a run's last checkpoint by its name, but for what is about names alone."""
+    """Return the tensors of a run's last checkpoint by name, without those that only hold names."""
     newest = checkpoint.latest(folder / "checkpoints")
     reader = tf.train.load_checkpoint(str(newest / "tensors"))
     names = sorted(reader.get_variable_to_shape_map())
@@ -78,13 +78,13 @@ def tensors_of(folder: Path) -> dict[str, np.ndarray]:
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """metrics.csv without times."""
+    """Return metrics.csv without times."""
     with (folder / "metrics.csv").open(newline="") as file:
         return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """The tensors and files in which two runs are not the same bit for bit."""
+    """Return the tensors and files in which two runs are not the same bit for bit."""
     a, b = tensors_of(one), tensors_of(other)
     found = sorted(set(a) ^ set(b))
     # Bytes, so that a NaN is like itself.
@@ -93,14 +93,14 @@ def differences(one: Path, other: Path) -> list[str]:
 
 
 def likenesses(one: Path, other: Path) -> list[str]:
-    """The live weights and files in which runs of two seeds are the same and must not be."""
+    """Return the live weights and files in which runs of two seeds are the same and must not be."""
     unlike = set(differences(one, other))
     live = {n for n, x in tensors_of(one).items() if n.startswith("live/") and x.size}
     return sorted((live | {"metrics.csv"}) - unlike)
 
 
 def judge(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Runs a task three times.
+    """Run a task three times.
 
     Returns:
       what the two runs of one seed differ in, what those of two seeds do not,
@@ -118,7 +118,7 @@ def judge(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints a row a task."""
+    """Print one row per task."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -64,7 +64,7 @@ SECONDS = 0.2  # of one point in one repeat, about
 
 
 def update_point(algo: str, axis: str, size: int) -> Callable[[], float]:
-    """A function that measures an update's seconds."""
+    """Return a function that measures an update's seconds."""
     at = {**MIDDLE, axis: size}
     spec = make_spec(at["agents"], OBS, STATE, at["actions"], at["length"])
     return Side(settings(algo, at["batch"]), spec, seconds=SECONDS).in_loop
@@ -88,13 +88,13 @@ def collect_point(algo: str, size: int) -> Callable[[], float]:
 
 
 def exponent(sizes: list[int], times: list[float]) -> float:
-    """Slope of the least-squares line through the logarithms."""
+    """Return the slope of the least-squares line through the logarithms."""
     x, y = [math.log(v) for v in sizes], [math.log(v) for v in times]
     return statistics.linear_regression(x, y).slope
 
 
 def measure(algo: str, axis: str, repeats: int) -> dict[str, Any]:
-    """Times of all sizes of one axis, in turns, and the exponent at its large end."""
+    """Return the times of all sizes of one axis, in turns, and the exponent at its large end."""
     sizes = list(AXES[axis])
     make = collect_point if axis == "envs" else lambda a, s: update_point(a, axis, s)
     points = [make(algo, size) for size in sizes]
@@ -113,7 +113,7 @@ def measure(algo: str, axis: str, repeats: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measure, print and write; return the exit code."""
     parser = parser_of(__doc__, repeats=5)
     parser.add_argument("--axis", default="", help=f"some of {', '.join(AXES)}; empty means all")
     parser.add_argument(

@@ -51,7 +51,7 @@ Call = Callable[[], None]
 
 
 def make_export(folder: Path) -> Path:
-    """Exports an untrained team of simple_spread's size."""
+    """Export an untrained team of simple_spread's size."""
     from tfmix.config.schema import Config
     from tfmix.runs import export, formats
     from tfmix.training.team import make_algorithm
@@ -78,7 +78,7 @@ def make_export(folder: Path) -> Path:
 
 
 def random_inputs(contract: Contract, batch: int) -> dict[str, np.ndarray]:
-    """Returns inputs of `act` for the first step of B episodes."""
+    """Return inputs of `act` for the first step of B episodes."""
     n, random = len(contract.agents), np.random.default_rng(0)
     return {
         "obs": random.normal(size=[batch, n, contract.obs_size]).astype(np.float32),
@@ -88,7 +88,7 @@ def random_inputs(contract: Contract, batch: int) -> dict[str, np.ndarray]:
 
 
 def open_act(folder: Path, runtime: str) -> Callable[..., Any]:
-    """Returns a function from the inputs of `act` to its outputs, in a runtime."""
+    """Return a function from the inputs of `act` to its outputs, in a runtime."""
     if runtime != "openvino":
         return open_signatures(folder, runtime)["act"]
     import openvino
@@ -105,7 +105,7 @@ def open_act(folder: Path, runtime: str) -> Callable[..., Any]:
 
 
 def time_steps(folder: Path, runtime: str, seconds: float) -> list[dict[str, Any]]:
-    """Returns the median milliseconds of a step in a runtime, a row for each batch."""
+    """Return the median milliseconds of a step in a runtime, a row for each batch."""
     contract, act, rows = Contract.read(folder), open_act(folder, runtime), []
     for batch in BATCHES:
         inputs, times = random_inputs(contract, batch), []
@@ -120,7 +120,7 @@ def time_steps(folder: Path, runtime: str, seconds: float) -> list[dict[str, Any
 
 
 def size_of(folder: Path, runtime: str) -> int:
-    """Returns the bytes of a format's files; those of `act` if each signature has its own."""
+    """Return the bytes of a format's files; those of `act` if each signature has its own."""
     if runtime in ("saved_model", "openvino"):
         parts = [folder / "saved_model.pb", *(folder / "variables").iterdir()]
     else:
@@ -129,7 +129,7 @@ def size_of(folder: Path, runtime: str) -> int:
 
 
 def rest_call(port: int, contract: Contract) -> Call:
-    """Returns a function that sends one request to the REST server and waits for its answer."""
+    """Return a function that sends one request to the REST server and waits for its answer."""
     link = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     kinds = {"float32": "FP32", "bool": "BOOL"}
     body = json.dumps(
@@ -157,7 +157,7 @@ def rest_call(port: int, contract: Contract) -> Call:
 
 
 def grpc_call(port: int, contract: Contract) -> Call:
-    """Returns a function that sends one request to the gRPC server and waits for its answer."""
+    """Return a function that sends one request to the gRPC server and waits for its answer."""
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -173,7 +173,7 @@ def grpc_call(port: int, contract: Contract) -> Call:
 
 
 def time_clients(make: Callable[[], Call], clients: int, seconds: float) -> dict[str, Any]:
-    """Returns requests a second, and their median and 99th percentile in milliseconds."""
+    """Return requests a second, and their median and 99th percentile in milliseconds."""
     calls, times = [make() for _ in range(clients)], [[] for _ in range(clients)]
     for call in calls:
         for _ in range(WARM_UP):
@@ -199,7 +199,7 @@ def time_clients(make: Callable[[], Call], clients: int, seconds: float) -> dict
 
 
 def time_server(folder: Path, kind: str, seconds: float) -> list[dict[str, Any]]:
-    """Starts a server of examples/serve, and returns a row for each number of clients."""
+    """Start a server of examples/serve, and return a row for each number of clients."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -226,7 +226,7 @@ def time_server(folder: Path, kind: str, seconds: float) -> list[dict[str, Any]]
 
 
 def can_time(name: str, made: tuple[str, ...]) -> bool:
-    """Returns whether a runtime or server can be timed here."""
+    """Return whether a runtime or server can be timed here."""
     needed = {"openvino": "openvino", "rest": "starlette", "grpc": "tensorflow_serving"}
     if name in FILES:
         return name in made
@@ -234,7 +234,7 @@ def can_time(name: str, made: tuple[str, ...]) -> bool:
 
 
 def measure(folder: Path, seconds: float) -> dict[str, Any]:
-    """Measures everything that can be measured here, and prints each row."""
+    """Measure everything that can be measured here, and print each row."""
     made = Contract.read(folder).formats
     steps, servers = [], []
     for runtime in filter(lambda name: can_time(name, made), RUNTIMES):
@@ -272,7 +272,7 @@ def as_tables(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--export", help="folder of an export; without it an untrained team's")
     parser.add_argument("--out", help="JSON file for the rows")

@@ -35,7 +35,7 @@ from tfmix.errors import UserError  # noqa: E402
 
 
 def row_of(folder: str, states: int, seed: int) -> str:
-    """A line of the table.
+    """Return a line of the table.
 
     Raises:
       UserError: a folder that holds no run, or one of another task.
@@ -76,7 +76,7 @@ def row_of(folder: str, states: int, seed: int) -> str:
 
 
 def main() -> int:
-    """Prints the table."""
+    """Print the table."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

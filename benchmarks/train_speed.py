@@ -73,7 +73,7 @@ SECONDS = 2.0  # of the loop in one repeat, about; each part takes a quarter
 
 
 def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[[], Any]]]:
-    """What the loop is made of: how often it happens for each env step, and a call of it."""
+    """Return what the loop is made of: how often it happens for each env step, and a call of it."""
     config, counters = trainer.config, trainer.counters
     collection = config.n_envs * trainer.spec.episode_limit  # env steps
     updates = config.n_envs * config.updates_per_episode / collection
@@ -113,7 +113,7 @@ def parts_of(trainer: Trainer, folder: Path) -> dict[str, tuple[float, Callable[
 
 
 def run_case(name: str, algo: str, repeats: int, words: list[str]) -> dict[str, Any]:
-    """A case's numbers, in this process; times in microseconds an env step."""
+    """Return a case's numbers, in this process; times in microseconds an env step."""
     env, n_envs, updates_per_episode = CASES[name]
     asked = parse([f"--{word}" for word in words])
     config = resolve({**asked, "algo": algo, "env": env, "n_envs": n_envs})
@@ -166,7 +166,7 @@ def run_case(name: str, algo: str, repeats: int, words: list[str]) -> dict[str, 
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measure, print and write; return the exit code."""
     parser = parser_of(__doc__, repeats=5)
     parser.add_argument("--case", default="", help=f"some of {', '.join(CASES)}; empty means all")
     parser.add_argument("--algo", default="qmix", help="names, separated by commas")

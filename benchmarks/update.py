@@ -62,7 +62,7 @@ from tfmix.utils.text import nearest  # noqa: E402
 
 
 def make_spec(n: int, o: int, s: int, a: int, steps: int, name: str = "size") -> EnvSpec:
-    """A task of N, O, S, A and T."""
+    """Return a task of N, O, S, A and T."""
     return EnvSpec(name, n, a, o, s, steps, (a,) * n)
 
 
@@ -75,7 +75,7 @@ SECONDS = 0.4  # of one side in one repeat, about
 
 
 def random_batch(spec: EnvSpec, episodes: int) -> Episode:
-    """Random episodes of half to whole length."""
+    """Return random episodes of half to whole length."""
     least, most = (spec.episode_limit + 1) // 2, spec.episode_limit
     return make_batch(spec, np.random.default_rng(0).integers(least, most + 1, episodes))
 
@@ -87,14 +87,14 @@ class Count:
         self.total = 0
 
     def add(self, rows: int, sizes: Iterable[int], live: bool, data: bool = True) -> None:
-        """Layers in a row, over `rows` rows; `data`: the first one's input gets no gradient."""
+        """Add a sequence of layers over `rows` rows; with `data`, its input gets no gradient."""
         for number, (n, m) in enumerate(itertools.pairwise(sizes)):
             passes = 1 + live * (1 if data and number == 0 else 2)
             self.total += passes * rows * n * m
 
 
 def flops(config: Config, spec: EnvSpec, episodes: int) -> int:
-    """FLOPs of an update that nothing can spare, see above."""
+    """Return FLOPs of an update that nothing can spare, see above."""
     n, o, a, s = spec.n_agents, spec.obs_size, spec.n_actions, spec.state_size
     steps = episodes * spec.episode_limit
     rows, h = (steps + episodes) * n, config.hidden_size
@@ -180,14 +180,14 @@ def flops(config: Config, spec: EnvSpec, episodes: int) -> int:
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """How long a call takes until its answer is there."""
+    """Return how long a call takes until its answer is there."""
     start = time.perf_counter()
     np.asarray(call())
     return time.perf_counter() - start
 
 
 def gemm_rate(size: int = 2048) -> Callable[[], float]:
-    """A function that measures FLOP/s of a large product, by TensorFlow's or XLA's, the faster."""
+    """Return a function that measures FLOP/s of a large product, the faster of two compilers."""
     x = tf.random.stateless_normal([size, size], [0, 1])
 
     def chain(times: int) -> tf.Tensor:
@@ -203,7 +203,7 @@ def gemm_rate(size: int = 2048) -> Callable[[], float]:
 
 
 def settings(algo: str, episodes: int = BATCH) -> Config:
-    """The algorithm's settings, without the flagfile of an environment."""
+    """Return the algorithm's settings, without the flagfile of an environment."""
     return resolve({"algo": algo, "env": "benchmark:size", "batch_episodes": episodes})
 
 
@@ -261,12 +261,12 @@ class Side:
         self._check(self.learner.update(self._batch, number, self._rate).applied)
 
     def in_loop(self) -> float:
-        """Seconds of an update in a compiled loop of `count`."""
+        """Return seconds of an update in a compiled loop of `count`."""
         count = tf.constant(self.count, tf.int64)
         return seconds_of(lambda: self._check(self._loop(count))) / self.count
 
     def per_call(self) -> float:
-        """Seconds of an update that is called, mean of a few."""
+        """Return seconds of an update that is called, mean of a few."""
         if not self._called:  # compiled by itself, which costs as much again
             self._once()
             self._called = True
@@ -275,18 +275,18 @@ class Side:
 
     @property
     def traces(self) -> int:
-        """How often the update was traced; more than once is a fault."""
+        """Return how often the update was traced; more than once is a fault."""
         return int(self.learner.update.experimental_get_tracing_count())
 
 
 def text(values: list[float], digits: int = 1) -> str:
-    """Median and range."""
+    """Return median and range."""
     low, mid, high = min(values), statistics.median(values), max(values)
     return f"{mid:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 def about() -> dict[str, Any]:
-    """What the numbers depend on in addition to the machine."""
+    """Return what the numbers depend on in addition to the machine."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),
@@ -296,7 +296,7 @@ def about() -> dict[str, Any]:
 
 
 def print_about(machine: dict[str, Any], repeats: int, unit: str = "ms") -> None:
-    """The line above a table."""
+    """Return the line above a table."""
     print(
         f"{machine['cores']} cores, load {machine['load']} before, "
         f"TensorFlow {machine['tensorflow']}; {unit}, median (range) of {repeats}\n"
@@ -304,7 +304,7 @@ def print_about(machine: dict[str, Any], repeats: int, unit: str = "ms") -> None
 
 
 def parser_of(about: str | None, repeats: int) -> argparse.ArgumentParser:
-    """A parser of what all benchmarks of speed take."""
+    """Return a parser of what all benchmarks of speed take."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -314,7 +314,7 @@ def parser_of(about: str | None, repeats: int) -> argparse.ArgumentParser:
 
 
 def check(asked: argparse.Namespace) -> None:
-    """Raises UserError where `parser_of`'s arguments do not serve."""
+    """Raise UserError where `parser_of`'s arguments do not serve."""
     if asked.repeats < 1:
         raise UserError(f"--repeats={asked.repeats}: at least 1")
     if asked.json and not asked.json.parent.is_dir():
@@ -336,13 +336,13 @@ class Row:
 
     @property
     def share(self) -> float:
-        """The floor's share of the time in the loop."""
+        """Return the floor's share of the time in the loop."""
         pairs = zip(self.floor_ms, self.in_loop_ms, strict=True)
         return statistics.median(floor / ms for floor, ms in pairs)
 
 
 def measure(algo_names: list[str], size_names: list[str], repeats: int) -> list[Row]:
-    """Lets all sides take turns `repeats` times."""
+    """Let all sides take turns `repeats` times."""
     sides, found = {}, {}
     for size in size_names:
         for algo in algo_names:
@@ -363,7 +363,7 @@ def measure(algo_names: list[str], size_names: list[str], repeats: int) -> list[
 
 
 def chosen(text: str, known: Iterable[str], what: str) -> list[str]:
-    """The names in `text`, with commas between them; all where it is empty."""
+    """Return the names in `text`, with commas between them; all where it is empty."""
     known = list(known)
     names = [name for name in text.split(",") if name] or known
     for name in names:
@@ -373,7 +373,7 @@ def chosen(text: str, known: Iterable[str], what: str) -> list[str]:
 
 
 def main() -> int:
-    """Measures, prints and writes; returns the exit code."""
+    """Measure, print and write; return the exit code."""
     parser = parser_of(__doc__, repeats=7)
     parser.add_argument("--algo", default="", help="names, separated by commas; empty means all")
     parser.add_argument("--size", default="", help="spread, smac; empty means both")

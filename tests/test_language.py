@@ -110,6 +110,27 @@ def test_docstrings_messages_and_comments_use_plain_english(path):
     assert not [line for text in sentences_of(path) for line in found_in(text)]
 
 
+def functions_of(path):
+    """The functions of a module with a docstring; a property is a noun, and not among them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            marks = {getattr(x, "id", getattr(x, "attr", "")) for x in node.decorator_list}
+            if not marks & {"property", "cached_property"}:
+                yield node
+
+
+def test_docstrings_of_functions_begin_with_an_imperative_verb():
+    nouns = {"A", "An", "The", "One", "Whether", "What", "How", "Every", "All"}
+    wrong = []
+    for path in files(["tfmix/**/*.py", "benchmarks/*.py"]):
+        for node in functions_of(path):
+            first = ast.get_docstring(node).split()[0]
+            third = first.endswith("s") and not first.endswith("ss")
+            if third or first in nouns or not first[0].isupper():
+                wrong.append(f"{name_for(path)}: {node.name}: {first}")
+    assert not wrong
+
+
 def test_help_texts_use_plain_english():
     values = cli.define(flags.FlagValues())
     texts = [field.metadata["help"] for field in FIELDS.values()]

@@ -26,6 +26,10 @@ def test_python_examples_run_as_printed(tmp_path):
     assert "7.0" in done.stdout.splitlines()  # after the first lines of the training
 
 
+def test_readme_is_short():
+    assert len(TEXT.splitlines()) <= 150
+
+
 def test_command_lines_are_understood():
     found = [c for c in commands.find(ROOT / "README.md") if commands.arguments_of(c) is not None]
     assert len(found) >= 8

@@ -14,6 +14,11 @@ class UnspeakableError(Exception):
         raise RuntimeError("no words")
 
 
+def test_counted_has_one_or_several():
+    assert text.counted(1, "run") == "1 run" and text.counted(0, "run") == "0 runs"
+    assert text.counted(2000, "episode") == "2,000 episodes"
+
+
 def test_clean_folds_whitespace_and_shows_control_characters():
     assert text.clean("a\n b\t\x1b[2Jc\x00") == "a b \\x1b[2Jc\\x00"
 

@@ -114,7 +114,7 @@ class Config:
 
     buffer_type: str = _setting(
         "float32",
-        "Number type of observations and states in the replay. uint8 holds whole numbers from "
+        "Data type of observations and states in the replay. uint8 holds whole numbers from "
         "0 to 255.",
         "learning",
         choices=("float32", "float16", "uint8"),
@@ -294,7 +294,7 @@ class Config:
     )
     duplex_alpha: float = _setting(
         1.0,
-        "Weight of the agents' part of QPLEX's gradient where its advantage weights alone can "
+        "Weight of the agents' part of QPLEX's gradient if its advantage weights alone can "
         "remove the error. 1 is the published loss.",
         "networks",
         low=0.0,

@@ -71,7 +71,7 @@ def _below(folder: Path, seen: set[Path], depth: int) -> Iterator[Path]:
     seen.add(folder)
     if len(seen) > MOST_SCANNED:
         raise UserError(
-            f"there are more than {MOST_SCANNED:,} folders below it; name one with fewer"
+            f"--runs looks into more than {MOST_SCANNED:,} folders; name one with fewer"
         )
     if os.path.lexists(folder / "run.json"):
         yield folder

@@ -73,7 +73,8 @@ class Screen:
 
     def stopping(self, running: int) -> None:
         """Say that the running runs were asked to end."""
-        self.line(f"stopping: {running} runs save and end; Ctrl-C again ends them at once")
+        runs = "1 run saves and ends" if running == 1 else f"{running} runs save and end"
+        self.line(f"stopping: {runs}; Ctrl-C again ends them at once")
 
     def update(self, running: Iterable[RunSpec]) -> None:
         """Read the runs' progress at times, and move the bar or print a line for each run."""

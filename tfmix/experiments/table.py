@@ -201,7 +201,7 @@ def _made_by(cells: list[RunSpec]) -> list[str]:
             f"tfmix {tfmix}{commit and f' at {commit}'}; {system}, {device}"
         ] += 1
     lines = [f"- returns on {', '.join(tasks)}: {word}" for word, tasks in rewards.items()]
-    return lines + [f"- {count} runs: {version}" for version, count in versions.items()]
+    return lines + [f"- {text.counted(n, 'run')}: {version}" for version, n in versions.items()]
 
 
 def _figures(rows: Iterable[Row]) -> list[str]:

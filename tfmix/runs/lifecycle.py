@@ -183,7 +183,8 @@ def _announce(task: Task, folder: Path, flagfiles: Sequence[str] = ()) -> None:
     config, replay = task.config, task.replay
     if replay is not None and replay.size >= LARGE_REPLAY:
         place = "" if replay.device == HOST else ", in the GPU's memory"
-        show(f"replay: {replay.episodes:,} episodes, {memory.format_bytes(replay.size)}{place}")
+        held = text.counted(replay.episodes, "episode")
+        show(f"replay: {held}, {memory.format_bytes(replay.size)}{place}")
     show(f"{config.algo} on {config.env}, seed {config.seed}, run folder {folder}")
     show(f"flagfiles: {', '.join(text.clean(name, 200) for name in flagfiles) or 'none'}")
 

@@ -30,7 +30,7 @@ def device_line() -> str:
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
         return f"device: {name}"
-    line = f"device: CPU, {cores()} cores"
+    line = f"device: CPU, {text.counted(cores(), 'core')}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if not hidden and any(Path(sign).exists() for sign in GPU_SIGNS):
         line += (

@@ -18,7 +18,7 @@ from tfmix.config.values import Window
 from tfmix.errors import UserError
 from tfmix.training.phases import Phases
 from tfmix.training.trainer import Trainer
-from tfmix.utils.text import of_error, show, tell
+from tfmix.utils.text import counted, of_error, show, tell
 
 # What a training does, in the order in which it is printed.
 PHASES = ("collect", "store", "sample", "update", "evaluate", "inspect", "log", "save")
@@ -77,7 +77,8 @@ class Profile:
         done = int(trainer.counters.updates)
         if done >= window.last:
             raise UserError(
-                f"--profile={window}: the run has done {done:,} updates already; name later ones"
+                f"--profile={window}: the run has done {counted(done, 'update')} already; name "
+                "later ones"
             )
         self.trainer, self.window, self.folder = trainer, window, folder
         self.calls = {name: Calls() for name in PHASES}
@@ -160,7 +161,7 @@ class Profile:
         if not self.active:
             done, _ = self._counts()
             tell(
-                f"tfmix: --profile={self.window}: the run ended after {done:,} updates, "
+                f"tfmix: --profile={self.window}: the run ended after {counted(done, 'update')}, "
                 "before the first of these"
             )
             return

@@ -37,7 +37,7 @@ def report_text(run: Run, episodes: int) -> str:
     lines = [
         f"{run.config.algo} on {text.clean(run.config.env)}, seed {run.config.seed}, "
         f"{run.env_steps:,} env steps{best}",
-        f"greedy return {scores.returns.mean():.2f} over {episodes} episodes "
+        f"greedy return {scores.returns.mean():.2f} over {text.counted(episodes, 'episode')} "
         f"({TEAM_REWARD[run.spec.team_reward]}), a random team {random.mean():.2f}",
         *([f"greedy {', '.join(measured)}"] if measured else []),
     ]

@@ -245,7 +245,9 @@ def agreement(run: Run) -> str:
     )
     found = Scores.of(played).returns
     mean = float(found.mean())
-    numbers = f"{mean:.4g} over {episodes} episodes, metrics.csv has {written:.4g} at "
+    numbers = (
+        f"{mean:.4g} over {text.counted(episodes, 'episode')}, metrics.csv has {written:.4g} at "
+    )
     numbers += f"{run.env_steps:,} env steps"
     if abs(mean - written) <= EQUAL * max(1.0, abs(written)):
         return f"the loaded team's return agrees with the logged one: {numbers}"

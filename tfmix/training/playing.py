@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfmix.monitoring.metrics_csv import SPREAD
 from tfmix.training.replay_size import episode_bytes, episode_spec
 from tfmix.types import Collector, EnvSpec, Episode, Played
-from tfmix.utils import memory
+from tfmix.utils import memory, text
 
 
 def returns(episode: Episode[Any]) -> Any:
@@ -79,7 +79,7 @@ def check_playing_memory(spec: EnvSpec, episodes: int) -> None:
     """Raise UserError if the machine cannot hold `episodes` that are played in parallel."""
     memory.check_memory(
         2 * episodes * episode_bytes(episode_spec(spec)),  # by step, then transposed to by episode
-        f"an evaluation of {episodes:,} episodes",
+        f"an evaluation of {text.counted(episodes, 'episode')}",
         "set a smaller --eval_episodes",
     )
 

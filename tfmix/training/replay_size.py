@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfmix.config.schema import Config
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec, Episode
-from tfmix.utils import memory
+from tfmix.utils import memory, text
 
 HOST = "cpu:*"
 
@@ -110,7 +110,7 @@ def check_replay_memory(
     """Raise UserError if the host's memory cannot hold an `EpisodeReplay` with these arguments."""
     memory.check_memory(
         predicted_bytes(spec, n_envs, capacity_episodes, number_type),
-        f"a replay of {max(capacity_episodes, n_envs):,} episodes",
+        f"a replay of {text.counted(max(capacity_episodes, n_envs), 'episode')}",
         "set a smaller --buffer_episodes, or --buffer_type to float16 or uint8"
         if capacity_episodes > n_envs
         else "set a smaller --n_envs",

@@ -113,6 +113,11 @@ def show(text: str) -> None:
     print(text, file=Lossy(sys.stdout), flush=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 run`, `2,000 runs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` with the closest name, nothing if none is close."""
     close = difflib.get_close_matches(name, list(known), 1, 0.5)

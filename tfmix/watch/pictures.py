@@ -69,7 +69,7 @@ def pixels(scene: Scene) -> np.ndarray:
 
 
 def game(algorithm: Algorithm, env: Any) -> Scene | None:
-    """Return the drawing of a game's payoff and the team's values; None for what is no game."""
+    """Return the drawing of a game's payoff and the team's values; None for what is not a game."""
     if isinstance(env, MatrixGame):
         if env.table.ndim != 2 or max(env.table.shape) > games.MOST_ACTIONS:
             return None
