@@ -40,7 +40,13 @@ def _shade(value: float, low: float, high: float) -> str:
 
 
 def table(
-    x: float, y: float, side: float, title: str, values: np.ndarray, chosen: tuple[int, ...] | None
+    x: float,
+    y: float,
+    side: float,
+    title: str,
+    values: np.ndarray,
+    chosen: tuple[int, ...] | None,
+    bold: bool = True,
 ) -> list[Shape]:
     """Return a table of A's and B's actions.
 
@@ -51,11 +57,12 @@ def table(
       title: what the values are.
       values: [A, A].
       chosen: the joint action taken, or None.
+      bold: whether the title is bold.
     """
     rows, columns = values.shape
     w, h = side / columns, side / rows
     low, high = float(values.min()), float(values.max())
-    shapes: list[Shape] = [Text(x - SIGN, y - 46, title, 15, INK, "start", True)]
+    shapes: list[Shape] = [Text(x - SIGN, y - 46, title, 15, INK, "start", bold)]
     shapes += [*chip(x - 13, y - 13, 8, 0, 2), *chip(x + side / 2, y - 29, 8, 1, 2)]
     for row in range(rows):
         if h > 11:
