@@ -69,7 +69,7 @@ def pixels(scene: Scene) -> np.ndarray:
 
 
 def game(algorithm: Algorithm, env: Any) -> dict[str, Scene]:
-    """Return drawings of a game's payoff and the team's values by tag; none for what is no game.
+    """Return drawings of a game's payoff and the team's values by tag; none for what is not a game.
 
     A matrix game has one drawing. The two-step game has one for each state.
     """
