@@ -23,10 +23,8 @@ from pathlib import Path
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # File, part of TensorBoard's address, and the size of the window.
 PAGES = {
-    "tensorboard_scalars": ("scalars&tagFilter=team%7Ctd_error%7Cqtran", 1200, 1000),
-    "tensorboard_images": ("images", 1200, 1150),
-    "tensorboard_histograms": ("histograms", 1200, 1000),
-    "tensorboard_custom": ("custom_scalars", 1200, 1400),
+    "tensorboard_scalars": ("scalars&tagFilter=team%2F", 1200, 1080),
+    "tensorboard_images": ("images", 1200, 1450),
 }
 STARTS_SECONDS = 90
 
@@ -64,7 +62,7 @@ def take(browser: str, url: str, file: Path, width: int, height: int) -> None:
         flags += [f"--user-data-dir={profile}", f"--window-size={width},{height}"]
         command = [browser, *flags, f"--screenshot={file}", url]
         subprocess.run(command, check=True, capture_output=True, timeout=180)
-    Image.open(file).convert("RGB").quantize(64).save(file, optimize=True)
+    Image.open(file).convert("RGB").quantize(128).save(file, optimize=True)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def table(
             size = min(w / 3.6, 17)
             shapes.append(Text(left + w / 2, top + h / 2, number(value), size, INK))
     best = np.unravel_index(values.argmax(), values.shape)
-    pad = 3 if w > 16 else 0
+    pad = 6 if w > 34 else 3 if w > 16 else 0  # inside the border of the chosen cell
     shapes.append(
         Rect(x + best[1] * w + pad, y + best[0] * h + pad, w - 2 * pad, h - 2 * pad, "none", BEST)
     )
