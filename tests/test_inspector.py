@@ -67,10 +67,12 @@ def every_action(reward=PAYOFF):
     )
 
 
-def inspector_of(algorithm):
-    replay = EpisodeReplay(algorithm.spec, 9, 9)
-    replay.add_batch(every_action())
-    return Inspector(algorithm, Learner(algorithm).prepared, replay, tf.Variable(0))
+def inspector_of(algorithm, replay=None):
+    """An inspector whose programs are not traced, which takes longer than to run them once."""
+    replay = replay or EpisodeReplay(algorithm.spec, 9, 9)
+    inspector = Inspector(algorithm, Learner(algorithm).prepared, replay, tf.Variable(0))
+    inspector.of_greedy, inspector.of_batch = inspector._of_greedy, inspector._of_batch
+    return inspector
 
 
 def scalars_of(algorithm, greedy=(0, 0)):
@@ -110,15 +112,15 @@ def with_table(algorithm, table=PAYOFF):
 def test_numbers_of_agents_are_those_of_their_utilities(algo):
     algorithm, _ = game_of(algo, [[4, 1, 1], [2, 0, -2]])
     found, _ = scalars_of(algorithm)
-    assert found["agents_greedy/utility/0"] == pytest.approx(4)
-    assert found["agents_greedy/utility/1"] == pytest.approx(2)
-    assert found["agents_greedy/advantage/0"] == pytest.approx(4 - 2)
-    assert found["agents_greedy/advantage/1"] == pytest.approx(2 - 0)
+    assert found["team_greedy/utility/0"] == pytest.approx(4)
+    assert found["team_greedy/utility/1"] == pytest.approx(2)
+    assert found["team_greedy/advantage/0"] == pytest.approx(4 - 2)
+    assert found["team_greedy/advantage/1"] == pytest.approx(2 - 0)
     # In the batch each action is as frequent as the others.
-    assert found["agents_replay/chosen/0"] == pytest.approx(2)
-    assert found["agents_replay/greatest/0"] == pytest.approx(4)
-    assert found["agents_replay/advantage/0"] == pytest.approx(0, abs=1e-5)
-    assert [found[f"actions/{i}/{a}"] for i in (0, 1) for a in range(3)] == [1, 0, 0, 1, 0, 0]
+    assert found["team_replay/chosen/0"] == pytest.approx(2)
+    assert found["team_replay/greatest/0"] == pytest.approx(4)
+    assert found["team_replay/advantage/0"] == pytest.approx(0, abs=1e-5)
+    assert [found[f"team_actions/{i}/{a}"] for i in (0, 1) for a in range(3)] == [1, 0, 0, 1, 0, 0]
     assert found["team/return"] == 8.0
 
 
@@ -148,15 +150,15 @@ def test_qtran_conditions_are_those_counted_by_hand(algo, utilities, of_4a, of_4
         assert "qtran/holds_7" not in found
     assert found["qtran/loss_td"] == pytest.approx(0, abs=1e-6)
     assert found["td_error/mean_size"] == pytest.approx(0, abs=1e-5)
-    assert found["igm/q_jt"] == 1
-    assert found["team/value"] == pytest.approx(8) and "agents_greedy/slope/0" not in found
+    assert found["team/igm/q_jt"] == 1
+    assert found["team/value"] == pytest.approx(8) and "team_greedy/slope/0" not in found
 
 
 @pytest.mark.parametrize("algo", ["qtran_base", "qtran_alt"])
 def test_agreement_is_the_share_of_steps_at_which_the_greedy_joint_action_is_best(algo):
     algorithm = with_table(game_of(algo, [[0, 1, 2], [0, 1, 2]])[0])  # greedy is (2, 2)
     found, _ = scalars_of(algorithm, greedy=(2, 2))
-    assert found["igm/q_jt"] == 0
+    assert found["team/igm/q_jt"] == 0
     views = algorithm.views(every_action())
     row = type(views)(*(x[:4, 0][None] for x in views))
     assert (
@@ -208,11 +210,11 @@ def test_slopes_and_agreement_of_mixers_are_those_of_their_weights(algo):
         value = 3
     found, whole = scalars_of(algorithm)
     for i in (0, 1):
-        assert found[f"agents_greedy/slope/{i}"] == pytest.approx(slopes[i], rel=1e-5)
-        assert found[f"agents_greedy/slope_least/{i}"] == pytest.approx(slopes[i], rel=1e-5)
+        assert found[f"team_greedy/slope/{i}"] == pytest.approx(slopes[i], rel=1e-5)
+        assert found[f"team_greedy/slope_least/{i}"] == pytest.approx(slopes[i], rel=1e-5)
     assert found["team/value"] == pytest.approx(value)
     assert found["team/overestimation"] == pytest.approx(value - 8)
-    assert found["igm/q_tot"] == 1
+    assert found["team/igm/q_tot"] == 1
     if algo == "qatten":
         assert [found[f"qatten/head_weight/{h}"] for h in (0, 1)] == pytest.approx([3, 1])
         table, about = whole.tables["qatten/attention"]
@@ -239,16 +241,16 @@ def test_wqmix_share_of_weights_and_agreement_of_the_central_value(algo, share):
         network.head_bias.assign([1.0, 2.0, 0.0])
     algorithm.live.central_mixer = lambda q, state: q[..., 0] * q[..., 1]
     found, _ = scalars_of(algorithm)
-    assert (found["igm/q_tot"], found["igm/q_star"]) == (1, 0)
+    assert (found["team/igm/q_tot"], found["team/igm/q_star"]) == (1, 0)
     for network in algorithm.live.central_agent.networks:
         network.head_bias.assign([2.0, 1.0, 0.0])
-    assert scalars_of(algorithm)[0]["igm/q_star"] == 1
+    assert scalars_of(algorithm)[0]["team/igm/q_star"] == 1
 
 
 def test_independent_learners_have_no_joint_value():
     algorithm, _ = game_of("iql", [[2, 0, 0], [4, 0, 0]])
     found, _ = scalars_of(algorithm)
-    assert not [tag for tag in found if tag.startswith(("igm/", "agents_greedy/slope"))]
+    assert not [tag for tag in found if tag.startswith(("team/igm/", "team_greedy/slope"))]
     assert found["team/value"] == pytest.approx(3)  # the mean of 2 and 4
     chosen = np.asarray([[2, 0, 0], [4, 0, 0]])[np.arange(2), ALL]  # [9, 2]
     errors = chosen - PAYOFF.reshape(9, 1)
@@ -287,10 +289,10 @@ def test_large_teams_have_few_tags_and_few_valued_joint_actions(algo):
         tf.zeros([1, 3, 20, 3]), tf.zeros([1, 3, 3]), tf.ones([1, 3, 20, 40], tf.bool),
         tf.zeros([1, 2, 20], tf.int32), *(tf.ones([1, 2]) for _ in range(3)),
     )  # fmt: skip
-    inspector = Inspector(algorithm, Learner(algorithm).prepared, replay, tf.Variable(0))
+    inspector = inspector_of(algorithm, replay)
     found = inspector.inspect(episode, 0)  # the replay is empty
-    assert not [tag for tag in found.scalars if tag.startswith("agents_replay")]
-    assert len([tag for tag in found.scalars if tag.startswith("actions/")]) == 16 * 32
+    assert not [tag for tag in found.scalars if tag.startswith("team_replay")]
+    assert len([tag for tag in found.scalars if tag.startswith("team_actions/")]) == 16 * 32
     assert set(found.histograms) == {f"weights/{name}" for name in inspector.networks}
 
 
@@ -308,7 +310,7 @@ def rows_of(folder):
 
 def events_of(folder):
     """The last value of each tag and step, what it is, and the number of events."""
-    found, count = {}, 0
+    found, texts, count = {}, {}, 0
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
@@ -316,7 +318,9 @@ def events_of(folder):
                 count += 1
                 kind = value.metadata.plugin_data.plugin_name
                 content = tf.make_ndarray(value.tensor)
-                found[value.tag, event.step] = kind, content, value.metadata.summary_description
+                text = value.metadata.summary_description or texts.get(value.tag, "")
+                texts[value.tag] = text
+                found[value.tag, event.step] = kind, content, text
     return found, count
 
 
@@ -358,7 +362,7 @@ def test_programs_are_traced_once(trained):
 def test_events_of_an_evaluation_have_descriptions_kinds_and_documentation(trained):
     found, _ = events_of(trained[0] / "on")
     kinds = {tag: kind for (tag, _), (kind, _, _) in found.items()}
-    assert kinds["team/value"] == "scalars" and kinds["game/values"] == "images"
+    assert kinds["team/value"] == "scalars" and kinds["game/values_2B"] == "images"
     for network in ("agent", "mixer"):
         assert kinds[f"weights/{network}"] == kinds[f"gradients/{network}"] == "histograms"
     steps = {step for tag, step in found if tag == "team/value"}
@@ -395,8 +399,8 @@ def test_tags_of_the_layout_are_those_that_are_written(algo):
     algorithm, _ = game_of(algo, [[4, 1, 1], [2, 0, -2]])
     found, _ = scalars_of(algorithm)
     first = {tag for tag in found if not re.search(r"/[1-9]$", tag)}
-    assert {tag for tag in scalar_tags(algorithm) if tag != "actions/0/0"} == first - {
-        *(f"actions/{i}/{a}" for i in (0, 1) for a in range(3))
+    assert {tag for tag in scalar_tags(algorithm) if tag != "team_actions/0/0"} == first - {
+        *(f"team_actions/{i}/{a}" for i in (0, 1) for a in range(3))
     }
 
 
@@ -415,26 +419,30 @@ def test_every_tag_is_documented():
 @pytest.mark.parametrize("algo", algos.REGISTRY)
 def test_games_are_drawn_with_the_greedy_cell_marked(algo):
     algorithm, env = game_of(algo, [[0, 4, 1], [0, 0, 4]])  # greedy is (1, 2)
-    scene = pictures.game(algorithm, env)
+    scene = pictures.game(algorithm, env)[pictures.GAME]
     drawn = pictures.pixels(scene)
-    names = [shape.text for shape in scene.fixed if getattr(shape, "bold", False)]
+    names = [shape.text for shape in scene.fixed if getattr(shape, "size", 0) == 15]
     value = {"iql": "mean of Q_i"}.get(algo, "Q_jt" if algo.startswith("qtran") else "Q_tot")
     assert names[0] == "payoff" and value in names
     assert ("sum of Q_i" in names) == (algo != "iql")
     assert drawn.shape == (scene.height, scene.width, 3) and drawn.dtype == np.uint8
     # The left border of cell (1, 2) of the first table is black, that of (0, 2) is not.
-    side = 216 // 3
-    x, y = 12 + 24 + 2 * side + 1, 64 + side // 2
-    assert drawn[y + side, x].max() < 60 and drawn[y, x].min() > 90
+    side = (scene.width - 12 - 24 - 14) / 3
+    x, rows = int(12 + 24 + 2 * side) + 2, [int(64 + (row + 0.5) * side) for row in (0, 1)]
+    assert drawn[rows[1], x].max() < 60 and drawn[rows[0], x].min() > 90
 
 
 def test_the_two_step_game_is_drawn_in_all_states():
     env = TwoStep("two_step")
     algorithm = algos.make("qmix", env.spec, Config(env="two_step", **SMALL))
     algorithm.init_weights(tf.constant([0, 0]))
-    scene = pictures.game(algorithm, env)
-    names = [shape.text for shape in scene.fixed if getattr(shape, "text", "").endswith("A")]
-    assert {"payoff in 2A", "Q_tot in 2A", "sum of Q_i in 2A"} <= set(names)
+    drawn = pictures.game(algorithm, env)
+    assert list(drawn) == [f"game/values_{name}" for name in ("1", "2A", "2B")]
+    titles = [
+        [shape.text for shape in scene.fixed if getattr(shape, "text", "").endswith(" in 2A")]
+        for scene in drawn.values()
+    ]
+    assert titles == [[], ["payoff in 2A", "Q_tot in 2A", "sum of Q_i in 2A"], []]
     played = pictures.play(env, np.asarray([[[0, 0], [0, 0]], [[1, 0], [0, 0]]], np.int32))
     assert played.state[:, 1].numpy().tolist() == [[0, 1, 0], [0, 0, 1]]
     assert played.reward.numpy().tolist() == [[0, 7], [0, 0]]
@@ -442,10 +450,10 @@ def test_the_two_step_game_is_drawn_in_all_states():
 
 def test_what_is_no_game_of_two_agents_is_not_drawn():
     algorithm, _ = game_of("vdn", [[0, 1, 2], [0, 1, 2]])
-    assert pictures.game(algorithm, None) is None
+    assert pictures.game(algorithm, None) == {}
     large = MatrixGame(np.zeros([25, 25]), "large")
-    assert pictures.game(algorithm, large) is None
-    assert pictures.game(algorithm, MatrixGame(np.zeros([2, 2, 2]), "three")) is None
+    assert pictures.game(algorithm, large) == {}
+    assert pictures.game(algorithm, MatrixGame(np.zeros([2, 2, 2]), "three")) == {}
 
 
 def test_attention_is_drawn_as_a_table():

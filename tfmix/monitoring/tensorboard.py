@@ -16,8 +16,8 @@ from tfmix.monitoring.layout import layout
 from tfmix.utils import files
 from tfmix.utils.text import tell
 
-# Largest record of TensorBoard's files that is read; they have about 80 bytes. TensorFlow's
-# reader allocates as many bytes as a record claims to have.
+# Largest record of TensorBoard's files that is read; most have some 80 bytes, an inspection 20 kB.
+# TensorFlow's reader allocates as many bytes as a record claims to have.
 MOST_RECORD = 1 << 26
 # The end of the name of the file that describes a run.
 DESCRIPTION = ".about.v2"
@@ -180,6 +180,7 @@ class TensorBoard:
         # TensorFlow would empty an existing file of the same name, also through a link.
         suffix = f".{secrets.token_hex(8)}.v2"
         self._writer = tf.summary.create_file_writer(str(folder), filename_suffix=suffix)
+        self._described: set[str] = set()  # tags whose description this file has
 
     def write(self, env_steps: int, row: dict[str, Any]) -> None:
         """Add the values of `row`."""
@@ -207,16 +208,22 @@ class TensorBoard:
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
+        def once(tag: str, about: str) -> str | None:
+            new = tag not in self._described
+            self._described.add(tag)
+            return about if new else None
+
         # One event for all of them: `tf.summary.scalar` takes a millisecond for each.
         joined = Summary()
         for tag, (value, about) in scalars.items():
-            joined.value.extend(scalar_pb(tag, value, about).value)
+            joined.value.extend(scalar_pb(tag, value, once(tag, about)).value)
         for tag, (values, about) in histograms.items():
-            joined.value.extend(histogram_pb(tag, values[np.isfinite(values)], 30, about).value)
+            finite = values[np.isfinite(values)]
+            joined.value.extend(histogram_pb(tag, finite, 30, once(tag, about)).value)
         with self._writer.as_default(step=env_steps):
             self._tf.summary.experimental.write_raw_pb(joined.SerializeToString())
             for tag, (pixels, about) in images.items():
-                self._tf.summary.image(tag, pixels[None], description=about)
+                self._tf.summary.image(tag, pixels[None], description=once(tag, about))
 
     def close(self) -> None:
         """Flush and close the events file."""

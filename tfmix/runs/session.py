@@ -52,11 +52,11 @@ class Evaluation(NamedTuple):
 
     Attributes:
       scores: of all episodes.
-      first: the first ones, as many as the inspector looks at.
+      first: the first ones, as many as the inspector looks at; None without --inspect.
     """
 
     scores: Scores
-    first: Episode[Any]
+    first: Episode[Any] | None
 
 
 class Session:
@@ -241,7 +241,7 @@ class Session:
             row["worker_restarts"] = trainer.collector.restarts
         with self.timing("log"):
             self._write(row, played)
-        if evaluation and self.config.inspect:
+        if evaluation and evaluation.first is not None:
             with self.timing("inspect"):
                 self.inspect(done, evaluation.first)
         self.reported, self.speed_since = done, (done, time.monotonic())
@@ -296,7 +296,7 @@ class Session:
         """
         trainer, count, found = self.trainer, self.config.eval_episodes, []
         kept: list[Episode[Any]] = []
-        left = trainer.inspector.greedy_episodes
+        left = trainer.inspector.greedy_episodes if self.config.inspect else 0
         at_once = count if trainer.collector.compiled else self.config.n_envs
         for start in range(0, count, at_once):
             if self.should_stop():
@@ -305,9 +305,9 @@ class Session:
             played = trainer.play_greedy(min(at_once, count - start), first)
             found.append(Scores.of(played))
             if left > start:
-                kept.append(Episode(*(np.asarray(x)[: left - start] for x in played.episode)))
-        first_ones = Episode(*(np.concatenate(x) for x in zip(*kept, strict=True)))
-        return Evaluation(Scores.join(found), first_ones)
+                kept.append(Episode(*(np.asarray(x[: left - start]) for x in played.episode)))
+        fields = [np.concatenate(x) for x in zip(*kept, strict=True)]
+        return Evaluation(Scores.join(found), Episode(*fields) if kept else None)
 
     def saving_is_due(self) -> bool:
         """Return whether a checkpoint period has passed.

@@ -28,48 +28,48 @@ TAGS: dict[str, About] = {
         "the value of its last state is part of that return",
         "discounted reward",
     ),
-    "igm/<value>": About(
+    "team/igm/<value>": About(
         "Share of the greedy episodes' steps at which the greedy joint action is also the best by "
         "this joint value",
         "0 to 1",
     ),
-    "agents_greedy/utility": About(
+    "team_greedy/utility": About(
         "Utility Q_i of the agent's greedy action, which is its greatest; mean over the greedy "
         "episodes' steps",
         "discounted reward",
         ("agent",),
     ),
-    "agents_greedy/advantage": About(
+    "team_greedy/advantage": About(
         "Utility of the greedy action less the mean utility of the legal actions; mean over the "
         "greedy episodes' steps",
         "discounted reward",
         ("agent",),
     ),
-    "agents_greedy/slope": About(
+    "team_greedy/slope": About(
         "dQ_tot/dQ_i, by automatic differentiation; mean over the greedy episodes' steps",
         axes=("agent",),
     ),
-    "agents_greedy/slope_least": About(
+    "team_greedy/slope_least": About(
         "The least dQ_tot/dQ_i of the greedy episodes' steps", axes=("agent",)
     ),
-    "agents_replay/chosen": About(
+    "team_replay/chosen": About(
         "Utility Q_i of the action that the agent took, with exploration; mean over the replay "
         "batch's steps",
         "discounted reward",
         ("agent",),
     ),
-    "agents_replay/greatest": About(
+    "team_replay/greatest": About(
         "Utility Q_i of the agent's best legal action; mean over the replay batch's steps",
         "discounted reward",
         ("agent",),
     ),
-    "agents_replay/advantage": About(
+    "team_replay/advantage": About(
         "Utility of the action taken less the mean utility of the legal actions; mean over the "
         "replay batch's steps",
         "discounted reward",
         ("agent",),
     ),
-    "actions": About(
+    "team_actions": About(
         "Share of the greedy episodes' steps at which the agent takes the action",
         "0 to 1",
         ("agent", "action"),
@@ -121,14 +121,16 @@ def add_greedy(found: Inspection, algorithm: Algorithm, numbers: dict[str, np.nd
         slope = numbers["slope"][mask]
         series |= {"slope": slope.mean(0), "slope_least": slope.min(0)}
     for name, value in series.items():
-        found.add(f"agents_greedy/{name}", TAGS[f"agents_greedy/{name}"], value)
+        found.add(f"team_greedy/{name}", TAGS[f"team_greedy/{name}"], value)
     for agent, taken in enumerate(numbers["action"][mask].T[:MOST_AGENTS]):
         own = algorithm.spec.agent_n_actions[agent]
         shares = np.bincount(taken, minlength=own) / taken.size
         for action, share in enumerate(shares[: min(own, MOST_ACTIONS)]):
-            found.add(f"actions/{agent}/{action}", TAGS["actions"], share)
+            found.add(f"team_actions/{agent}/{action}", TAGS["team_actions"], share)
     for name in algorithm.judges:
-        found.add(f"igm/{tag_name(name)}", TAGS["igm/<value>"], numbers[f"igm_{name}"].mean())
+        found.add(
+            f"team/igm/{tag_name(name)}", TAGS["team/igm/<value>"], numbers[f"igm_{name}"].mean()
+        )
     value = numbers["value"].astype(np.float64)
     gamma, episodes = algorithm.config.gamma, (numbers["reward"], numbers["terminated"])
     plain = returns_to_come(*episodes, mask, np.zeros_like(value), gamma)
@@ -148,7 +150,7 @@ def add_batch(
     """Add what the inspector's `of_batch` found."""
     mask = numbers["mask"] > 0
     for name, value in zip(("chosen", "greatest", "advantage"), utilities(numbers), strict=True):
-        tag = f"agents_replay/{name}"
+        tag = f"team_replay/{name}"
         found.add(tag, TAGS[tag], value[mask].mean(0))
     errors = numbers["td_error"][mask].astype(np.float64)
     for share, value in zip(QUANTILES, np.quantile(errors, QUANTILES), strict=True):
@@ -178,13 +180,13 @@ def utilities(numbers: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
 
 def scalar_tags(algorithm: Algorithm) -> list[str]:
     """Return tags of scalars, those of the first agent, action and head alone."""
-    found = [f"igm/{tag_name(name)}" for name in algorithm.judges]
+    found = [f"team/igm/{tag_name(name)}" for name in algorithm.judges]
     found += [f"td_error/quantile/{share * 100:02.0f}" for share in QUANTILES]
     joint = algorithm.has_mixer and not algorithm.value_per_agent
     for tag, about in {**TAGS, **algorithm.inspected}.items():
-        left_out = tag in ("igm/<value>", "td_error/quantile", "weights", "gradients")
+        left_out = tag in ("team/igm/<value>", "td_error/quantile", "weights", "gradients")
         left_out |= "slope" in tag and not joint
-        left_out |= len(about.axes) == 2 and tag != "actions"
+        left_out |= len(about.axes) == 2 and tag != "team_actions"
         if not left_out:
             found.append(tag + "/0" * len(about.axes))
     return found

@@ -19,6 +19,8 @@ from tfmix.watch.scenes import games
 from tfmix.watch.shapes import GREY, INK, PALE, PAPER, Rect, Scene, Shape, Text, mixed, number
 
 BLUE = "#005a8c"
+MOST_ROWS = 32  # and columns of a table
+WIDTH = 340  # of a card of TensorBoard, in which text is shown in its size
 # Tag of a game's picture, and what it shows.
 GAME = "game/values"
 ABOUT_GAME = (
@@ -56,9 +58,7 @@ def pictures(
         for tag, (values, about) in found.tables.items()
     }
     env = collector.env if isinstance(collector, GraphCollector) else None
-    scene = game(algorithm, env)
-    if scene is not None:
-        drawn[GAME] = pixels(scene), ABOUT_GAME
+    drawn.update({tag: (pixels(scene), ABOUT_GAME) for tag, scene in game(algorithm, env).items()})
     return drawn
 
 
@@ -68,28 +68,29 @@ def pixels(scene: Scene) -> np.ndarray:
     return found
 
 
-def game(algorithm: Algorithm, env: Any) -> Scene | None:
-    """Return the drawing of a game's payoff and the team's values; None for what is not a game."""
+def game(algorithm: Algorithm, env: Any) -> dict[str, Scene]:
+    """Return drawings of a game's payoff and the team's values by tag; none for other tasks.
+
+    A matrix game has one drawing. The two-step game has one for each state.
+    """
     if isinstance(env, MatrixGame):
         if env.table.ndim != 2 or max(env.table.shape) > games.MOST_ACTIONS:
-            return None
+            return {}
         played = play(env, np.zeros([1, 1, 2], np.int32))
-        values = team_tables(algorithm, played, 0, 0)
-        return tables_side([[Values("payoff", env.table, values[0].greedy), *values]])
+        return {GAME: column(team_tables(algorithm, played, 0, 0), env.table)}
     if isinstance(env, TwoStep):
         # A's first action leads to 2A or to 2B. B's has no effect, and both rows have 0.
         played = play(env, np.asarray([[[0, 0], [0, 0]], [[1, 0], [0, 0]]], np.int32))
-        columns: list[list[Values | None]] = []
-        for name, row, t in (("1", 0, 0), ("2A", 0, 1), ("2B", 1, 1)):
-            own = [
-                x._replace(title=f"{x.title} in {name}")
-                for x in team_tables(algorithm, played, row, t)
-            ]
-            paid = env.PAYOFF[row] if t else None
-            payoff = None if paid is None else Values(f"payoff in {name}", paid, own[0].greedy)
-            columns.append([payoff, *own])
-        return tables_side([list(line) for line in zip(*columns, strict=True)])
-    return None
+        places = {"1": (0, 0), "2A": (0, 1), "2B": (1, 1)}
+        return {
+            f"{GAME}_{name}": column(
+                team_tables(algorithm, played, row, t),
+                env.PAYOFF[row] if t else None,
+                f" in {name}",
+            )
+            for name, (row, t) in places.items()
+        }
+    return {}
 
 
 def play(env: Any, action: np.ndarray) -> Episode:
@@ -123,20 +124,24 @@ def team_tables(algorithm: Algorithm, played: Episode, row: int, t: int) -> list
     return [Values(title, value, greedy) for title, value in found.items()]
 
 
-def tables_side(lines: list[list[Values | None]]) -> Scene:
-    """Return lines of tables as one drawing."""
-    actions = max(max(x.values.shape) for line in lines for x in line if x is not None)
-    side = max(216, 36 * actions) if actions <= 12 else 432
-    step = side + games.SIGN + games.GAP, side + games.HEAD + 10
-    width = max(map(len, lines)) * step[0] + 12
-    height = len(lines) * step[1] + 44
+def column(tables: list[Values], payoff: np.ndarray | None, place: str = "") -> Scene:
+    """Return tables as one drawing, one below another, as wide as a card of TensorBoard.
+
+    Args:
+      tables: the team's values.
+      payoff: [A, A], drawn first; None for a state that pays nothing.
+      place: the end of each title.
+    """
+    if payoff is not None:
+        tables = [Values("payoff", payoff, tables[0].greedy), *tables]
+    side = WIDTH - 12 - games.SIGN - 14 if max(tables[0].values.shape) <= 8 else 432
+    width, step = 12 + games.SIGN + side + 14, games.HEAD + side + 12
+    height = len(tables) * step + 34
     shapes: list[Shape] = [Rect(0, 0, width, height, PAPER)]
-    for row, line in enumerate(lines):
-        for column, one in enumerate(line):
-            if one is not None:
-                x, y = 12 + games.SIGN + column * step[0], games.HEAD + row * step[1]
-                shapes += games.table(x, y, side, one.title, one.values, one.greedy)
-    shapes += games.key(12, height - 18, "greedy")
+    for row, one in enumerate(tables):
+        x, y = 12 + games.SIGN, games.HEAD + row * step
+        shapes += games.table(x, y, side, f"{one.title}{place}", one.values, one.greedy, bold=False)
+    shapes += games.key(12, height - 16, "greedy")
     return Scene(width, height, shapes, [[]])
 
 
@@ -147,6 +152,7 @@ def heat_map(values: np.ndarray, about: About) -> Scene:
       values: the numbers.
       about: what they are; its axes name rows and columns.
     """
+    values = values[:MOST_ROWS, :MOST_ROWS]
     rows, columns = values.shape
     w, h, left, top = (72 if columns <= 12 else 40), 44, 92, 44
     width, height = left + columns * w + 12, top + rows * h + 12

@@ -40,7 +40,13 @@ def _shade(value: float, low: float, high: float) -> str:
 
 
 def table(
-    x: float, y: float, side: float, title: str, values: np.ndarray, chosen: tuple[int, ...] | None
+    x: float,
+    y: float,
+    side: float,
+    title: str,
+    values: np.ndarray,
+    chosen: tuple[int, ...] | None,
+    bold: bool = True,
 ) -> list[Shape]:
     """Return a table of A's and B's actions.
 
@@ -51,11 +57,12 @@ def table(
       title: what the values are.
       values: [A, A].
       chosen: the joint action taken, or None.
+      bold: whether the title is bold.
     """
     rows, columns = values.shape
     w, h = side / columns, side / rows
     low, high = float(values.min()), float(values.max())
-    shapes: list[Shape] = [Text(x - SIGN, y - 46, title, 15, INK, "start", True)]
+    shapes: list[Shape] = [Text(x - SIGN, y - 46, title, 15, INK, "start", bold)]
     shapes += [*chip(x - 13, y - 13, 8, 0, 2), *chip(x + side / 2, y - 29, 8, 1, 2)]
     for row in range(rows):
         if h > 11:
@@ -73,7 +80,7 @@ def table(
             size = min(w / 3.6, 17)
             shapes.append(Text(left + w / 2, top + h / 2, number(value), size, INK))
     best = np.unravel_index(values.argmax(), values.shape)
-    pad = 3 if w > 16 else 0
+    pad = 6 if w > 34 else 3 if w > 16 else 0  # inside the border of the chosen cell
     shapes.append(
         Rect(x + best[1] * w + pad, y + best[0] * h + pad, w - 2 * pad, h - 2 * pad, "none", BEST)
     )
