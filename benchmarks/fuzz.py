@@ -51,7 +51,8 @@ from absl import flags  # noqa: E402
 from tfmix import algos, envs, experiments  # noqa: E402
 from tfmix import cli as command_line  # noqa: E402
 from tfmix.config import parsing, resolve  # noqa: E402
-from tfmix.config.schema import FIELDS, MODES  # noqa: E402
+from tfmix.config.modes import MODES  # noqa: E402
+from tfmix.config.schema import FIELDS  # noqa: E402
 from tfmix.errors import UserError  # noqa: E402
 from tfmix.experiments import table  # noqa: E402
 from tfmix.experiments.grid import RunSpec  # noqa: E402

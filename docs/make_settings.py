@@ -10,8 +10,8 @@ from absl import flags
 from tfmix import cli
 from tfmix.cli.words import help_of
 from tfmix.config.describe import bounds
-from tfmix.config.schema import FIELDS, MODES
-from tfmix.config.wording import MODES_OF
+from tfmix.config.modes import MODES, MODES_OF
+from tfmix.config.schema import FIELDS
 
 HEAD = """# Settings
 

@@ -11,7 +11,8 @@ from absl import flags
 
 from tfmix import cli
 from tfmix.config import aliases, parsing
-from tfmix.config.schema import FIELDS, MODES
+from tfmix.config.modes import MODES
+from tfmix.config.schema import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 WAREHOUSE = """

@@ -26,7 +26,7 @@ def stop_when(reached, monkeypatch):
     def stopping(self, trainer, folder, seconds, should_stop, *others):
         kept(self, trainer, folder, seconds, lambda: reached(trainer), *others)
 
-    monkeypatch.setattr("tfmix.training.trainer.CALL_SECONDS", 0.0)
+    monkeypatch.setattr("tfmix.training.call_limits.CALL_SECONDS", 0.0)
     monkeypatch.setattr(Session, "__init__", stopping)
 
 

@@ -53,6 +53,11 @@ def name_for(file):
     )
 
 
+def test_no_module_is_longer_than_a_reader_can_keep_in_mind():
+    for file in modules():
+        assert len(file.read_text().splitlines()) <= 350, file
+
+
 def test_a_module_imports_only_from_floors_below_it():
     for file in modules():
         own = name_for(file).split(".")[0]

@@ -15,6 +15,7 @@ from tfmix.cli import words
 from tfmix.cli.texts import help_text, names_text, settings_text, version_text
 from tfmix.cli.words import define
 from tfmix.config import parsing, wording
+from tfmix.config.modes import MODES_OF
 from tfmix.config.schema import FIELDS
 from tfmix.errors import STOPPED, RunFailedError, StoppedError, UserError
 from tfmix.utils import signals, text
@@ -77,14 +78,14 @@ def refuse_settings(mode: str, settings: Iterable[str], allowed: Iterable[str]) 
     allowed = list(allowed)
     for name in settings:
         if name not in allowed:
-            own = [flag for flag, modes in wording.MODES_OF.items() if mode in modes]
+            own = [flag for flag, modes in MODES_OF.items() if mode in modes]
             takes = f"it reads {', '.join(f'--{one}' for one in [*allowed, *own])}"
             raise UserError(f"--mode={mode} does not read --{name}; {takes}")
 
 
 def refuse_flags(given: parsing.Given, mode: str) -> None:
     """Raise UserError for a flag of other modes."""
-    for name, modes in wording.MODES_OF.items():
+    for name, modes in MODES_OF.items():
         if name in given.values and mode not in modes:
             meant = " and ".join(f"--mode={one}" for one in modes)
             hint = f"; a training has --{IN_TRAINING[name]}" if name in IN_TRAINING else ""
@@ -191,7 +192,7 @@ def plot(given: parsing.Given) -> str:
     from tfmix.experiments import find_runs
     from tfmix.experiments.plot import draw
 
-    values = {name: given.values[name] for name in wording.MODES_OF if name in given.values}
+    values = {name: given.values[name] for name in MODES_OF if name in given.values}
     if not values.get("runs"):
         raise UserError("--mode=plot needs --runs, such as --runs=runs/games or --runs='runs/**'")
     drawn = draw(find_runs.find(values.pop("runs")), **values)

@@ -10,9 +10,9 @@ from absl import flags
 
 from tfmix.cli.words import help_of
 from tfmix.config.describe import describe
+from tfmix.config.modes import MODES, MODES_OF
 from tfmix.config.resolve import DEFAULT, Resolved
-from tfmix.config.schema import FIELDS, MODES
-from tfmix.config.wording import MODES_OF
+from tfmix.config.schema import FIELDS
 from tfmix.errors import UserError
 from tfmix.utils.command import program
 from tfmix.utils.text import clean

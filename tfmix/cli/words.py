@@ -10,11 +10,9 @@ from typing import Any
 from absl import flags
 
 from tfmix.config import parsing
-from tfmix.config.aliases import MODES_MEANT
+from tfmix.config.modes import MODES, MODES_MEANT, WHICH
 from tfmix.config.parsing import StrayWordError
-from tfmix.config.schema import MODES
 from tfmix.config.values import Window, read_whole, read_window
-from tfmix.config.wording import WHICH
 from tfmix.errors import UserError
 from tfmix.utils.command import command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from tfmix.config.schema import MODES
+from tfmix.config.modes import MODES, MODES_MEANT
 
 # What a setting is: the names that it has elsewhere. A sentence reads "the learning rate is
 # --learning_rate".
@@ -129,20 +129,6 @@ _ANSWERS = {
     **dict.fromkeys(("render", "render_mode", "video", "gif", "html", "svg"), _DRAWS),
     **dict.fromkeys(("n_agents", "num_agents", "agents"), _TEAM),
     "h": "--help lists every setting, with examples",
-}
-# Other names of modes.
-MODES_MEANT = {
-    **dict.fromkeys(("eval", "test", "play", "score"), "evaluate"),
-    **dict.fromkeys(("fit", "learn", "run", "start"), "train"),
-    **dict.fromkeys(("continue", "restart", "load"), "resume"),
-    **dict.fromkeys(("sweep", "grid", "bench", "compare"), "benchmark"),
-    **dict.fromkeys(("check", "doctor", "validate", "env"), "check_env"),
-    **dict.fromkeys(("ls", "envs", "algos", "names"), "list"),
-    **dict.fromkeys(("config", "show", "print", "setting", "flags"), "settings"),
-    **dict.fromkeys(("view", "animate", "render", "visualize", "visualise"), "watch"),
-    **dict.fromkeys(("draw", "figure", "figures", "curves"), "plot"),
-    **dict.fromkeys(("table", "status", "ps"), "runs"),
-    **dict.fromkeys(("save", "savedmodel", "saved_model", "deploy"), "export"),
 }
 # The setting that each other name means.
 ALIASES = {name: setting for setting, (_, names) in _NAMES.items() for name in names.split()}

@@ -10,25 +10,8 @@ import dataclasses
 import typing
 from typing import Any
 
-# What each mode does, for --help.
-MODES = {
-    "train": "Trains a team in a new run folder (the default mode).",
-    "resume": "Continues the run in --run_dir, with --env_steps to a new end.",
-    "evaluate": "Plays greedy episodes of the run in --run_dir, and a random team's.",
-    "watch": "Writes episodes of the run in --run_dir as HTML, SVG and GIF, to look at.",
-    "export": "Writes the policy of the run in --run_dir as SavedModel, TensorFlow Lite or ONNX.",
-    "benchmark": "Trains algorithms on environments with several seeds, and writes a table.",
-    "plot": "Draws curves and scores of the runs in --runs, with intervals over seeds.",
-    "runs": "Prints a table of the runs in --runs: state, progress, returns, time.",
-    "check_env": "Examines the environment of --env and says what is wrong with it.",
-    "list": "Prints the algorithms and environments; --env=smac prints those named so.",
-    "settings": "Prints every setting that the run would use and where it is from.",
-}
-
-# Of a hidden layer; larger values are almost certainly typos.
-MAX_UNITS = 65_536
-# Of any whole number: the loop counts in 64 bits.
-MAX_INT = 10**15
+MAX_UNITS = 65_536  # of a hidden layer; larger values are almost certainly typos
+MAX_INT = 10**15  # of any whole number: the loop counts in 64 bits
 
 
 def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any) -> Any:
@@ -42,10 +25,8 @@ def _setting(default: Any, text: str, group: str, unit: str = "", **bounds: Any)
 class Config:
     """The settings of a run. See docs/settings.md, which is made from this class."""
 
-    algo: str = _setting("qmix", "Algorithm. --mode=list prints all of them.", "run")
-    env: str = _setting(
-        "predator_prey/pair_hunt", "Environment. --mode=list prints all of them.", "run"
-    )
+    algo: str = _setting("qmix", "Algorithm. See --mode=list.", "run")
+    env: str = _setting("predator_prey/pair_hunt", "Environment. See --mode=list.", "run")
     env_arg: tuple[str, ...] = _setting(
         (),
         "Argument of the environment, name=value with the value in JSON. Can be repeated; the "

@@ -8,42 +8,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
+from tfmix.config.modes import FUNCTIONS, MODES_OF
 from tfmix.config.schema import FIELDS, TYPES
 from tfmix.errors import RunFailedError, UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MODES = {
-    "train": "tfmix.train",
-    "resume": "tfmix.resume",
-    "evaluate": "run.evaluate",
-    "watch": "run.watch",
-    "export": "run.export",
-    "benchmark": "tfmix.benchmark",
-    "check_env": "tfmix.check_env",
-    "plot": "tfmix.plot",
-    "runs": "tfmix.list_runs",
-}
-# Flags that are not settings of a run: the modes that read them.
-MODES_OF: dict[str, tuple[str, ...]] = {
-    "seeds": ("benchmark",),
-    "jobs": ("benchmark",),
-    "episodes": ("watch",),
-    "epsilon": ("watch",),
-    "profile": ("train", "resume"),
-    "which": ("evaluate", "watch", "export"),
-    "format": ("export",),
-    "runs": ("plot", "runs"),
-    "metric": ("plot",),
-    "x": ("plot",),
-    "out": ("plot",),
-    "show_runs": ("plot",),
-    "force": ("plot",),
-    "sort": ("runs",),
-}
-# Teams of a run folder, see `tfmix.load`.
-WHICH = ("last", "best")
 _ARGUMENTS = {*FIELDS, *MODES_OF}
 _FLAG = re.compile(r"--(\w+)(?:=(\S*?)(?=[,;:.)]*(?:\s|$)))?")
 # What follows is a command to paste, not a sentence.
@@ -73,8 +44,8 @@ def as_arguments(text: str) -> str:
 
 def _as_argument(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
-    if name == "mode" and value in _MODES:
-        return _MODES[value]
+    if name == "mode" and value in FUNCTIONS:
+        return FUNCTIONS[value]
     if name not in _ARGUMENTS:
         return match[0]
     if not value:

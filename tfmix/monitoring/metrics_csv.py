@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfmix.errors import RunFailedError
 from tfmix.utils import files
 from tfmix.utils.text import tell
 
@@ -174,3 +175,17 @@ def cut_metrics(path: Path, env_steps: int, layout: Layout = METRICS) -> None:
         aside = path.with_suffix(".damaged.csv")
         path.replace(aside)
         tell(f"tfmix: {path} is damaged and set aside as {aside.name}")
+
+
+def read_metrics(folder: Path) -> dict[str, np.ndarray]:
+    """Return the columns of a run folder's metrics.csv, as `read_columns`.
+
+    Raises:
+      RunFailedError: the file is missing or damaged.
+    """
+    path = folder / "metrics.csv"
+    try:
+        return read_columns(path)
+    except (OSError, NotMetricsError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunFailedError(f"cannot read {path}: {reason}") from error

@@ -17,7 +17,7 @@ from tfmix.monitoring.tensorboard import (
     write_description,
 )
 from tfmix.runs import folders
-from tfmix.runs.session import columns_of
+from tfmix.runs.columns import columns_of
 from tfmix.training.inspection import scalar_tags
 from tfmix.training.trainer import Trainer
 from tfmix.training.update_graph import update_graph

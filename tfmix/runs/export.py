@@ -212,6 +212,26 @@ def export(algorithm: Algorithm, folder: Path, contract: Contract) -> Path:
     return folder
 
 
+def write_export(algorithm: Algorithm, folder: Path, env_steps: int, made: Sequence[str]) -> Path:
+    """Write the live team of a run as an export, with its contract.
+
+    Args:
+      algorithm: holds the team.
+      folder: the folder of the export, in the run folder; an older export is replaced.
+      env_steps: env steps after which the team had its weights.
+      made: the formats.
+
+    Returns:
+      the folder.
+
+    Raises:
+      RunFailedError: it cannot be written, or does not act like the live policy.
+    """
+    contract = describe(algorithm, folder.parent, env_steps, made)
+    with _written_or_failed(folder):
+        return export(algorithm, folder, contract)
+
+
 def copy_export(source: Path, folder: Path) -> Path:
     """Copy an export, whole or not at all.
 
@@ -223,12 +243,24 @@ def copy_export(source: Path, folder: Path) -> Path:
       `folder`.
 
     Raises:
-      OSError: it cannot be read or written.
+      RunFailedError: it cannot be read or written.
     """
     spare = folder.with_name(f".{folder.name}-writing")
-    with whole_or_nothing(spare, folder):
+    with _written_or_failed(folder), whole_or_nothing(spare, folder):
         shutil.copytree(source, spare, dirs_exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def _written_or_failed(folder: Path) -> Iterator[None]:
+    """Raise OSError as RunFailedError, as a context."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailedError(
+            f"the export into {folder.parent} cannot be written: {error.strerror or error}; "
+            "--mode=export writes it again"
+        ) from error
 
 
 def _random_steps(algorithm: Algorithm, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfmix import algos, envs
 from tfmix.config import resolve
+from tfmix.config.modes import WHICH
 from tfmix.config.resolve import Resolved
 from tfmix.config.schema import Config
 from tfmix.config.values import Window, read_window
-from tfmix.config.wording import WHICH, in_python
+from tfmix.config.wording import in_python
 from tfmix.envs.python.adapters import custom
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders

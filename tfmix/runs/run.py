@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +13,14 @@ import tensorflow as tf
 
 from tfmix.algos.base import Algorithm
 from tfmix.config.wording import in_python
-from tfmix.errors import RunFailedError
-from tfmix.monitoring.metrics_csv import NotMetricsError, read_columns
+from tfmix.monitoring.metrics_csv import read_metrics
 from tfmix.runs import folders
 from tfmix.runs.by_name import read_team_input
-from tfmix.runs.export import copy_export, describe, export
+from tfmix.runs.export import copy_export, write_export
 from tfmix.runs.formats import SAVED_MODEL, read_formats
 from tfmix.runs.inputs import refuse_agents
 from tfmix.runs.texts import report_text, summary_text
-from tfmix.training.playing import (
-    Scores,
-    check_playing_memory,
-    play_episodes,
-    without_padding,
-)
+from tfmix.training.playing import Scores, check_playing_memory, play_episodes, without_padding
 from tfmix.training.seeds import stream_of
 from tfmix.training.state import Counters, updates_owed
 from tfmix.training.trainer import Trainer
@@ -156,14 +148,6 @@ class Run:
             f"{self.env_steps:,} of {config.env_steps:,} env steps{best}, "
             f"{self.folder}>"
         )
-
-    def _best_score(self) -> str:
-        """Return what the trainer's best team reached, for the summary; nothing without trainer."""
-        if self._trainer is None or not self._trainer.best.exists:
-            return ""
-        best = self._trainer.best
-        found, at = float(best.greedy_return), int(best.env_steps)
-        return f", greedy return {found:.2f} at {at:,} env steps"
 
     def reset(self) -> None:
         """Start new episodes for `act`: the agents' memory becomes zero."""
@@ -302,12 +286,7 @@ class Run:
         Raises:
           RunFailedError: metrics.csv is missing or damaged.
         """
-        path = self.folder / "metrics.csv"
-        try:
-            columns = read_columns(path)
-        except (OSError, NotMetricsError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RunFailedError(f"cannot read {path}: {reason}") from error
+        columns = read_metrics(self.folder)
         if importlib.util.find_spec("pandas") is None:
             return columns
         return importlib.import_module("pandas").DataFrame(columns)
@@ -331,7 +310,7 @@ class Run:
           RunFailedError: it cannot be written, or does not act like this policy.
         """
         name, made = "export" if self._best_at is None else "export_best", read_formats(format)
-        return self._write_export(self.algorithm, name, self.team_env_steps, made)
+        return write_export(self.algorithm, self.folder / name, self.team_env_steps, made)
 
     def export_best(self) -> Path | None:
         """Write the trainer's best team into the folder's `export_best`; see `export`.
@@ -343,37 +322,10 @@ class Run:
         if not best.exists:
             return None
         if int(best.env_steps) == self.env_steps:  # the last team is the best
-            with self._writing_export():
-                return copy_export(self.folder / "export", place)
+            return copy_export(self.folder / "export", place)
         algorithm = self.trainer.algorithm
         with best.in_place_of(algorithm.live):
-            return self._write_export(algorithm, place.name, int(best.env_steps), (SAVED_MODEL,))
-
-    def _write_export(
-        self, algorithm: Algorithm, name: str, env_steps: int, made: Sequence[str]
-    ) -> Path:
-        """Write a live team as an export.
-
-        Args:
-          algorithm: holds the team.
-          name: of the folder.
-          env_steps: env steps after which the team had its weights.
-          made: the formats.
-        """
-        contract = describe(algorithm, self.folder, env_steps, made)
-        with self._writing_export():
-            return export(algorithm, self.folder / name, contract)
-
-    @contextlib.contextmanager
-    def _writing_export(self) -> Iterator[None]:
-        """Raise OSError as RunFailedError, as a context."""
-        try:
-            yield
-        except OSError as error:
-            raise RunFailedError(
-                f"the export into {self.folder} cannot be written: {error.strerror or error}; "
-                "--mode=export writes it again"
-            ) from error
+            return write_export(algorithm, place, int(best.env_steps), (SAVED_MODEL,))
 
     def close(self) -> None:
         """Close the environments, if any are open; `evaluate` opens them again."""
@@ -393,4 +345,5 @@ class Run:
 
     def summary(self) -> str:
         """Return the text that is printed at the end of a training; its commands can be pasted."""
-        return summary_text(self, self.report(), self._best_score())
+        best = None if self._trainer is None else self._trainer.best
+        return summary_text(self, self.report(), best)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfmix.errors import RunFailedError
-from tfmix.monitoring.metrics_csv import COLUMNS, EVALUATIONS, LENGTHS, SPREAD, MetricsFile
+from tfmix.monitoring.metrics_csv import EVALUATIONS, MetricsFile
 from tfmix.monitoring.progress import Progress
 from tfmix.monitoring.tensorboard import TensorBoard
 from tfmix.runs import checkpoint, folders
+from tfmix.runs.columns import columns_of, rows_of
 from tfmix.runs.profile import Profile
 from tfmix.training import finite
 from tfmix.training.finite import NotFiniteError
@@ -29,22 +29,6 @@ from tfmix.watch.pictures import pictures
 SAVING_SHARE = 0.02
 # The name in a checkpoint's manifest of the env steps at the last row of metrics.
 REPORTED = "reported_env_steps"
-
-
-def columns_of(trainer: Trainer) -> list[str]:
-    """Return the columns of a run's metrics.csv."""
-    return [
-        *COLUMNS,
-        *SPREAD,
-        *LENGTHS,
-        "epsilon",
-        "learning_rate",
-        "buffer_episodes",
-        *([] if trainer.collector.compiled else ["worker_restarts"]),
-        *trainer.metric_names,
-        *(f"train_{name}" for name in trainer.collector.metric_names),
-        *(f"greedy_{name}" for name in trainer.collector.metric_names),
-    ]
 
 
 class Evaluation(NamedTuple):
@@ -256,23 +240,13 @@ class Session:
         trainer, done = self.trainer, row["env_steps"]
         self.folder_guard.check_unchanged()
         if played is not None:
-            self.evaluations.write_all(self._episodes(done, played))
+            names = self.trainer.collector.metric_names
+            self.evaluations.write_all(rows_of(done, played, names))
         self.metrics.write(row)
         if played is not None:
             trainer.best.offer(trainer.algorithm.live, row["greedy_return"], done)
             row["best_greedy_return"] = float(trainer.best.greedy_return)
         self.tensorboard.write(done, row)
-
-    def _episodes(self, env_steps: int, played: Scores) -> Iterator[dict[str, Any]]:
-        """Yield the rows of evaluations.csv of an evaluation."""
-        names = self.trainer.collector.metric_names
-        for number, (total, length, metrics) in enumerate(zip(*played, strict=True), 1):
-            first = env_steps, number, float(total), int(length)
-            known = zip(names, map(float, metrics), strict=True)
-            yield {
-                **dict(zip(EVALUATIONS.first, first, strict=True)),
-                **{name: value for name, value in known if math.isfinite(value)},
-            }
 
     def inspect(self, env_steps: int, greedy: Episode[Any]) -> None:
         """Write to TensorBoard what the inspector sees in the team, given greedy episodes."""

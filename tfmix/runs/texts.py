@@ -14,6 +14,7 @@ from tfmix.utils.command import command
 
 if TYPE_CHECKING:
     from tfmix.runs.run import Run
+    from tfmix.training.best import BestTeam
 
 
 def report_text(run: Run, episodes: int) -> str:
@@ -44,13 +45,13 @@ def report_text(run: Run, episodes: int) -> str:
     return "\n".join(lines)
 
 
-def summary_text(run: Run, report: str, best: str) -> str:
+def summary_text(run: Run, report: str, best: BestTeam | None) -> str:
     """Return the text of the end of a training; its commands can be pasted.
 
     Args:
       run: the run.
       report: the report of its team.
-      best: what is known of its best team.
+      best: its best team; None if that is not known.
     """
     own = [f"--env={run.config.env}"] if envs.imports_user_code(run.config.env) else []
     evaluate = command(["--mode=evaluate", f"--run_dir={run.folder}", *own])
@@ -63,5 +64,13 @@ def summary_text(run: Run, report: str, best: str) -> str:
     if (run.folder / "export").is_dir():
         lines.append(f"SavedModel   {run.folder / 'export'}")
     if (run.folder / "export_best").is_dir():
-        lines.append(f"best team    {run.folder / 'export_best'}{best}")
+        lines.append(f"best team    {run.folder / 'export_best'}{_score(best)}")
     return "\n".join(lines)
+
+
+def _score(best: BestTeam | None) -> str:
+    """Return what the best team reached; nothing if there is none."""
+    if best is None or not best.exists:
+        return ""
+    found, at = float(best.greedy_return), int(best.env_steps)
+    return f", greedy return {found:.2f} at {at:,} env steps"

@@ -13,6 +13,7 @@ from tfmix import ops
 from tfmix.errors import RunFailedError
 from tfmix.training import finite
 from tfmix.training.best import BestTeam
+from tfmix.training.call_limits import CallLimits
 from tfmix.training.finite import NotFiniteError
 from tfmix.training.inspector import Inspector
 from tfmix.training.learner import Learner
@@ -25,9 +26,6 @@ from tfmix.training.task import Task
 from tfmix.training.team import make_algorithm
 from tfmix.types import Episode, Played
 
-# Target duration of one call of the loop: Ctrl-C and checkpoints wait until it returns. A call is
-# limited by its number of collections and of updates, of which one collection may owe thousands.
-CALL_SECONDS = 1.0
 # AutoGraph rewrites the loop's `for` and `if`. The functions that the loop calls do not need
 # that, and rewriting them would take seconds.
 _no_autograph = tf.autograph.experimental.do_not_convert
@@ -64,7 +62,7 @@ class Trainer:
         )
         self.learner = Learner(self.algorithm)
         self.best = BestTeam(self.algorithm.live)
-        self.counters = Counters()
+        self.counters, self.limits = Counters(), CallLimits()
         # A variable, so that another seed needs no new compilation.
         self.seed = tf.Variable(config.seed, dtype=tf.int32, trainable=False)
         self.inspector = Inspector(self.algorithm, self.learner.prepared, self.replay, self.seed)
@@ -110,7 +108,7 @@ class Trainer:
         self.best.clear()
         set_to_zero(self.counters)
         set_to_zero(self.accumulator)
-        self._reset_call_limits()
+        self.limits.clear()
 
     # The loop's body.
 
@@ -291,7 +289,8 @@ class Trainer:
         most_steps = self.config.n_envs * self.spec.episode_limit
         # So few collections cannot pass the one that reaches `env_steps`.
         wanted = max(math.ceil((env_steps - self.env_steps()) / most_steps), 0)
-        iterations, updates = min(wanted, self._max_iterations), self._max_updates
+        limits = self.limits
+        iterations, updates = min(wanted, limits.collections), limits.updates
         began = time.monotonic()
         try:
             ok, due = self.run_iterations(
@@ -304,30 +303,9 @@ class Trainer:
         if not ok:
             raise self._failure()
         owes = int(due) > 0
-        self._adapt_call_limits(time.monotonic() - began, owes, iterations == self._max_iterations)
+        full = iterations == limits.collections and self.collector.compiled
+        limits.adapt(time.monotonic() - began, owes, full)
         return owes
-
-    def _reset_call_limits(self) -> None:
-        """Let the next call do one collection and one update; its duration is then known."""
-        self._max_iterations = self._max_updates = 1
-
-    def _adapt_call_limits(self, seconds: float, owes: bool, full: bool) -> None:
-        """Set the limits of the next call, so that it takes about `CALL_SECONDS`.
-
-        Args:
-          seconds: the duration of the last call.
-          owes: the last call ended at the limit of updates.
-          full: the last call was allowed the most collections.
-        """
-        if seconds > CALL_SECONDS:
-            slower = CALL_SECONDS / seconds
-            self._max_iterations = max(int(self._max_iterations * slower), 1)
-            self._max_updates = max(int(self._max_updates * slower), 1)
-        elif seconds < CALL_SECONDS / 2:
-            if owes:
-                self._max_updates *= 2
-            elif full and self.collector.compiled:
-                self._max_iterations *= 2
 
     def train_until(self, env_steps: int) -> None:
         """Train until the collection that reaches `env_steps` is learned from; raise as `advance`.
