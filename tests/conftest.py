@@ -28,7 +28,7 @@ import tensorflow as tf  # noqa: E402
 
 from tfmix import cli  # noqa: E402
 from tfmix.config.schema import Config  # noqa: E402
-from tfmix.runs import lifecycle, opening, run, session  # noqa: E402
+from tfmix.runs import export, lifecycle, opening, session  # noqa: E402
 from tfmix.training.trainer import Trainer  # noqa: E402
 from tfmix.types import EnvSpec, Episode  # noqa: E402
 
@@ -161,7 +161,7 @@ def light_runs(request, monkeypatch):
     has `make test-all`.
     """
     if os.environ["XLA_FLAGS"] and not request.node.get_closest_marker("whole_run"):
-        monkeypatch.setattr(run, "export", write_no_policy)
+        monkeypatch.setattr(export, "export", write_no_policy)
         monkeypatch.setattr(lifecycle, "describe", lambda folder, trainer: None)
         monkeypatch.setattr(session.Session, "inspect", lambda *_: None)
 

@@ -18,7 +18,7 @@ from tfmix.envs.python.adapters import reading
 from tfmix.envs.python.adapters.common import close_quietly, find_limit, layers_of, seed_hint
 from tfmix.envs.python.adapters.rehearsal import rehearse
 from tfmix.envs.python.adapters.spaces import AgentSpaces
-from tfmix.envs.python.adapters.validation import StepValidator, ended_by_time_limit
+from tfmix.envs.python.adapters.validation import StepValidator
 from tfmix.errors import UserError
 from tfmix.types import EnvSpec
 from tfmix.utils import text
@@ -55,6 +55,7 @@ class TeamEnv:
       spec: the task's shape.
       limit_from: where the episode limit comes from.
       agent_names: the source's names of the agents.
+      agent_obs_sizes: the size of each agent's observation without padding.
       ended: whether the source itself has ended the episode.
       spaces: the agents' spaces.
       validator: reads what a step returns, or refuses it.
@@ -70,6 +71,7 @@ class TeamEnv:
         one = getattr(source, "one_reward", False)
         self.validator = StepValidator(name, self.agent_names, "team" if one else team_reward)
         self.spaces = AgentSpaces(source, name, self.agent_names)
+        self.agent_obs_sizes = self.spaces.sizes
         self._n_actions, self._obs_size = max(self.spaces.counts), max(self.spaces.sizes)
         counts = np.asarray(self.spaces.counts)[:, None]
         self._own_actions: np.ndarray = np.arange(self._n_actions) < counts  # [N, A]
@@ -77,9 +79,8 @@ class TeamEnv:
         self.metric_names, self.finds_metrics = names or (), names is None
         source_limit, named = find_limit(source)
         self._limit = episode_limit or source_limit
-        self.limit_from = (
-            "--episode_limit" if episode_limit else getattr(source, "limit_from", named)
-        )
+        named = getattr(source, "limit_from", named)
+        self.limit_from = "--episode_limit" if episode_limit else named
         if not self._limit:
             raise UserError(f"{name} does not say how long an episode can be; give --episode_limit")
         try:
@@ -121,11 +122,6 @@ class TeamEnv:
     def source(self) -> Any:
         """The environment that is adapted."""
         return self._env
-
-    @property
-    def agent_obs_sizes(self) -> list[int]:
-        """The size of each agent's observation without padding."""
-        return self.spaces.sizes
 
     @property
     def has_state(self) -> bool:
@@ -305,10 +301,8 @@ class TeamEnv:
           EnvError: the source breaks a rule of `rules.TRAINING_RULES`.
         """
         acting = self._acting
-        chosen = {
-            agent: self.spaces.firsts[i] + int(action[i])
-            for agent, i in ((agent, self.validator.index[agent]) for agent in acting)
-        }
+        index, firsts = self.validator.index, self.spaces.firsts
+        chosen = {agent: firsts[index[agent]] + int(action[index[agent]]) for agent in acting}
         observations, rewards, ends, cuts, infos = self._call("step", 5, chosen)
         self.validator.clock += 1
         terminated = self.validator.flags("terminations", ends, acting)
@@ -332,15 +326,7 @@ class TeamEnv:
         These are the agents that acted and have not ended, and those that enter.
         """
         before, self._acting = self._acting, self._present()
-        after = set(self._acting)
-        for agent in before:
-            if terminated[agent]:
-                if ended_by_time_limit(infos, agent):
-                    terminated[agent], truncated[agent] = False, True
-            elif agent not in after and not truncated[agent]:
-                if terminated[agent] is truncated[agent] is False:  # and both were readable
-                    self.validator.on_fault("vanished", agent)
-                terminated[agent] = True
+        self.validator.complete(before, self._acting, terminated, truncated, infos)
         living = [a for a in before if not (terminated[a] or truncated[a])]
         living += [agent for agent in self._acting if agent not in terminated]
         self.ended = not living

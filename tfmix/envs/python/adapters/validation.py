@@ -57,6 +57,33 @@ class StepValidator:
         self.on_fault("dict", what=what, found=reading.brief(value))
         return {}
 
+    def complete(
+        self,
+        before: Sequence[Any],
+        after: Sequence[Any],
+        terminated: dict[Any, bool | None],
+        truncated: dict[Any, bool | None],
+        infos: Any,
+    ) -> None:
+        """Complete the flags of agents that acted: time limits in infos, and agents that left.
+
+        Args:
+          before: the agents that acted.
+          after: the agents that act next.
+          terminated: by agent, changed in place.
+          truncated: as `terminated`.
+          infos: of the step.
+        """
+        there = set(after)
+        for agent in before:
+            if terminated[agent]:
+                if ended_by_time_limit(infos, agent):
+                    terminated[agent], truncated[agent] = False, True
+            elif agent not in there and not truncated[agent]:
+                if terminated[agent] is truncated[agent] is False:  # and both were readable
+                    self.on_fault("vanished", agent)
+                terminated[agent] = True
+
     def flags(self, what: str, value: Any, acting: Sequence[Any]) -> dict[Any, bool | None]:
         """Return one flag for each agent that acted; a true `__all__` (RLlib) sets all.
 
