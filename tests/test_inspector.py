@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 import tfmix
+from tests.test_training import Threes
 from tfmix import algos
 from tfmix.algos.joint_actions import greedy_is_best, single_deviations
 from tfmix.config.schema import Config
@@ -381,6 +382,21 @@ def test_resumed_run_has_the_events_of_a_run_that_was_not_stopped(trained, tmp_p
         if kind != "scalars" or key[0] in ("run/seconds", "run/env_steps_per_second"):
             continue
         np.testing.assert_array_equal(found[key][1], content, str(key))
+
+
+def test_an_environment_in_python_is_inspected_over_several_groups_of_episodes(tmp_path):
+    """Three greedy episodes are played by two environments: two, then one."""
+    run = tfmix.train(
+        Threes, "iql", run_dir=tmp_path / "x", env_steps=60, env_workers=0,
+        **{**TINY, "learning_rate_decay": "none"},
+    )  # fmt: skip
+    found, _ = events_of(tmp_path / "x")
+    values = {tag for tag, step in found if step == run.env_steps}
+    assert {"team/value", "team_replay/chosen/0", "weights/agent", "gradients/agent"} <= values
+    assert float(found["team/return", run.env_steps][1]) > 0
+    inspector = run.trainer.inspector
+    for program in (inspector.of_greedy, inspector.of_batch):
+        assert program.experimental_get_tracing_count() == 1
 
 
 def test_the_layout_has_a_chart_for_every_scalar_of_the_inspector(trained):
