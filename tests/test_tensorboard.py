@@ -12,6 +12,7 @@ import tfmix
 from tests.test_resume import assert_same_run, stop_when
 from tests.test_run import MIXER, PAIR
 from tests.test_training import Threes
+from tfmix import algos
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import Config
 from tfmix.config.values import read_window
@@ -20,6 +21,9 @@ from tfmix.monitoring import tensorboard
 from tfmix.monitoring.layout import layout
 from tfmix.runs import about
 from tfmix.runs.profile import PHASES, Calls
+from tfmix.training.task import open_task
+from tfmix.training.trainer import Trainer
+from tfmix.training.update_graph import update_graph
 
 pytestmark = pytest.mark.whole_run
 
@@ -335,3 +339,15 @@ def test_a_graph_that_is_too_large_is_left_out_with_a_line(resumed, tmp_path, mo
     )
     assert not any(event.graph_def for event in events_of(tmp_path))
     assert values_of(tmp_path).keys() >= TEXTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", algos.REGISTRY)
+def test_the_graph_of_each_algorithm_has_its_parts(algo):
+    settings = {"env": "two_step", "algo": algo, **PAIR}
+    trainer = Trainer(open_task(resolve.resolve(settings)))
+    graph = update_graph(trainer.learner, trainer.batch_spec())
+    names = {node.name for node in graph.node}
+    assert len(names) == len(graph.node) and graph.ByteSize() < tensorboard.MOST_GRAPH
+    roots = {name.partition("/")[0] for name in names}
+    assert {"batch", "weights", "loss", "gradient", "learn", "apply"} <= roots and len(roots) < 20

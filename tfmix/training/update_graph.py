@@ -88,17 +88,17 @@ def _groups(op: Any, root: str) -> list[str]:
     A layer's `call` is named after its file. `terms` is left out: it is all of the loss.
     """
     found: list[str] = []
-    inside = False
-    for frame in op.traceback:
+    for frame in reversed(op.traceback):  # from the inside: the frames outside of `root` are many
         if not frame.filename.startswith(_PACKAGE):
             continue
         if frame.name == root:
-            inside = True
-        elif inside and not frame.name.startswith("<"):
-            name = Path(frame.filename).stem if frame.name == "call" else frame.name.strip("_")
-            if name not in (*found, "terms"):
-                found.append(name)
-    return found[:_DEEPEST]
+            groups = dict.fromkeys(reversed(found))
+            return [name for name in groups if name != "terms"][:_DEEPEST]
+        if not frame.name.startswith("<"):
+            found.append(
+                Path(frame.filename).stem if frame.name == "call" else frame.name.strip("_")
+            )
+    return []
 
 
 def _node(op: Any, name: str, names: dict[Any, str], given: Any) -> Any:
