@@ -254,7 +254,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def as_tables(found: dict[str, Any]) -> str:
-    """Returns the rows as the tables of docs/data have them, without commit, date and machine."""
+    """Return the rows as the tables of docs/data have them, without commit, date and machine."""
     by_runtime: dict[str, list[dict[str, Any]]] = {}
     for row in found["steps"]:
         by_runtime.setdefault(row["runtime"], []).append(row)
