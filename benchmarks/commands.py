@@ -188,7 +188,7 @@ def run(arguments: list[str], folder: Path) -> str:
     trained there first.
     """
     run_dir = next((w.partition("=")[2] for w in arguments if w.startswith("--run_dir=")), "")
-    if re.search(r"--mode=(resume|evaluate|export)", " ".join(arguments)):
+    if re.search(r"--mode=(resume|evaluate|export|watch)", " ".join(arguments)):
         if run_dir and (failed := _need(run_dir, folder)):
             return failed
     elif run_dir:  # another page may have made it
@@ -205,14 +205,17 @@ def _need(run_dir: str, folder: Path) -> str:
 
 def _start(arguments: list[str], folder: Path) -> str:
     """Start Python in a folder; return what went wrong, '' for nothing."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end in {TIMEOUT_SECONDS} s"
     return "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr[-300:]}"
 
 

@@ -228,8 +228,10 @@ def command(dice: random.Random, files: list[Path], folders_: list[Path]) -> lis
     return [w for w in arguments if "\0" not in w]  # which no system hands over
 
 
-def fault_in(out: str, err: str, code: int) -> str:
+def fault_in(arguments: list[str], out: str, err: str, code: int) -> str:
     """Return what is wrong with how a command line ended, or nothing."""
+    if "Traceback" in err and any(word.startswith("--debug") for word in arguments):
+        err = err[err.rindex("\ntfmix: ") + 1 :]  # it was asked for
     lines = [
         line
         for line in err.splitlines()
@@ -267,7 +269,9 @@ def judge_arguments(arguments: list[str]) -> str:
         signal.alarm(0)
     if code == command_line.RUN_FAILED and err.getvalue():
         return f"a run that never began failed: {err.getvalue().strip()}"
-    return fault_in(out.getvalue(), err.getvalue(), code) or (REFUSED if code else GOES_ON)
+    return fault_in(arguments, out.getvalue(), err.getvalue(), code) or (
+        REFUSED if code else GOES_ON
+    )
 
 
 def flagfiles(folder: Path) -> list[Path]:
@@ -331,7 +335,7 @@ def fuzz_processes(cases: int, dice: random.Random, folder: Path) -> list[tuple[
         except subprocess.TimeoutExpired:
             found.append((arguments, f"no end in {PROCESS_SECONDS} s"))
             continue
-        outcome = fault_in(done.stdout, done.stderr, done.returncode)
+        outcome = fault_in(arguments, done.stdout, done.stderr, done.returncode)
         found.append((arguments, outcome or (REFUSED if done.returncode else GOES_ON)))
     return found
 

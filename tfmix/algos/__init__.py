@@ -31,15 +31,16 @@ def find(name: str) -> str:
     """Return the name of an algorithm; `QMIX` and `qtran-alt` serve for `qmix` and `qtran_alt`.
 
     Raises:
-      UserError: there is no such algorithm; the text has the nearest name, or all.
+      UserError: there is no such algorithm; the text has the nearest name and all names.
     """
     folded = str(name).lower().replace("-", "_")
     if folded in REGISTRY:
         return folded
     if "," in folded:
         raise UserError(f"--algo={name} names several: --mode=benchmark trains each of them")
-    close = nearest(folded, REGISTRY) or f"; there are {', '.join(REGISTRY)}"
-    raise UserError(f"there is no algorithm {name!r}{close}")
+    close = nearest(folded, REGISTRY)
+    every = f"{' T' if close else '; t'}here are {', '.join(REGISTRY)}"
+    raise UserError(f"there is no algorithm {name!r}{close}{every}")
 
 
 def make(name: str, spec: EnvSpec, config: Config) -> Algorithm:

@@ -266,7 +266,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(arguments: list[str], values: flags.FlagValues) -> int:
     """Do what a command line asks for and return the exit code."""
-    if any(word in HELP for word in arguments):
+    if any(word.partition("=")[0] in HELP for word in arguments):
         answer(help_text(values))
         return DONE
     if any(word in VERSION for word in arguments):

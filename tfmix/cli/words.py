@@ -12,6 +12,7 @@ from absl import flags
 from tfmix.config import parsing
 from tfmix.config.modes import MODES, MODES_MEANT, WHICH
 from tfmix.config.parsing import StrayWordError
+from tfmix.config.schema import TYPES
 from tfmix.config.values import Window, read_whole, read_window
 from tfmix.errors import UserError
 from tfmix.utils.command import command
@@ -202,7 +203,10 @@ def _meant(word: str, arguments: list[str]) -> str:
         return f"write --algo={folded}"
     if word in GRAPH or word.partition("/")[0] in PYTHON:
         return f"write --env={word}"
+    before = arguments[: arguments.index(word)] if word in arguments else []
     name, equals, value = word.partition("=")
+    if before and TYPES.get(before[-1].lstrip("-")) is bool:  # --recurrent false
+        return f"write {before[-1]}={word}"
     if equals and name.isidentifier():
         return f"write --{name}={value}"
     if word.endswith((".flags", ".cfg")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -97,6 +98,14 @@ def find_flagfile(name: str) -> Path:
     return path
 
 
+def _nearest_flagfile(name: str) -> str:
+    """Return `; did you mean 'flags/preset/pymarl.flags'?` for `pymarl`, else nothing."""
+    own = [file.relative_to(FLAGS_FOLDER) for file in FLAGS_FOLDER.glob("*/*.flags")]
+    names = {file.stem: f"flags/{file}" for file in sorted(own, reverse=True)}
+    close = difflib.get_close_matches(Path(name.strip()).stem.lower(), names, 1, 0.6)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
 def short_name(path: Path) -> str:
     """Return how a flagfile is printed: `flags/env/mpe.flags` for one of tfmix's own."""
     if path.is_relative_to(FLAGS_FOLDER):
@@ -125,6 +134,8 @@ def _read_flagfile(name: str, outer: tuple[Path, ...] = ()) -> list[tuple[str, s
             raise UserError(
                 f"{str(outer[0])!r}: flagfiles are nested more than {MOST_FLAGFILES} deep"
             )
+        if not path.exists():
+            raise UserError(f"there is no flagfile {name!r}{_nearest_flagfile(name)}")
         lines = [line.strip() for line in path.read_text().split("\n")]
     except (OSError, ValueError, RuntimeError) as error:  # no text, NUL in a name, ~nobody
         raise UserError(f"cannot read a flagfile, {name!r}: {error}") from error

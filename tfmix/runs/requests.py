@@ -123,7 +123,7 @@ def check_request(
     settings = dict(settings)
     if settings.get("algo") is not None:
         settings["algo"] = algos.find(settings["algo"])
-    name = settings.get("env") or Config.env
+    name = Config.env if settings.get("env") is None else settings["env"]
     if by_name:
         check_env_name(name)
         envs.allow_import(name)
