@@ -40,7 +40,8 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
     write(tmp_path, "env/simple_spread.vdn.flags", "--hidden_size=4\n--batch_episodes=4\n")
     file = write(tmp_path, "own.flags", "--batch_episodes=5\n--algo=vdn\n--qtran_embed=5\n")
     # What was typed wins over --flagfile wherever it stands.
-    found = resolve.resolve(parsing.parse(["--qtran_embed=6", f"--flagfile={file}"]))
+    words = ["--env=mpe/simple_spread", "--qtran_embed=6", f"--flagfile={file}"]
+    found = resolve.resolve(parsing.parse(words))
     twin = resolve.resolve({"env": "pettingzoo/pettingzoo.mpe.simple_spread_v3", "algo": "vdn"})
     assert twin.hidden_size == 4  # the words of its name, without the version
     write(tmp_path, "env/penalty.flags", "--gamma=0.2\n")
@@ -56,7 +57,8 @@ def test_settings_count_in_the_documented_order(tmp_path, monkeypatch):
 def test_environment_arguments_add_up_and_the_later_one_wins(tmp_path, monkeypatch):
     monkeypatch.setattr(parsing, "FLAGS_FOLDER", tmp_path)
     write(tmp_path, "env/mpe.flags", "--env_arg=n=4\n--env_arg=a=[1,2]\n")
-    found = resolve.resolve(parsing.parse(["--env_arg=n=5", "--env_arg=word=hello"]))
+    words = ["--env=mpe/simple_spread", "--env_arg=n=5", "--env_arg=word=hello"]
+    found = resolve.resolve(parsing.parse(words))
     assert resolve.env_arguments(found) == {"n": 5, "a": [1, 2], "word": "hello"}
 
 
