@@ -4,6 +4,10 @@
     --out=docs/images/tensorboard_run.png
   python benchmarks/dashboards.py runs/games hparams --width=1660 --height=420 \\
     --out=docs/images/tensorboard_grid.png
+  python benchmarks/dashboards.py runs/inspected 'scalars&tagFilter=team%2F' --height=1080 \\
+    --out=docs/images/tensorboard_scalars.png
+  python benchmarks/dashboards.py runs/inspected images --height=1450 \\
+    --out=docs/images/tensorboard_images.png
 
 The folder is a run or has runs below it. The dashboards are timeseries, scalars, custom_scalars,
 images, graphs, distributions, histograms, text and hparams. The runs of the pictures in the docs
@@ -13,6 +17,8 @@ come from
     --env_steps=150000 --eval_period_env_steps=10000 --run_dir=runs/spread
   python main.py --mode=benchmark --algo=vdn,qmix,qtran_alt --env=matrix/qtran --seeds=0:2 \\
     --env_steps=8000 --eval_period_env_steps=1000 --run_dir=runs/games
+  python main.py --flagfile=flags/paper/qmix_matrix.flags --run_dir=runs/inspected/qmix
+  python main.py --flagfile=flags/paper/qtran_alt_matrix.flags --run_dir=runs/inspected/qtran_alt
 """
 
 from __future__ import annotations
