@@ -20,8 +20,8 @@ INSTALL = if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))
 	else $(BIN)/pip install --quiet --disable-pip-version-check uv && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(1); fi
 
-# Each name is a file of tests that takes seconds.
-FAST = text files signals structure config readme ops properties replay matrix_games quiet
+# Files of tests that take seconds.
+FAST = utils/test_text utils/test_files utils/test_signals test_structure config/test_config test_readme test_ops test_properties training/test_replay envs/test_matrix_games utils/test_quiet
 
 .PHONY: help train test test-fast test-all check format docs docs-serve gpu clean
 
@@ -39,7 +39,7 @@ test: $(VENV)/.dev
 	@$(call PARTS,-m "not slow")
 
 test-fast: $(VENV)/.dev
-	$(PYTEST) -m "not slow" $(FAST:%=tests/test_%.py)
+	$(PYTEST) -m "not slow" $(FAST:%=tests/%.py)
 
 test-all: $(VENV)/.dev
 	@export XLA_FLAGS=; $(call PARTS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tfmix
-from tests.test_collect import PythonCountdown
+from tests.training.test_collect import PythonCountdown
 from tfmix.config import parsing, resolve, values, wording
 from tfmix.config.schema import FIELDS, Config
 from tfmix.errors import UserError

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.conftest import make_batch
-from tests.test_networks import FACTORISED
+from tests.networks.test_networks import FACTORISED
 from tests.test_ops import by_hand
 from tfmix import ops
 from tfmix.algos.qtran_base import JointQ

@@ -24,7 +24,7 @@ class Architecture(abc.ABC):
 
     To add an architecture, subclass this in a new file and list it in `REGISTRY` and
     `chosen_by` of `tfmix.networks.architectures`. `step`, `unroll` and `numpy_step`
-    must agree; `tests/test_networks.py` compares them.
+    must agree; `tests/networks/test_networks.py` compares them.
 
     Attributes:
       name: of the architecture.

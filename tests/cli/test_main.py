@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 import tfmix
-from tests.test_run import ROOT, rows_of
+from tests.runs.test_run import ROOT, rows_of
 from tfmix import cli
 from tfmix.errors import STOPPED
 from tfmix.runs import folders

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tfmix
-from tests.test_collect import PythonCountdown
-from tests.test_run import MIXER, PAIR, SMALL
+from tests.runs.test_run import MIXER, PAIR, SMALL
+from tests.training.test_collect import PythonCountdown
 from tfmix.config import resolve
 from tfmix.envs.python import EnvError
 from tfmix.errors import RunFailedError, UserError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.test_envs import make
+from tests.envs.test_envs import make
 from tfmix.config import resolve
 from tfmix.errors import UserError
 

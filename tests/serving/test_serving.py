@@ -28,7 +28,7 @@ from tfmix.types import EnvSpec
 
 pytestmark = pytest.mark.whole_run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OBS = {"scout": [1.0, 2.0, 3.0], "carrier": [0.5, -0.5]}
 LEGAL = {"scout": [1, 1], "carrier": [True, False, True, False]}
 

@@ -14,7 +14,7 @@ from tfmix.config import aliases, parsing
 from tfmix.config.modes import MODES
 from tfmix.config.schema import FIELDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WAREHOUSE = """
 import numpy as np
 

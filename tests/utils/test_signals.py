@@ -11,7 +11,7 @@ import pytest
 
 from tfmix.utils import signals
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # A call that no signal ends, and that lets other threads run, as TensorFlow's do.
 LONG_CALL = """
 import hashlib, sys

@@ -16,14 +16,14 @@ import pytest
 import tensorflow as tf
 
 import tfmix
-from tests.test_collect import PythonCountdown
+from tests.training.test_collect import PythonCountdown
 from tfmix.errors import UserError
 from tfmix.runs import checkpoint, folders
 from tfmix.runs.export import ExportedPolicy
 
 pytestmark = pytest.mark.whole_run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"hidden_size": 8, "batch_episodes": 8}
 MIXER = {"mixer_embed": 4, "hypernet_embed": 4}
 # An evaluation of as many episodes as are collected at a time is compiled with the collection.

@@ -9,9 +9,9 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata as hparams
 
 import tfmix
-from tests.test_resume import assert_same_run, stop_when
-from tests.test_run import MIXER, PAIR
-from tests.test_training import Threes
+from tests.runs.test_resume import assert_same_run, stop_when
+from tests.runs.test_run import MIXER, PAIR
+from tests.training.test_training import Threes
 from tfmix import algos
 from tfmix.config import parsing, resolve
 from tfmix.config.schema import Config
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.whole_run
 
 TEXTS = {"about/command", "about/settings", "about/versions", "about/environment"}
 TWO_STEP = {"algo": "qmix", "env": "two_step", "env_steps": 240, **PAIR, **MIXER}
-TWO_STEP |= {"inspect": False}  # tests/test_inspector.py tests what that adds
+TWO_STEP |= {"inspect": False}  # tests/training/test_inspector.py tests what that adds
 ONE = {**TWO_STEP, "n_envs": 1, "eval_episodes": 1, "env_steps": 123}
 
 

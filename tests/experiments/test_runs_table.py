@@ -6,7 +6,7 @@ import json
 import pytest
 
 import tfmix
-from tests.test_plot import make_run
+from tests.experiments.test_plot import make_run
 from tfmix.errors import RunFailedError, UserError
 from tfmix.experiments import runs_table
 from tfmix.runs import checkpoint, folders, manifest

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.test_envs import make
+from tests.envs.test_envs import make
 from tfmix.errors import UserError
 from tfmix.utils.quiet import quiet_import
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import tfmix
-from tests.test_run import MIXER, PAIR, rows_of
-from tests.test_training import Threes
+from tests.runs.test_run import MIXER, PAIR, rows_of
+from tests.training.test_training import Threes
 from tfmix.errors import UserError
 from tfmix.runs import folders
 from tfmix.runs.session import Session

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 import tfmix
-from tests.test_training import Threes
+from tests.training.test_training import Threes
 from tfmix import algos
 from tfmix.algos.joint_actions import greedy_is_best, single_deviations
 from tfmix.config.schema import Config
@@ -31,7 +31,7 @@ from tfmix.watch import pictures
 
 pytestmark = pytest.mark.whole_run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAYOFF = np.asarray([[8, -12, -12], [-12, 0, 0], [-12, 0, 0]], np.float32)
 ALL = np.asarray([(a, b) for a in range(3) for b in range(3)], np.int32)
 SMALL = {"hidden_size": 8, "mixer_embed": 1, "hypernet_embed": 4, "central_embed": 4}

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import tfmix
 from benchmarks import fuzz, repeat
-from tests.test_collect import Countdown, PythonCountdown
+from tests.training.test_collect import Countdown, PythonCountdown
 from tfmix import envs
 from tfmix.config import resolve
 from tfmix.config.schema import Config

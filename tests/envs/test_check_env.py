@@ -15,7 +15,7 @@ import pytest
 from gymnasium import spaces
 
 import tfmix
-from tests.test_adapters import Battle, Idle
+from tests.envs.test_adapters import Battle, Idle
 from tfmix import cli
 from tfmix.config import resolve
 from tfmix.envs import check
@@ -25,7 +25,7 @@ from tfmix.errors import UserError
 from tfmix.training.task import open_task
 
 HERE = __name__
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from tfmix.experiments.screen import Screen
 from tfmix.runs import checkpoint, folders
 from tfmix.types import EnvSpec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = EnvSpec("two_step", 2, 2, 3, 3, 2, (2, 2))
 
 
@@ -99,7 +99,7 @@ def no_processes(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    """Drawing takes seconds; tests/test_plot.py draws."""
+    """Drawing takes seconds; tests/experiments/test_plot.py draws."""
     monkeypatch.setattr(experiments, "_draw", lambda run_dir, rows: None)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tfmix.utils.quiet import quiet
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def streams():

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from tests.cases.users import Base
+from tests.envs.cases.users import Base
 
 
 # HighwayEnv#656, #273: one reward, one flag, observations in a tuple

@@ -28,7 +28,7 @@ from tfmix.errors import UserError
 from tfmix.networks.in_numpy import NumpyTeam
 from tfmix.training.collect_python import PythonCollector
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 N_ENVS, EPISODES = 5, 7  # a second turn that is not full
 SMALL = {"hidden_size": 8, "mixer_embed": 4}
 
@@ -212,7 +212,7 @@ def test_a_script_without_a_guard_is_one_line(tmp_path):
         tmp_path,
         f"""
         import os, sys, tfmix
-        sys.path.append({str(ROOT / "tests")!r})
+        sys.path.append({str(ROOT / "tests" / "envs")!r})
         from tfmix.config.schema import Config
         from tfmix.envs.python.workers import pool
         from pool_envs import Walk
@@ -241,7 +241,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
         tmp_path,
         f"""
         import functools, sys, time
-        sys.path.append({str(ROOT / "tests")!r})
+        sys.path.append({str(ROOT / "tests" / "envs")!r})
         from tfmix.config.schema import Config
         from tfmix.envs.python.workers import pool
         import pool_envs
@@ -384,7 +384,7 @@ def test_no_files_left_is_one_line_and_no_process_stays():
     code = f"""
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-sys.path.append({str(ROOT / "tests")!r})
+sys.path.append({str(ROOT / "tests" / "envs")!r})
 import multiprocessing
 from tfmix.config.schema import Config
 from tfmix.errors import UserError

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 
 import tfmix
-from tests import metric_envs
-from tests.test_collect import Countdown, first_legal
-from tests.test_envs import make
-from tests.test_metrics import episodes_of
-from tests.test_predator_prey import CATCH, STAY, act, hunt
-from tests.test_resume import assert_same_run, stop_at
-from tests.test_run import PAIR, rows_of
+from tests.envs import metric_envs
+from tests.envs.test_envs import make
+from tests.envs.test_predator_prey import CATCH, STAY, act, hunt
+from tests.monitoring.test_metrics import episodes_of
+from tests.runs.test_resume import assert_same_run, stop_at
+from tests.runs.test_run import PAIR, rows_of
+from tests.training.test_collect import Countdown, first_legal
 from tfmix import algos
 from tfmix.config import resolve
 from tfmix.envs.metrics import MOST_METRICS, check_names, choose, read_metrics
@@ -22,7 +22,7 @@ from tfmix.errors import UserError
 from tfmix.training.collect_graph import GraphCollector
 from tfmix.training.task import open_task
 
-HERE = "tests.metric_envs"
+HERE = "tests.envs.metric_envs"
 SEED = tf.constant([0, 1])
 
 

@@ -1,6 +1,6 @@
 """Every convention in use gives the right numbers, others one clear line (`TeamEnv`, `reading`).
 
-The environments are in tests/cases. The same table holds for the episodes of a
+The environments are in tests/envs/cases. The same table holds for the episodes of a
 training and for check_env.
 """
 
@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 import tfmix
-from tests.cases import users, users2, users3
+from tests.envs.cases import users, users2, users3
 from tfmix.config.schema import Config
 from tfmix.envs.check import examine
 from tfmix.envs.python import EnvError

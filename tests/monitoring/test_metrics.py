@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 import tfmix
-from tests.test_resume import assert_same_run, stop_at
-from tests.test_run import PAIR, rows_of
+from tests.runs.test_resume import assert_same_run, stop_at
+from tests.runs.test_run import PAIR, rows_of
 from tfmix.errors import UserError
 from tfmix.monitoring.metrics_csv import (
     EVALUATIONS,

@@ -727,7 +727,7 @@ def test_a_module_in_the_current_directory_is_trained_loaded_and_resumed(tmp_pat
 
 
 def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
-    page = (Path(__file__).parent.parent / "docs" / "environments.md").read_text()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "environments.md").read_text()
     files = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page, re.DOTALL)
     commands = re.findall(r"^python main\.py (--env=.*)$", page, re.MULTILINE)
     assert len(files) == len(commands) == 3

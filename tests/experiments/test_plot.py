@@ -30,7 +30,7 @@ from tfmix.experiments import (
 )
 from tfmix.types import EnvSpec
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HEADER = "env_steps,episodes,updates,seconds,train_return,greedy_return,loss,greedy_won"
 
 
