@@ -262,7 +262,7 @@ class Config:
     )
     wqmix_alpha: float = _setting(
         0.1,
-        "Weight of the joint actions that CW-QMIX and OW-QMIX down-weight. The weight of all others is 1.",
+        "Weight of joint actions that CW-QMIX and OW-QMIX down-weight; others weigh 1.",
         "networks",
         low=0.0,
         high=1.0,
