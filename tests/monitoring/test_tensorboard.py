@@ -9,7 +9,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata as hparams
 
 import tfmix
-from tests.runs.test_resume import assert_same_run, stop_when
+from tests.runs.test_resume import LANES_AND_SHARDS, assert_same_run, stop_when
 from tests.runs.test_run import MIXER, PAIR
 from tests.training.test_training import Threes
 from tfmix import algos
@@ -53,15 +53,7 @@ def text_of(value):
     return tf.make_ndarray(value.tensor).item(0).decode()
 
 
-@pytest.mark.parametrize(
-    "lane,shards",
-    [
-        ("graph", 2),
-        ("python", 1),
-        pytest.param("graph", 1, marks=pytest.mark.slow),
-        pytest.param("python", 2, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("lane,shards", LANES_AND_SHARDS)
 def test_a_profiled_run_has_the_bits_and_the_rows_of_the_run(
     lane, shards, tmp_path, capsys, builds
 ):

@@ -72,15 +72,15 @@ def assert_same_run(one, other, env_steps):
     assert steps[0] == steps[1] == sorted(set(steps[0]))
 
 
-@pytest.mark.parametrize(
-    "lane,shards",
-    [
-        ("graph", 2),
-        ("python", 1),
-        pytest.param("graph", 1, marks=pytest.mark.slow),
-        pytest.param("python", 2, marks=pytest.mark.slow),
-    ],
-)
+LANES_AND_SHARDS = [
+    ("graph", 2),
+    ("python", 1),
+    pytest.param("graph", 1, marks=pytest.mark.slow),
+    pytest.param("python", 2, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("lane,shards", LANES_AND_SHARDS)
 def test_resume_after_stops_among_a_collections_updates_gives_the_run_that_was_not_stopped(
     lane, shards, tmp_path, monkeypatch, builds
 ):

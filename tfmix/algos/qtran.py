@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfmix import ops
-from tfmix.algos.base import About, Algorithm, Views
+from tfmix.algos.base import About, Algorithm, Terms, Views
 from tfmix.networks.layers import Linear, Mlp, Networks, matmul
 from tfmix.types import Episode
 
@@ -159,6 +159,15 @@ class Qtran(Algorithm):
             "Q_jt": joint if joint.shape.rank == 2 else tf.reduce_mean(joint, -1),
             "sum of Q_i": tf.reduce_sum(ops.gather_actions(views.q, action), -1),
             "V_jt": self.live.value(views.state, views.features),
+        }
+
+    def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
+        """Return the losses, and how often condition (4a) holds."""
+        names = [tag.removeprefix("qtran/") for tag in self.inspected if "/loss_" in tag]
+        holds = tf.abs(terms.parts["opt_error"]) <= NEAR
+        return {
+            **{f"qtran/{name}": terms.metrics[name] for name in names},
+            "qtran/holds_4a": share_that(holds, batch.mask),
         }
 
     def opening(self, batch: Episode) -> Opening:

@@ -175,13 +175,12 @@ class QtranAlt(Qtran):
 
     def inspect(self, batch: Episode, terms: Terms) -> dict[str, tf.Tensor]:
         """Return the losses, and how often conditions (4a), (4b) and (7) hold."""
-        parts, losses = terms.parts, ("loss_td", "loss_opt", "loss_nopt_min")
+        parts = terms.parts
         taken = ops.gather_actions(parts["gap"], batch.action)  # [B, T, N]
         counted = parts["counted"] * batch.mask[..., None]
         holds = tf.cast(tf.abs(parts["smallest"]) <= NEAR, tf.float32)
         return {
-            **{f"qtran/{name}": terms.metrics[name] for name in losses},
-            "qtran/holds_4a": share_that(tf.abs(parts["opt_error"]) <= NEAR, batch.mask),
+            **super().inspect(batch, terms),
             "qtran/holds_4b": share_that(taken >= -NEAR, batch.mask),
             "qtran/holds_7": ops.masked_mean(holds, counted),
         }

@@ -13,6 +13,7 @@ from tfmix.config.describe import describe
 from tfmix.config.modes import MODES, MODES_OF
 from tfmix.config.resolve import DEFAULT, Resolved
 from tfmix.config.schema import FIELDS
+from tfmix.config.values import as_typed
 from tfmix.errors import UserError
 from tfmix.utils.command import program
 from tfmix.utils.text import clean
@@ -123,15 +124,10 @@ def settings_text(resolved: Resolved, unread: Mapping[str, str]) -> str:
             group = field.metadata["group"]
             lines += [group]
         value = getattr(resolved.config, name)
-        shown = " ".join(value) if name == "env_arg" else _shown(value)
+        shown = " ".join(value) if name == "env_arg" else as_typed(value)
         source = f"not read: {unread[name]}" if name in unread else resolved.sources.get(name)
         lines.append(f"  {name:<28} {clean(shown):<18} {source or DEFAULT}")
     return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    """Return a value as it would be typed."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def version_text() -> str:

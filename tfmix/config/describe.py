@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from tfmix.config.schema import FIELDS
+from tfmix.config.values import as_typed
 
 
 def describe() -> str:
@@ -17,8 +18,7 @@ def describe() -> str:
         if meta["group"] != group:
             group = meta["group"]
             lines += ["", group]
-        default = "" if field.default == () else field.default
-        default = str(default).lower() if isinstance(default, bool) else default
+        default = "" if field.default == () else as_typed(field.default)
         unit = f" {meta['unit']}" if meta["unit"] else ""
         lines += [f"  --{name}={default}{unit}", f"      {meta['help']}{bounds(field)}"]
     return "\n".join(lines)

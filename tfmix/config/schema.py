@@ -296,7 +296,7 @@ class Config:
     )
     qtran_slack: float = _setting(
         0.001,
-        "Weight in L_nopt-min of an agent whose Q' + V_jt is above Q_jt at all of its own actions "
+        "Weight in L_nopt-min of an agent whose Q' + V_jt is above Q_jt for each of its actions "
         "(QTRAN-alt). 1: the paper's condition (7). 0: condition (4b) alone.",
         "networks",
         low=0.0,

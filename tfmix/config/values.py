@@ -56,6 +56,11 @@ def read_whole(text: str) -> int:
     return int(number)
 
 
+def as_typed(value: Any) -> str:
+    """Return a setting's value as it is typed on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Window(NamedTuple):
     """Updates of a run, counted from 1, the last one included."""
 

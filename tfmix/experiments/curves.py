@@ -11,6 +11,7 @@ import numpy as np
 
 from tfmix import algos
 from tfmix.config.schema import FIELDS, Config
+from tfmix.config.values import as_typed
 from tfmix.envs.bounds import return_bounds
 from tfmix.errors import UserError
 from tfmix.experiments.statistics import Array
@@ -225,12 +226,9 @@ def _key(run: RunCurves, varied: dict[str, list[str]]) -> Key:
     """Return the algorithm of a run and the settings that distinguish its group from others."""
     settings = _learning(run.config)
     names = [name for name in varied.get(run.config.algo, ()) if name in settings]
-    return run.config.algo, tuple(f"{name}={_shown(settings[name])}" for name in names)
-
-
-def _shown(value: Any) -> str:
-    """Return a setting's value as it would be typed."""
-    return str(value).lower() if isinstance(value, bool) else text.clean(value, 60)
+    return run.config.algo, tuple(
+        f"{name}={text.clean(as_typed(settings[name]), 60)}" for name in names
+    )
 
 
 def on_common_points(group: Group, metric: str, x: str) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfmix.config.resolve import resolve
 from tfmix.config.schema import FIELDS, Config
+from tfmix.config.values import as_typed
 from tfmix.monitoring.tensorboard import (
     ONLY_HERE,
     Description,
@@ -78,7 +79,7 @@ def _shown(value: Any) -> str:
     """Return a setting's value as it is typed."""
     if isinstance(value, tuple):
         value = " ".join(value)
-    return clean(str(value).lower() if isinstance(value, bool) else value, MOST_CHARACTERS)
+    return clean(as_typed(value), MOST_CHARACTERS)
 
 
 def _cell(value: Any) -> str:
@@ -105,7 +106,7 @@ def _command(config: Config, about: Mapping[str, Any]) -> str:
         if name == "env_arg":
             words += [f"--env_arg={word}" for word in value if word not in base.env_arg]
         elif name not in ("algo", "env", "run_dir") and value != getattr(base, name):
-            words.append(f"--{name}={str(value).lower() if isinstance(value, bool) else value}")
+            words.append(f"--{name}={as_typed(value)}")
     # A line of the text for each argument; a shell joins them.
     first, *others = [clean(shlex.quote(word), 4_000) for word in words]
     lines = [f"    {program()} {first}", *(f"      {word}" for word in others)]

@@ -9,11 +9,10 @@ import numpy as np
 
 from tfmix.envs.python.adapters import reading
 from tfmix.errors import UserError
-from tfmix.runs.inputs import read_array, read_legal, read_obs
+from tfmix.runs.inputs import read_legal, read_obs
+from tfmix.serving.checks import index_of, listed, to_array
 from tfmix.types import AgentShape, EnvSpec
 from tfmix.utils import text
-
-MOST_NAMES = 8  # agents that an error lists
 
 
 class TeamInput(NamedTuple):
@@ -86,12 +85,11 @@ def _index(agents: Sequence[AgentShape], key: Any) -> int:
       UserError: there is no such agent.
     """
     names = [agent.name for agent in agents]
-    if isinstance(key, str) and key in names:
-        return names.index(key)
-    if isinstance(key, int | np.integer) and 0 <= key < len(names):
-        return int(key)
+    found = index_of(names, key)
+    if found is not None:
+        return found
     near = text.nearest(key, names) if isinstance(key, str) else ""
-    shown = ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
+    shown = listed(names)
     raise UserError(f"there is no agent {text.clean(repr(key), 60)}; there are {shown}{near}")
 
 
@@ -108,7 +106,7 @@ def _parts(seen: Any, mask: Any) -> tuple[Any, Any]:
 def _row(what: str, agent: AgentShape, given: Any, size: int) -> np.ndarray:
     """Return an agent's observation or mask as `size` numbers."""
     name = f"{what} of agent {text.clean(agent.name, 60)!r}"
-    found = read_array(name, given, "biuf", "it takes numbers")
+    found = to_array(name, given, "biuf", "numbers")
     if found.size != size:
         raise UserError(f"{name} has {found.size} numbers, and the agent was trained with {size}")
     return found.ravel()

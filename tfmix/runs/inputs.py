@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tfmix.errors import UserError
+from tfmix.serving.checks import to_array
 from tfmix.types import EnvSpec
-from tfmix.utils import text
 
 
 def refuse_agents(wrong: np.ndarray, fault: str) -> None:
@@ -19,34 +19,13 @@ def refuse_agents(wrong: np.ndarray, fault: str) -> None:
         raise UserError(f"agent {agent}{place} {fault}")
 
 
-def read_array(name: str, given: Any, kinds: str, wanted: str) -> np.ndarray:
-    """Return a caller's argument as an array.
-
-    Args:
-      name: the argument's name.
-      given: its value.
-      kinds: the letters of the NumPy kinds that are allowed.
-      wanted: for the error, what it takes.
-
-    Raises:
-      UserError: it has no array of these kinds, such as text or rows of several lengths.
-    """
-    try:
-        found = np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{name} is not an array: {text.clean(error, 200)}") from error
-    if found.dtype.kind not in kinds:
-        raise UserError(f"{name} holds values of type {found.dtype}: {wanted}")
-    return found
-
-
 def read_obs(spec: EnvSpec, obs: Any) -> np.ndarray:
     """Return a caller's observations as [B, N, O] float32.
 
     Raises:
       UserError: they have another shape or are not finite numbers.
     """
-    found = read_array("obs", obs, "biuf", "it takes numbers")
+    found = to_array("obs", obs, "biuf", "numbers")
     with np.errstate(over="ignore"):  # too large numbers become infinite and are refused below
         found = found.astype(np.float32)
     found = found[None] if found.ndim == 2 else found
@@ -66,15 +45,17 @@ def read_legal(spec: EnvSpec, legal: Any, batch: int) -> np.ndarray:
         or leaves an agent without an action.
     """
     own, shape = np.asarray(spec.own_actions), (batch, spec.n_agents, spec.n_actions)
-    wanted = "it takes true or false (or 1 or 0) for each action"
-    mask = own if legal is None else read_array("legal", legal, "biuf", wanted)
+    wanted = "true or false (or 1 or 0) for each action"
+    mask = own if legal is None else to_array("legal", legal, "biuf", wanted)
     if mask.shape not in (shape, shape[1:]):
         raise UserError(f"legal has shape {list(mask.shape)}, not {list(shape)}")
     mask = np.broadcast_to(mask, shape)
     odd = (mask != 0) & (mask != 1)
     if odd.any():
         found = mask[odd][0]
-        refuse_agents(odd.any(-1), f"has a mask of legal actions with {found} in it: {wanted}")
+        refuse_agents(
+            odd.any(-1), f"has a mask of legal actions with {found} in it: it takes {wanted}"
+        )
     allowed = mask.astype(bool) & own
     refuse_agents(~allowed.any(-1), "cannot act: none of its own actions is legal")
     return allowed

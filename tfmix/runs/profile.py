@@ -186,9 +186,8 @@ class Profile:
             ("other", max(self.seconds - sum(x.seconds for x in self.calls.values()), 0), 0)
         )
         lines = [
-            f"profile of updates {self._start[0] + 1:,} to {updates:,}: {done:,} "
-            f"update{'s' * (done != 1)}, "
-            f"{steps:,} env steps, {self.seconds:.2f} s",
+            f"profile of updates {self._start[0] + 1:,} to {updates:,}: "
+            f"{counted(done, 'update')}, {steps:,} env steps, {self.seconds:.2f} s",
             f"  {'':<9} {'seconds':>9} {'share':>7} {'calls':>8} {'ms a call':>10}",
         ]
         lines += [self._line(*row) for row in rows]

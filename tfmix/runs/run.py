@@ -170,7 +170,7 @@ class Run:
             observation, perhaps with its mask. An agent that is missing or None has left.
           legal: [N, A] or [B, N, A], True or 1 for a legal action, False or 0 for an
             illegal one; None if all actions that an agent has are legal. With a dict: by
-            agent name, a mask of its own actions, or an info that holds one.
+            agent name, a mask of the agent's actions, or an info that holds one.
 
         Returns:
           [N] or [B, N] int32, or by agent name the number of its action, counted from 0.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,17 +72,27 @@ def find_agent(contract: Contract, name: Any) -> int:
     """
     if isinstance(name, bytes):
         name = name.decode(errors="replace")
-    if isinstance(name, str) and name in contract.names:
-        return contract.names.index(name)
-    count = len(contract.agents)
-    if isinstance(name, int | np.integer) and not isinstance(name, bool) and 0 <= name < count:
-        return int(name)
-    shown = ", ".join(contract.names[:MOST_NAMES]) + (", ..." if count > MOST_NAMES else "")
+    found = index_of(contract.names, name)
+    if found is not None:
+        return found
     near = text.nearest(name, contract.names) if isinstance(name, str) else ""
     raise UserError(
-        f"there is no agent {text.clean(repr(name), 60)}{near}; the agents are {shown}, "
-        f"or their indices 0 to {count - 1}"
+        f"there is no agent {text.clean(repr(name), 60)}{near}; the agents are "
+        f"{listed(contract.names)}, or their indices 0 to {len(contract.names) - 1}"
     )
+
+
+def index_of(names: Sequence[str], agent: Any) -> int | None:
+    """Return the index of an agent, given by its name or index; None if there is no such agent."""
+    if isinstance(agent, str) and agent in names:
+        return names.index(agent)
+    is_index = isinstance(agent, int | np.integer) and not isinstance(agent, bool)
+    return int(agent) if is_index and 0 <= agent < len(names) else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of agents as text, for an error."""
+    return ", ".join(names[:MOST_NAMES]) + (", ..." if len(names) > MOST_NAMES else "")
 
 
 def describe(tensor: Tensor) -> str:
